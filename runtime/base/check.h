@@ -16,9 +16,9 @@ namespace descant::internal {
 }  // namespace descant::internal
 
 // Kept in release builds.
-#define DESCANT_CHECK(condition)                                           \
-  ((condition)                                                             \
-       ? static_cast<void>(0)                                              \
+#define DESCANT_CHECK(condition) \
+  ((condition)                   \
+       ? static_cast<void>(0)    \
        : ::descant::internal::CheckFailed(#condition, __FILE__, __LINE__))
 
 #endif  // DESCANT_RUNTIME_BASE_CHECK_H_

@@ -23,7 +23,7 @@ spdlog::logger& JsonLogger() {
   return *logger;
 }
 
-std::string EscapeJson(std::string_view text) {
+std::string EscapeJson(absl::string_view text) {
   std::string out;
   out.reserve(text.size());
   for (const char c : text) {
@@ -45,22 +45,22 @@ std::string EscapeJson(std::string_view text) {
 
 }  // namespace
 
-void Log(LogLevel level, std::string_view message) {
+void Log(LogLevel level, absl::string_view message) {
   const std::string line = EscapeJson(message);
   switch (level) {
     case LogLevel::kInfo:
-      JsonLogger().info("{}", line);
+      JsonLogger().info(line);
       break;
     case LogLevel::kWarning:
-      JsonLogger().warn("{}", line);
+      JsonLogger().warn(line);
       break;
     case LogLevel::kError:
-      JsonLogger().error("{}", line);
+      JsonLogger().error(line);
       break;
   }
 }
 
-std::string LogSafe(std::string_view text) {
+std::string LogSafe(absl::string_view text) {
   constexpr size_t kMaxBytes = 128;
   std::string safe = absl::CHexEscape(text.substr(0, kMaxBytes));
   if (text.size() > kMaxBytes) safe += "...";

@@ -5,16 +5,16 @@
 #define DESCANT_RUNTIME_BASE_LOG_H_
 
 #include <string>
-#include <string_view>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 
 namespace descant {
 
 enum class LogLevel { kInfo, kWarning, kError };
 
 // Writes one line. Thread-safe.
-void Log(LogLevel level, std::string_view message);
+void Log(LogLevel level, absl::string_view message);
 
 template <typename... Parts>
 void LogInfo(const Parts&... parts) {
@@ -30,7 +30,7 @@ void LogError(const Parts&... parts) {
 }
 
 // `text` cut to 128 bytes, every byte outside printable ASCII escaped.
-std::string LogSafe(std::string_view text);
+std::string LogSafe(absl::string_view text);
 
 }  // namespace descant
 

@@ -8,12 +8,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define DESCANT_RETURN_IF_ERROR(expression)                  \
-  do {                                                       \
-    if (absl::Status descant_status = (expression);          \
-        !descant_status.ok()) {                              \
-      return descant_status;                                 \
-    }                                                        \
+#define DESCANT_RETURN_IF_ERROR(expression)                                 \
+  do {                                                                      \
+    if (absl::Status descant_status = (expression); !descant_status.ok()) { \
+      return descant_status;                                                \
+    }                                                                       \
   } while (false)
 
 #define DESCANT_CONCAT_INNER(a, b) a##b
