@@ -1,0 +1,63 @@
+// What a client asked for, after validation at the edge.
+#ifndef DESCANT_RUNTIME_CORE_REQUEST_H_
+#define DESCANT_RUNTIME_CORE_REQUEST_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/base/clock.h"
+
+namespace descant {
+
+struct Adapter;  // adapters/adapter.h
+
+// Made by the server, never by a client. Unique within a process.
+using RequestId = uint64_t;
+
+struct SamplingParams {
+  // 0 is greedy; then top_k, top_p, min_p and seed have no effect.
+  float temperature = 1.0f;
+  int32_t top_k = 0;   // 0: off
+  float top_p = 1.0f;  // (0, 1]
+  float min_p = 0.0f;  // [0, 1]
+  uint64_t seed = 0;   // always set: the edge draws one where the client
+                       // gave none, and the answer names it
+  int32_t choice = 0;  // index of the answer; part of the noise's key
+  int32_t max_tokens = 16;
+  bool ignore_eos = false;
+  std::vector<int32_t> stop_token_ids;
+  std::vector<std::string> stop_strings;
+  // Log-probabilities of the chosen token and of the N likeliest; -1: none.
+  int32_t top_logprobs = -1;
+};
+
+// Immutable once submitted.
+struct Request {
+  RequestId id = 0;
+  std::string tenant;             // "" where tenants are off
+  std::string client_request_id;  // echoed, never a key
+  int32_t priority = 0;           // higher first, within a tenant
+  std::vector<int32_t> prompt;    // token ids, at least one
+  SamplingParams sampling;
+  // The version the name stood for at arrival; null is the base model.
+  std::shared_ptr<const Adapter> adapter;
+  MonotonicTime arrival;
+  MonotonicTime deadline = kNoDeadline;
+};
+
+enum class FinishReason {
+  kNone,    // still running
+  kLength,  // max_tokens or the context's end
+  kEndOfSequence,
+  kStopToken,
+  kStopString,
+  kCancelled,  // by the client
+  kDeadline,
+  kError,  // numeric fault or a failed runner
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_CORE_REQUEST_H_

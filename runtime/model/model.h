@@ -1,0 +1,61 @@
+// The base model as the rest of the server sees it: configuration, identity,
+// vocabulary, and the factories of its runners. No Torch in this header.
+#ifndef DESCANT_RUNTIME_MODEL_MODEL_H_
+#define DESCANT_RUNTIME_MODEL_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "adapters/base_shape.h"
+#include "runtime/core/batch.h"
+#include "runtime/model/model_config.h"
+#include "runtime/model/runner.h"
+
+namespace descant {
+
+class Tokenizer;     // runtime/tokenizer/tokenizer.h
+class WeightSource;  // runtime/model/weight_source.h
+
+// How a runner is made. Zero means: chosen from the machine.
+struct RunnerOptions {
+  BatchLimits limits;
+  uint64_t kv_bytes = 0;
+  uint64_t adapter_bytes = 0;
+  int32_t threads = 0;
+};
+
+// Everything read from the model's files except the weights themselves, which
+// a runner packs from `weights` when it is made. Immutable after Load.
+struct Model {
+  ModelConfig config;
+  BaseShape base_shape;  // adaptable modules and the fingerprint
+  std::string name;      // directory or file stem, or general.name
+  std::string chat_template;
+  std::vector<int32_t> eos_token_ids;
+  std::shared_ptr<const WeightSource> weights;
+};
+
+struct LoadedModel {
+  std::shared_ptr<const Model> model;
+  std::shared_ptr<const Tokenizer> tokenizer;
+};
+
+// `path`: a Hugging Face directory or one GGUF file. Errors name the file and
+// the rule: INVALID_ARGUMENT (unknown architecture, missing tensor, wrong
+// shape, unknown tokenizer), NOT_FOUND. Reads headers only.
+absl::StatusOr<LoadedModel> LoadModel(const std::string& path);
+
+// Plain ATen in fp32: the oracle. Slow.
+absl::StatusOr<std::unique_ptr<Runner>> MakeReferenceRunner(
+    std::shared_ptr<const Model> model, const RunnerOptions& options);
+
+// Packed bf16 weights, hand-written kernels, pinned workers.
+absl::StatusOr<std::unique_ptr<Runner>> MakeCpuRunner(
+    std::shared_ptr<const Model> model, const RunnerOptions& options);
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_MODEL_MODEL_H_

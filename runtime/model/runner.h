@@ -1,0 +1,50 @@
+// The seam between the engine and whatever computes a step.
+#ifndef DESCANT_RUNTIME_MODEL_RUNNER_H_
+#define DESCANT_RUNTIME_MODEL_RUNNER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "runtime/core/batch.h"
+
+namespace descant {
+
+struct Adapter;  // adapters/adapter.h
+
+// Computes batches over one loaded base model. Used by the engine thread
+// alone (LoadAdapter excepted, see there). This header includes no Torch.
+class Runner {
+ public:
+  virtual ~Runner() = default;
+
+  // Starts the step. `batch` stays valid and unchanged until Collect. REQUIRES:
+  // no step in flight; every segment's slot holds a loaded adapter.
+  virtual absl::Status Launch(const Batch& batch) = 0;
+
+  // Waits for the step in flight. The result lives until the next Launch. A
+  // failed status means the whole step failed (the runner stays usable).
+  virtual absl::StatusOr<const StepOutput*> Collect() = 0;
+
+  // Packs `adapter` into `slot`, replacing what was there. REQUIRES: no batch
+  // in flight uses the slot. RESOURCE_EXHAUSTED when the arena is full.
+  virtual absl::Status LoadAdapter(
+      int32_t slot, const std::shared_ptr<const Adapter>& adapter) = 0;
+  // Frees the slot's bytes. The same rule holds.
+  virtual void UnloadAdapter(int32_t slot) = 0;
+
+  // Bytes an adapter would take in the arena.
+  virtual uint64_t AdapterBytes(const Adapter& adapter) const = 0;
+
+  // KV blocks there are; block ids are [0, num_blocks).
+  virtual int32_t num_blocks() const = 0;
+  virtual const BatchLimits& limits() const = 0;
+  // For the log and GetModel: "cpu avx512_bf16, 2 threads".
+  virtual std::string Describe() const = 0;
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_MODEL_RUNNER_H_
