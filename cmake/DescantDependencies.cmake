@@ -28,6 +28,10 @@ find_package(yaml-cpp REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(prometheus-cpp REQUIRED)
 find_package(Protobuf REQUIRED)
+# Debian's gRPC links to re2::re2, and its RE2 has only a pkg-config file.
+if(NOT TARGET re2::re2)
+  add_library(re2::re2 ALIAS PkgConfig::re2)
+endif()
 find_package(gRPC CONFIG REQUIRED)
 
 # The wheel's own TorchConfig.cmake enables CUDA and wants cuDNN, so the CPU
