@@ -1,0 +1,65 @@
+// One validated version of a tenant's LoRA adapter, in host memory.
+#ifndef DESCANT_ADAPTERS_ADAPTER_H_
+#define DESCANT_ADAPTERS_ADAPTER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "adapters/base_shape.h"
+#include "adapters/formats/dtype.h"
+
+namespace descant {
+
+// A row-major matrix in the dtype of the file, aligned to 64 bytes. The bytes
+// belong to the Adapter.
+struct AdapterMatrix {
+  Dtype dtype = Dtype::kF32;  // never kOther
+  int32_t rows = 0;
+  int32_t columns = 0;
+  const void* data = nullptr;
+};
+
+// y += scale * (x A^T) B^T on one linear module.
+struct AdapterModule {
+  int32_t layer = 0;
+  LinearKind kind = LinearKind::kQ;
+  int32_t rank = 0;
+  float scale = 0;  // alpha / r, or alpha / sqrt(r) with rsLoRA
+  AdapterMatrix a;  // [rank, in]
+  AdapterMatrix b;  // [out, rank]
+};
+
+// Immutable; shared as std::shared_ptr<const Adapter>. A request keeps the
+// version it started with alive, whatever happens to the name.
+struct Adapter {
+  std::string tenant;  // "" where tenants are off
+  std::string name;
+  std::string digest;                  // "sha256:<hex>"
+  int32_t max_rank = 0;                // over modules
+  uint64_t bytes = 0;                  // tensor bytes
+  std::string base_model_name;         // as the config says; only recorded
+  double created_unix = 0;             // upload time, Unix seconds
+  std::vector<AdapterModule> modules;  // by layer, then kind
+  std::shared_ptr<const char> buffer;  // what the matrices point into
+};
+
+// What a name stands for in the store and in listings: an Adapter without its
+// bytes.
+struct AdapterInfo {
+  std::string tenant;
+  std::string name;
+  std::string digest;
+  uint64_t version = 0;     // grows with every upload of the store
+  uint64_t file_bytes = 0;  // of the safetensors file
+  int32_t max_rank = 0;
+  int32_t num_modules = 0;
+  std::string base_fingerprint;
+  std::string base_model_name;
+  double created_unix = 0;
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_ADAPTERS_ADAPTER_H_

@@ -1,0 +1,32 @@
+// What adapters need to know of the base model: its adaptable linear modules
+// and its identity.
+#ifndef DESCANT_ADAPTERS_BASE_SHAPE_H_
+#define DESCANT_ADAPTERS_BASE_SHAPE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace descant {
+
+// The linear modules of a decoder layer that an adapter may change.
+enum class LinearKind : uint8_t { kQ, kK, kV, kO, kGate, kUp, kDown };
+inline constexpr int32_t kLinearKinds = 7;
+
+// y = x W^T with W [out, in].
+struct BaseModule {
+  std::string path;  // "model.layers.3.self_attn.q_proj", as PEFT names it
+  int32_t in = 0;
+  int32_t out = 0;
+  int32_t layer = 0;
+  LinearKind kind = LinearKind::kQ;
+};
+
+struct BaseShape {
+  std::vector<BaseModule> modules;  // by layer, then kind; paths are unique
+  std::string fingerprint;          // "sha256:<hex>" of config and weights
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_ADAPTERS_BASE_SHAPE_H_

@@ -1,0 +1,140 @@
+// Bounds-checked reader of GGUF versions 2 and 3, little-endian
+// (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). Every count,
+// length and offset is checked against the file before it is used.
+#ifndef DESCANT_ADAPTERS_FORMATS_GGUF_H_
+#define DESCANT_ADAPTERS_FORMATS_GGUF_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "adapters/formats/mapped_file.h"
+
+namespace descant {
+
+// Numbers as in the file.
+enum class GgufType : uint32_t {
+  kF32 = 0,
+  kF16 = 1,
+  kQ4_0 = 2,
+  kQ4_1 = 3,
+  kQ8_0 = 8,
+  kBF16 = 30,
+};
+
+// A row is a whole number of blocks.
+struct GgufTypeTraits {
+  absl::string_view name;
+  uint32_t block_elements = 0;
+  uint32_t block_bytes = 0;
+};
+// Null for a type this server does not read.
+const GgufTypeTraits* FindGgufTypeTraits(uint32_t type);
+
+enum class GgufValueType : uint32_t {
+  kUint8 = 0,
+  kInt8 = 1,
+  kUint16 = 2,
+  kInt16 = 3,
+  kUint32 = 4,
+  kInt32 = 5,
+  kFloat32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kUint64 = 10,
+  kInt64 = 11,
+  kFloat64 = 12,
+};
+
+// One metadata value; views point into the file.
+struct GgufValue {
+  GgufValueType type = GgufValueType::kUint32;
+  // Scalars: exactly the value's bytes. Arrays of scalars: all elements.
+  absl::Span<const char> raw;
+  absl::string_view string;  // kString
+  // kArray (arrays of arrays are refused).
+  GgufValueType element_type = GgufValueType::kUint32;
+  uint64_t count = 0;
+  std::vector<absl::string_view> strings;  // element_type == kString
+};
+
+struct GgufTensor {
+  absl::string_view name;
+  GgufType type = GgufType::kF32;
+  // The file's order: dims[0] is contiguous. A [rows, columns] matrix has
+  // dims {columns, rows}.
+  std::vector<uint64_t> dims;
+  uint64_t begin = 0;  // absolute byte offset in the file
+  uint64_t bytes = 0;
+
+  uint64_t columns() const { return dims.empty() ? 1 : dims[0]; }
+  uint64_t rows() const;  // the product of the other dims
+};
+
+// The parsed index of a file. Views point into the bytes it was parsed from.
+// Immutable; thread-safe.
+class GgufIndex {
+ public:
+  // INVALID_ARGUMENT with the reason GGUF_INVALID and the violated rule.
+  static absl::StatusOr<GgufIndex> Parse(absl::Span<const char> file);
+
+  uint32_t version() const { return version_; }
+  uint64_t alignment() const { return alignment_; }
+  const std::vector<GgufTensor>& tensors() const { return tensors_; }
+  const GgufTensor* FindTensor(absl::string_view name) const;
+  const GgufValue* FindValue(absl::string_view key) const;
+
+  // Typed look-ups; empty where the key is missing or of another type. Any
+  // integer type converts if the value fits; Float accepts both widths.
+  std::optional<absl::string_view> GetString(absl::string_view key) const;
+  std::optional<int64_t> GetInt(absl::string_view key) const;
+  std::optional<double> GetFloat(absl::string_view key) const;
+  std::optional<bool> GetBool(absl::string_view key) const;
+  std::optional<absl::Span<const absl::string_view>> GetStringArray(
+      absl::string_view key) const;
+  std::optional<std::vector<int64_t>> GetIntArray(absl::string_view key) const;
+  std::optional<std::vector<float>> GetFloatArray(absl::string_view key) const;
+
+ private:
+  friend class GgufParser;
+  GgufIndex() = default;
+
+  uint32_t version_ = 0;
+  uint64_t alignment_ = 32;
+  std::vector<GgufTensor> tensors_;
+  absl::flat_hash_map<absl::string_view, size_t> tensor_index_;
+  absl::flat_hash_map<absl::string_view, GgufValue> values_;
+};
+
+// A trusted file, mapped read-only. Immutable; thread-safe.
+class GgufFile {
+ public:
+  // NOT_FOUND, INVALID_ARGUMENT; messages name the path.
+  static absl::StatusOr<std::unique_ptr<GgufFile>> Open(
+      const std::string& path);
+
+  const GgufIndex& index() const { return index_; }
+  // Valid while this object lives. Aligned to index().alignment() in the file.
+  absl::Span<const char> Bytes(const GgufTensor& tensor) const {
+    return file_.bytes().subspan(tensor.begin, tensor.bytes);
+  }
+  const MappedFile& file() const { return file_; }
+
+ private:
+  GgufFile(MappedFile file, GgufIndex index)
+      : file_(std::move(file)), index_(std::move(index)) {}
+
+  MappedFile file_;
+  GgufIndex index_;
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_ADAPTERS_FORMATS_GGUF_H_

@@ -1,0 +1,88 @@
+// Validation of an adapter while its bytes arrive: every rule, one message and
+// one reason per violation, before anything is published. Memory is bounded by
+// the header's cap, whatever the stream says.
+#ifndef DESCANT_ADAPTERS_VALIDATE_H_
+#define DESCANT_ADAPTERS_VALIDATE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "adapters/adapter.h"
+#include "adapters/base_shape.h"
+#include "adapters/formats/safetensors.h"
+#include "adapters/identity.h"
+#include "adapters/peft_config.h"
+
+namespace descant {
+
+struct AdapterLimits {
+  int32_t max_rank = kMaxRank;
+  uint64_t max_file_bytes = uint64_t{2} << 30;
+  uint64_t max_header_bytes = 1 << 20;
+  float max_abs_value = 1e4f;
+};
+
+// One module of a validated adapter and where its tensors are.
+struct ValidatedModule {
+  int32_t layer = 0;
+  LinearKind kind = LinearKind::kQ;
+  int32_t rank = 0;
+  float scale = 0;
+  size_t tensor_a = 0;  // indices into ValidatedAdapter::index.tensors
+  size_t tensor_b = 0;
+};
+
+struct ValidatedAdapter {
+  PeftConfig config;
+  SafetensorsIndex index;
+  std::vector<ValidatedModule> modules;  // by layer, then kind
+  int32_t max_rank = 0;
+  std::string digest;       // "sha256:<hex>", identity
+  std::string file_sha256;  // hex, of the safetensors bytes as uploaded
+};
+
+// Fed with the safetensors file in order. One thread. After an error every
+// call returns that error.
+class AdapterValidator {
+ public:
+  // Checks config and sizes. `base` must outlive this. `declared_size`: of the
+  // safetensors file; 0 is UPLOAD_SIZE_MISSING, over the limit
+  // RESOURCE_EXHAUSTED. Else INVALID_ARGUMENT.
+  static absl::StatusOr<std::unique_ptr<AdapterValidator>> Create(
+      absl::string_view config_json, uint64_t declared_size,
+      const BaseShape* base, const AdapterLimits& limits);
+  ~AdapterValidator();
+
+  // The next bytes; refuses the first byte over the declared size, and a bad
+  // header or value as soon as it is complete.
+  absl::Status Append(absl::Span<const char> chunk);
+
+  // After the last byte. Call once.
+  absl::StatusOr<ValidatedAdapter> Finish();
+
+ private:
+  class State;
+  explicit AdapterValidator(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+// Compares a client's "base_fingerprint" (may be empty) with ours:
+// FAILED_PRECONDITION, BASE_MISMATCH.
+absl::Status CheckBaseFingerprint(absl::string_view declared,
+                                  const BaseShape& base);
+
+// An adapter from a PEFT pair in memory: validated, not stored.
+absl::StatusOr<std::shared_ptr<const Adapter>> MakeAdapter(
+    absl::string_view tenant, absl::string_view name,
+    absl::string_view config_json, absl::Span<const char> safetensors,
+    const BaseShape& base, const AdapterLimits& limits);
+
+}  // namespace descant
+
+#endif  // DESCANT_ADAPTERS_VALIDATE_H_
