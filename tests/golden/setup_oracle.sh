@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Makes .deps/oracle-venv: Transformers + PEFT, the outside oracle of the
+# golden data and the trainer of the demo adapters. Idempotent. Ordinary tests
+# do not need it, the golden data is stored.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+venv=.deps/oracle-venv
+stamp="$venv/.complete-1"
+if [ -e "$stamp" ]; then
+  echo "oracle: $venv is ready"
+  exit 0
+fi
+mkdir -p .deps
+python3 -m venv "$venv"
+pip=("$venv/bin/pip" --disable-pip-version-check --quiet)
+
+echo "oracle: torch 2.11.0 without its CUDA dependencies"
+"${pip[@]}" install --no-deps --find-links .deps/downloads torch==2.11.0
+# The wheel's CPU library still wants these at load time, beside the toolkit.
+"${pip[@]}" install --no-deps nvidia-cusparselt-cu13==0.8.0 \
+  nvidia-nvshmem-cu13==3.4.5 nvidia-cufile==1.15.1.6
+if [ ! -e /usr/local/cuda/lib64/libcudart.so.13 ]; then
+  "${pip[@]}" install --no-deps nvidia-cuda-runtime==13.0.96 \
+    nvidia-cuda-cupti==13.0.85 nvidia-cublas==13.1.0.3 \
+    nvidia-cuda-nvrtc==13.0.88 nvidia-cufft==12.0.0.61 \
+    nvidia-curand==10.4.0.35 nvidia-cusolver==12.0.4.66 \
+    nvidia-cusparse==12.6.3.3 nvidia-nvjitlink==13.0.88 \
+    nvidia-cudnn-cu13 nvidia-nccl-cu13 nvidia-nvtx==13.0.85
+fi
+echo "oracle: transformers, peft and what they need"
+"${pip[@]}" install filelock typing-extensions 'setuptools<82' sympy networkx \
+  jinja2 fsspec numpy
+"${pip[@]}" install transformers==5.17.0 tokenizers safetensors gguf \
+  huggingface_hub sentencepiece
+"${pip[@]}" install --no-deps peft==0.21.2 accelerate
+"${pip[@]}" install psutil
+"$venv/bin/python" -c "import torch, transformers, peft, gguf
+print('oracle: torch', torch.__version__, 'transformers',
+      transformers.__version__, 'peft', peft.__version__)"
+touch "$stamp"
