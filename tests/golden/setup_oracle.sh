@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Makes .deps/oracle-venv: Transformers + PEFT, the outside oracle of the
 # golden data and the trainer of the demo adapters. Idempotent. Ordinary tests
-# do not need it, the golden data is stored.
+# do not need it: the golden data is stored.
+#
+# Every version is pinned, here or in requirements.txt. CPython 3.11.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -11,7 +13,7 @@ if [ -e "$stamp" ]; then
   echo "oracle: $venv is ready"
   exit 0
 fi
-mkdir -p .deps
+mkdir -p .deps/downloads
 python3 -m venv "$venv"
 pip=("$venv/bin/pip" --disable-pip-version-check --quiet)
 
@@ -21,20 +23,17 @@ echo "oracle: torch 2.11.0 without its CUDA dependencies"
 "${pip[@]}" install --no-deps nvidia-cusparselt-cu13==0.8.0 \
   nvidia-nvshmem-cu13==3.4.5 nvidia-cufile==1.15.1.6
 if [ ! -e /usr/local/cuda/lib64/libcudart.so.13 ]; then
+  echo "oracle: no CUDA 13 toolkit here, fetching its libraries"
   "${pip[@]}" install --no-deps nvidia-cuda-runtime==13.0.96 \
     nvidia-cuda-cupti==13.0.85 nvidia-cublas==13.1.0.3 \
     nvidia-cuda-nvrtc==13.0.88 nvidia-cufft==12.0.0.61 \
     nvidia-curand==10.4.0.35 nvidia-cusolver==12.0.4.66 \
     nvidia-cusparse==12.6.3.3 nvidia-nvjitlink==13.0.88 \
-    nvidia-cudnn-cu13 nvidia-nccl-cu13 nvidia-nvtx==13.0.85
+    nvidia-cudnn-cu13==9.19.0.56 nvidia-nccl-cu13==2.28.9 \
+    nvidia-nvtx==13.0.85
 fi
 echo "oracle: transformers, peft and what they need"
-"${pip[@]}" install filelock typing-extensions 'setuptools<82' sympy networkx \
-  jinja2 fsspec numpy
-"${pip[@]}" install transformers==5.17.0 tokenizers safetensors gguf \
-  huggingface_hub sentencepiece
-"${pip[@]}" install --no-deps peft==0.21.2 accelerate
-"${pip[@]}" install psutil
+"${pip[@]}" install --no-deps -r tests/golden/requirements.txt
 "$venv/bin/python" -c "import torch, transformers, peft, gguf
 print('oracle: torch', torch.__version__, 'transformers',
       transformers.__version__, 'peft', peft.__version__)"
