@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# Sets up, builds and runs all tests.
+#
+#   deploy/test.sh [--no-apt] [--long] [--only NAME]
+#
+#   --no-apt   the Debian packages are there already
+#   --long     the long runs as well; those that passed on this commit before
+#              are not run again (results: build/long-results.tsv)
+#   --only     one stage: release, asan, tsan or format
+#
+# The last line is "N passed, N failed".
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+setup_options=() long=0 only=""
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --no-apt) setup_options+=(--no-apt) ;;
+    --long) long=1 ;;
+    --only) only=${2:?--only needs a stage}; shift ;;
+    -h | --help) sed -n '2,12p' "$0" | cut -c3-; exit 0 ;;
+    *) echo "test: unknown option $1 (see --help)" >&2; exit 78 ;;
+  esac
+  shift
+done
+
+passed=0 failed=0
+began=$(date +%s)
+say() { echo "== [$((($(date +%s) - began) / 60)) min] $*"; }
+wanted() { [ -z "$only" ] || [ "$only" = "$1" ]; }
+
+# A step that is one test by itself: fails or passes as a whole.
+step() {
+  local name=$1
+  shift
+  say "$name"
+  if "$@"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    echo "FAILED: $name"
+  fi
+}
+
+# run_ctest PRESET [CTEST OPTION ...]: adds its counts to the totals.
+run_ctest() {
+  local preset=$1 log=build/$1/ctest.log total bad
+  shift
+  say "tests, $preset"
+  (cd "build/$preset" && ctest --output-on-failure --no-tests=error "$@") \
+    2>&1 | tee "$log"
+  total=$(sed -n 's/.*tests failed out of \([0-9]*\)$/\1/p' "$log")
+  bad=$(sed -n 's/.* \([0-9]*\) tests failed out of [0-9]*$/\1/p' "$log")
+  if [ -z "$total" ]; then
+    failed=$((failed + 1))
+    return
+  fi
+  passed=$((passed + total - bad))
+  failed=$((failed + bad))
+}
+
+build() {
+  local preset=$1
+  cmake --preset "$preset" >"build/$preset.configure.log" 2>&1 ||
+    { cat "build/$preset.configure.log"; return 1; }
+  cmake --build --preset "$preset"
+}
+
+check_format() {
+  command -v clang-format-14 >/dev/null || return 1
+  git ls-files -- '*.h' '*.cc' '*.cu' |
+    xargs clang-format-14 --dry-run --Werror
+}
+
+# long_run NAME COMMAND ...: once per commit.
+long_run() {
+  local name=$1 results=build/long-results.tsv commit
+  shift
+  commit=$(git rev-parse HEAD)
+  if grep -qsP "^$commit\t$name\tpassed" "$results"; then
+    say "long: $name passed on this commit before"
+    passed=$((passed + 1))
+    return
+  fi
+  say "long: $name"
+  if "$@"; then
+    printf '%s\t%s\tpassed\n' "$commit" "$name" >>"$results"
+    passed=$((passed + 1))
+  else
+    printf '%s\t%s\tfailed\n' "$commit" "$name" >>"$results"
+    failed=$((failed + 1))
+  fi
+}
+
+long_runs() {
+  local bin=build/release/tests
+  long_run scheduler-simulation-100k \
+    env DESCANT_SIM_SEEDS=100000 "$bin/scheduler_sim_test"
+  long_run mixed-batch-2000 env DESCANT_MIXED_REQUESTS=2000 \
+    DESCANT_SOURCE_DIR="$PWD" DESCANT_DEPS_DIR="$PWD/.deps" \
+    DESCANT_BIN_DIR="$PWD/build/release/bin" "$bin/mixed_batch_test"
+  local workload
+  for workload in W-single W-eight W-base W-one W-mixed W-wide; do
+    long_run "bench-$workload" build/release/bin/descant bench \
+      --workload "$workload" --serve .deps/models/SmolLM2-135M-Instruct.Q4_1.gguf
+  done
+}
+
+mkdir -p build
+say "set-up"
+if ! deploy/setup.sh "${setup_options[@]+"${setup_options[@]}"}"; then
+  echo "0 passed, 1 failed"
+  exit 1
+fi
+
+if wanted format; then step "formatting" check_format; fi
+if wanted release; then
+  step "build, release" build release
+  run_ctest release
+  if [ "$long" -eq 1 ]; then long_runs; fi
+fi
+for sanitizer in asan tsan; do
+  if wanted $sanitizer; then
+    step "build, $sanitizer" build $sanitizer
+    run_ctest $sanitizer
+  fi
+done
+
+say "done"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
