@@ -84,6 +84,7 @@ class SafetensorsFile {
   absl::Span<const char> Bytes(const SafetensorsTensor& tensor) const {
     return file_.bytes().subspan(tensor.begin, tensor.bytes());
   }
+  const MappedFile& file() const { return file_; }
 
  private:
   SafetensorsFile(MappedFile file, SafetensorsIndex index)

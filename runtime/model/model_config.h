@@ -4,6 +4,9 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
+
+#include "absl/status/status.h"
 
 namespace descant {
 
@@ -19,6 +22,9 @@ struct RopeConfig {
   float low_freq_factor = 1.0f;
   float high_freq_factor = 4.0f;
   int32_t original_max_position = 8192;
+  // [head_dim / 2] or empty: divides the inverse frequencies, on top of
+  // `scaling`. (How GGUF stores Llama 3's scaling.)
+  std::vector<float> frequency_divisors;
 };
 
 struct ModelConfig {
@@ -35,6 +41,14 @@ struct ModelConfig {
   bool tied_embeddings = false;
   RopeConfig rope;
 };
+
+// [head_dim / 2]: position p turns pair i by p * result[i], as Hugging Face
+// computes it (fp32).
+std::vector<float> RopeInverseFrequencies(const ModelConfig& config);
+
+// OK, or INVALID_ARGUMENT with one line that names the rule: positive sizes
+// within bounds, heads a multiple of kv_heads, an even head_dim, sane rope.
+absl::Status ValidateModelConfig(const ModelConfig& config);
 
 }  // namespace descant
 

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "runtime/base/float16.h"
+#include "runtime/model/model_config.h"
 
 namespace descant {
 
@@ -28,6 +29,12 @@ enum class WeightKind {
   kFinalNorm,  // [hidden]
   kHead,       // [vocab, hidden]; the embedding when tied
 };
+
+struct WeightShape {
+  int64_t rows = 0;  // 1 for norms
+  int64_t columns = 0;
+};
+WeightShape ShapeOf(const ModelConfig& config, WeightKind kind);
 
 // Row-major [rows, columns] as in a Hugging Face checkpoint: y = x W^T, rows
 // of q and k in Hugging Face's order (GGUF's are un-permuted). Shapes were

@@ -1,0 +1,21 @@
+// A Hugging Face directory: config.json, model.safetensors or its shards with
+// model.safetensors.index.json, tokenizer.json, and where they exist
+// generation_config.json, tokenizer_config.json, chat_template.jinja.
+#ifndef DESCANT_RUNTIME_MODEL_HF_MODEL_H_
+#define DESCANT_RUNTIME_MODEL_HF_MODEL_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "runtime/model/model.h"
+
+namespace descant {
+
+// As LoadModel. Every tensor of the files must be one that the architecture
+// has: nothing is ignored but rotary inverse frequencies and, with tied
+// embeddings, the head.
+absl::StatusOr<LoadedModel> LoadHuggingFaceModel(const std::string& directory);
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_MODEL_HF_MODEL_H_

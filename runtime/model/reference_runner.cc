@@ -1,0 +1,345 @@
+#include "runtime/model/reference_runner.h"
+
+#include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <cmath>
+#include <exception>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "adapters/adapter.h"
+#include "runtime/base/check.h"
+#include "runtime/base/status_macros.h"
+
+namespace descant {
+namespace {
+
+constexpr WeightKind kProjectionWeights[kLinearKinds] = {
+    WeightKind::kQuery,        WeightKind::kKey,  WeightKind::kValue,
+    WeightKind::kAttentionOut, WeightKind::kGate, WeightKind::kUp,
+    WeightKind::kDown,
+};
+
+at::TensorOptions Fp32() { return at::TensorOptions(at::kFloat); }
+
+at::Tensor IntTensor(const std::vector<int32_t>& values) {
+  return at::tensor(
+      at::IntArrayRef(std::vector<int64_t>(values.begin(), values.end())),
+      at::kLong);
+}
+
+at::ScalarType ScalarTypeOf(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::kF16:
+      return at::kHalf;
+    case Dtype::kBF16:
+      return at::kBFloat16;
+    case Dtype::kF32:
+    case Dtype::kOther:
+      break;
+  }
+  return at::kFloat;
+}
+
+at::Tensor ToFp32(const AdapterMatrix& matrix) {
+  return at::from_blob(const_cast<void*>(matrix.data),
+                       {matrix.rows, matrix.columns},
+                       at::TensorOptions(ScalarTypeOf(matrix.dtype)))
+      .to(at::kFloat)
+      .clone();
+}
+
+absl::Status FromTorch(const std::exception& error) {
+  return absl::InternalError(absl::StrCat("reference runner: ", error.what()));
+}
+
+}  // namespace
+
+ReferenceRunner::ReferenceRunner(std::shared_ptr<const Model> model,
+                                 const RunnerOptions& options)
+    : model_(std::move(model)),
+      limits_(options.limits),
+      slots_(options.limits.max_slots),
+      last_token_(options.limits.max_sequences, 0),
+      scratch_(model_->config.vocab_size) {
+  const ModelConfig& config = model_->config;
+  const int64_t block_bytes = int64_t{2} * config.num_layers * kBlockSize *
+                              config.num_kv_heads * config.head_dim *
+                              sizeof(float);
+  const int64_t wanted =
+      options.kv_bytes > 0
+          ? static_cast<int64_t>(options.kv_bytes) / block_bytes
+          : int64_t{limits_.max_sequences} * limits_.max_blocks_per_sequence;
+  num_blocks_ = static_cast<int32_t>(
+      std::min<int64_t>(wanted, std::numeric_limits<int32_t>::max()));
+  output_.sequences.reserve(limits_.max_sequences);
+  output_.sampled.reserve(limits_.max_outputs);
+}
+
+absl::StatusOr<at::Tensor> ReferenceRunner::Read(WeightKind kind,
+                                                 int32_t layer) const {
+  const WeightShape shape = ShapeOf(model_->config, kind);
+  at::Tensor tensor = at::empty({shape.rows, shape.columns}, Fp32());
+  DESCANT_RETURN_IF_ERROR(model_->weights->ReadFp32(
+      kind, layer, 0,
+      absl::MakeSpan(tensor.data_ptr<float>(), tensor.numel())));
+  return shape.rows == 1 ? tensor.squeeze(0) : tensor;
+}
+
+absl::Status ReferenceRunner::LoadWeights() {
+  const ModelConfig& config = model_->config;
+  DESCANT_ASSIGN_OR_RETURN(embedding_, Read(WeightKind::kEmbedding, 0));
+  DESCANT_ASSIGN_OR_RETURN(final_norm_, Read(WeightKind::kFinalNorm, 0));
+  head_ = embedding_;
+  if (!config.tied_embeddings) {
+    DESCANT_ASSIGN_OR_RETURN(head_, Read(WeightKind::kHead, 0));
+  }
+  inverse_frequencies_ = at::tensor(
+      at::ArrayRef<float>(RopeInverseFrequencies(config)), at::kFloat);
+  layers_.resize(config.num_layers);
+  for (int32_t i = 0; i < config.num_layers; ++i) {
+    Layer& layer = layers_[i];
+    DESCANT_ASSIGN_OR_RETURN(layer.attention_norm,
+                             Read(WeightKind::kAttentionNorm, i));
+    DESCANT_ASSIGN_OR_RETURN(layer.mlp_norm, Read(WeightKind::kMlpNorm, i));
+    for (int32_t kind = 0; kind < kLinearKinds; ++kind) {
+      DESCANT_ASSIGN_OR_RETURN(layer.projection[kind],
+                               Read(kProjectionWeights[kind], i));
+    }
+    layer.key_cache = at::zeros(
+        {num_blocks_, kBlockSize, config.num_kv_heads, config.head_dim},
+        Fp32());
+    layer.value_cache = at::zeros_like(layer.key_cache);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReferenceRunner::LoadAdapter(
+    int32_t slot, const std::shared_ptr<const Adapter>& adapter) {
+  DESCANT_CHECK(slot >= 0 && slot < limits_.max_slots);
+  try {
+    c10::InferenceMode guard;
+    Slot loaded;
+    loaded.loaded = true;
+    loaded.layers.resize(model_->config.num_layers);
+    for (const AdapterModule& module : adapter->modules) {
+      loaded.layers[module.layer][static_cast<size_t>(module.kind)] = {
+          ToFp32(module.a), ToFp32(module.b), module.scale};
+    }
+    slots_[slot] = std::move(loaded);
+  } catch (const std::exception& error) {
+    return FromTorch(error);
+  }
+  return absl::OkStatus();
+}
+
+void ReferenceRunner::UnloadAdapter(int32_t slot) {
+  DESCANT_CHECK(slot >= 0 && slot < limits_.max_slots);
+  slots_[slot] = Slot();
+}
+
+uint64_t ReferenceRunner::AdapterBytes(const Adapter& adapter) const {
+  uint64_t elements = 0;
+  for (const AdapterModule& module : adapter.modules) {
+    elements += uint64_t{1} * module.a.rows * module.a.columns +
+                uint64_t{1} * module.b.rows * module.b.columns;
+  }
+  return elements * sizeof(float);
+}
+
+absl::Status ReferenceRunner::Validate(const Batch& batch) const {
+  for (const Segment& segment : batch.segments) {
+    if (!slots_[segment.slot].loaded) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("no adapter in slot ", segment.slot));
+    }
+  }
+  for (const BatchSequence& sequence : batch.sequences) {
+    if (sequence.output == OutputKind::kPooled) {
+      return absl::UnimplementedError("a decoder has no pooled output");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReferenceRunner::Launch(const Batch& batch) {
+  DESCANT_CHECK(in_flight_ == nullptr);
+  DESCANT_RETURN_IF_ERROR(Validate(batch));
+  in_flight_ = &batch;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<const StepOutput*> ReferenceRunner::Collect() {
+  DESCANT_CHECK(in_flight_ != nullptr);
+  const Batch& batch = *std::exchange(in_flight_, nullptr);
+  try {
+    c10::InferenceMode guard;
+    DESCANT_RETURN_IF_ERROR(Run(batch));
+  } catch (const std::exception& error) {
+    return FromTorch(error);
+  }
+  return &output_;
+}
+
+absl::Status ReferenceRunner::Run(const Batch& batch) {
+  LayOutStepOutput(batch, model_->config.vocab_size, &output_);
+  const at::Tensor hidden = Forward(batch);
+  if (batch.outputs() == 0) return absl::OkStatus();
+  const at::Tensor outputs =
+      hidden.index_select(0, IntTensor(batch.output_rows));
+  Sample(batch, at::matmul(Normalize(outputs, final_norm_), head_.t()));
+  return absl::OkStatus();
+}
+
+at::Tensor ReferenceRunner::InputTokens(const Batch& batch) const {
+  std::vector<int32_t> tokens = batch.tokens;
+  for (const BatchSequence& sequence : batch.sequences) {
+    for (int32_t row = sequence.row_begin; row < sequence.row_end; ++row) {
+      if (tokens[row] == kTokenFromLastStep) {
+        tokens[row] = last_token_[sequence.state_slot];
+      }
+    }
+  }
+  return IntTensor(tokens);
+}
+
+at::Tensor ReferenceRunner::Forward(const Batch& batch) {
+  const ModelConfig& config = model_->config;
+  const int64_t rows = batch.rows();
+  const at::Tensor positions = IntTensor(batch.positions).to(at::kFloat);
+  at::Tensor hidden = embedding_.index_select(0, InputTokens(batch));
+  for (int32_t i = 0; i < config.num_layers; ++i) {
+    const Layer& layer = layers_[i];
+    at::Tensor x = Normalize(hidden, layer.attention_norm);
+    const at::Tensor query =
+        Project(batch, i, LinearKind::kQ, x)
+            .view({rows, config.num_heads, config.head_dim});
+    const at::Tensor key =
+        Project(batch, i, LinearKind::kK, x)
+            .view({rows, config.num_kv_heads, config.head_dim});
+    const at::Tensor value =
+        Project(batch, i, LinearKind::kV, x)
+            .view({rows, config.num_kv_heads, config.head_dim});
+    const at::Tensor attended = Attend(batch, layer, Rotate(query, positions),
+                                       Rotate(key, positions), value);
+    hidden = hidden + Project(batch, i, LinearKind::kO, attended);
+    x = Normalize(hidden, layer.mlp_norm);
+    const at::Tensor gate = at::silu(Project(batch, i, LinearKind::kGate, x));
+    const at::Tensor up = Project(batch, i, LinearKind::kUp, x);
+    hidden = hidden + Project(batch, i, LinearKind::kDown, gate * up);
+  }
+  return hidden;
+}
+
+at::Tensor ReferenceRunner::Normalize(const at::Tensor& x,
+                                      const at::Tensor& weight) const {
+  const at::Tensor variance = x.pow(2).mean(-1, /*keepdim=*/true);
+  return x * at::rsqrt(variance + model_->config.rms_norm_eps) * weight;
+}
+
+at::Tensor ReferenceRunner::Project(const Batch& batch, int32_t layer,
+                                    LinearKind kind,
+                                    const at::Tensor& x) const {
+  const size_t index = static_cast<size_t>(kind);
+  at::Tensor y = at::matmul(x, layers_[layer].projection[index].t());
+  for (const Segment& segment : batch.segments) {
+    const Lora& lora = slots_[segment.slot].layers[layer][index];
+    if (!lora.a.defined()) continue;
+    const at::Tensor rows = x.slice(0, segment.row_begin, segment.row_end);
+    const at::Tensor delta =
+        at::matmul(at::matmul(rows, lora.a.t()), lora.b.t());
+    y.slice(0, segment.row_begin, segment.row_end)
+        .add_(delta, segment.weight * lora.scale);
+  }
+  return y;
+}
+
+at::Tensor ReferenceRunner::Rotate(const at::Tensor& x,
+                                   const at::Tensor& positions) const {
+  const int64_t half = model_->config.head_dim / 2;
+  // [rows, 1, half]
+  const at::Tensor angles =
+      (positions.unsqueeze(1) * inverse_frequencies_).unsqueeze(1);
+  const at::Tensor cos = at::cos(angles);
+  const at::Tensor sin = at::sin(angles);
+  const at::Tensor first = x.slice(-1, 0, half);
+  const at::Tensor second = x.slice(-1, half);
+  return at::cat({first * cos - second * sin, second * cos + first * sin}, -1);
+}
+
+at::Tensor ReferenceRunner::Attend(const Batch& batch, const Layer& layer,
+                                   const at::Tensor& query,
+                                   const at::Tensor& key,
+                                   const at::Tensor& value) const {
+  const ModelConfig& config = model_->config;
+  const int64_t width = int64_t{config.num_heads} * config.head_dim;
+  const int64_t group = config.num_heads / config.num_kv_heads;
+  at::Tensor result = at::empty({batch.rows(), width}, Fp32());
+  for (const BatchSequence& sequence : batch.sequences) {
+    const int64_t rows = sequence.row_end - sequence.row_begin;
+    const int64_t before = sequence.computed_length;
+    const auto table = batch.block_tables.begin() + sequence.block_begin;
+    const at::Tensor blocks =
+        IntTensor(std::vector<int32_t>(table, table + sequence.block_count));
+    // Where each position of this sequence lies in the flattened cache.
+    const at::Tensor places =
+        (blocks.unsqueeze(1) * kBlockSize + at::arange(kBlockSize))
+            .flatten()
+            .slice(0, 0, before + rows);
+    const auto update = [&](const at::Tensor& cache, const at::Tensor& fresh) {
+      at::Tensor flat = cache.view({-1, config.num_kv_heads, config.head_dim});
+      flat.index_copy_(0, places.slice(0, before),
+                       fresh.slice(0, sequence.row_begin, sequence.row_end));
+      // [heads, positions, head_dim]
+      return flat.index_select(0, places).transpose(0, 1).repeat_interleave(
+          group, 0);
+    };
+    const at::Tensor keys = update(layer.key_cache, key);
+    const at::Tensor values = update(layer.value_cache, value);
+    const at::Tensor queries =
+        query.slice(0, sequence.row_begin, sequence.row_end).transpose(0, 1);
+    const at::Tensor scores = at::matmul(queries, keys.transpose(1, 2)) /
+                              std::sqrt(static_cast<double>(config.head_dim));
+    // Row i sees positions up to before + i.
+    const at::Tensor hidden =
+        at::ones({rows, before + rows}, at::kBool).triu(before + 1);
+    const at::Tensor weights = at::softmax(
+        scores.masked_fill(hidden, -std::numeric_limits<float>::infinity()),
+        -1);
+    result.slice(0, sequence.row_begin, sequence.row_end)
+        .copy_(
+            at::matmul(weights, values).transpose(0, 1).reshape({rows, width}));
+  }
+  return result;
+}
+
+void ReferenceRunner::Sample(const Batch& batch, const at::Tensor& logits) {
+  const at::Tensor contiguous = logits.contiguous();
+  const int64_t vocab = model_->config.vocab_size;
+  for (size_t s = 0; s < batch.sequences.size(); ++s) {
+    const BatchSequence& sequence = batch.sequences[s];
+    for (int32_t i = sequence.output_begin; i < sequence.output_end; ++i) {
+      const float* row = contiguous.data_ptr<float>() + i * vocab;
+      SampleOutput(batch, static_cast<int32_t>(s), i, {row, size_t(vocab)},
+                   &scratch_, &output_);
+      last_token_[sequence.state_slot] = output_.sampled[i].token;
+    }
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Runner>> MakeReferenceRunner(
+    std::shared_ptr<const Model> model, const RunnerOptions& options) {
+  try {
+    c10::InferenceMode guard;
+    auto runner = std::make_unique<ReferenceRunner>(std::move(model), options);
+    DESCANT_RETURN_IF_ERROR(runner->LoadWeights());
+    return runner;
+  } catch (const std::exception& error) {
+    return FromTorch(error);
+  }
+}
+
+}  // namespace descant

@@ -1,0 +1,97 @@
+// The oracle: Llama in plain ATen, fp32, one sequence at a time. Slow and
+// meant to be read. Made by MakeReferenceRunner in model.h; this header is for
+// its tests.
+#ifndef DESCANT_RUNTIME_MODEL_REFERENCE_RUNNER_H_
+#define DESCANT_RUNTIME_MODEL_REFERENCE_RUNNER_H_
+
+#include <ATen/ATen.h>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "runtime/model/model.h"
+#include "runtime/model/runner.h"
+#include "runtime/model/sampler.h"
+#include "runtime/model/weight_source.h"
+
+namespace descant {
+
+// All tensors are fp32. Computes in Collect(), on the calling thread.
+// RESOURCE_EXHAUSTED is not possible: adapters take what they need.
+class ReferenceRunner final : public Runner {
+ public:
+  // May throw c10::Error; MakeReferenceRunner turns it into a status.
+  ReferenceRunner(std::shared_ptr<const Model> model,
+                  const RunnerOptions& options);
+
+  absl::Status LoadWeights();
+
+  absl::Status Launch(const Batch& batch) override;
+  absl::StatusOr<const StepOutput*> Collect() override;
+  absl::Status LoadAdapter(
+      int32_t slot, const std::shared_ptr<const Adapter>& adapter) override;
+  void UnloadAdapter(int32_t slot) override;
+  uint64_t AdapterBytes(const Adapter& adapter) const override;
+  int32_t num_blocks() const override { return num_blocks_; }
+  const BatchLimits& limits() const override { return limits_; }
+  std::string Describe() const override { return "reference fp32"; }
+
+ private:
+  // y += scale * (x A^T) B^T; undefined tensors where the adapter has none.
+  struct Lora {
+    at::Tensor a;  // [rank, in]
+    at::Tensor b;  // [out, rank]
+    float scale = 0;
+  };
+  struct Slot {
+    bool loaded = false;
+    std::vector<std::array<Lora, kLinearKinds>> layers;
+  };
+  struct Layer {
+    at::Tensor attention_norm;                        // [hidden]
+    at::Tensor mlp_norm;                              // [hidden]
+    std::array<at::Tensor, kLinearKinds> projection;  // [out, in]
+    at::Tensor key_cache;    // [blocks, kBlockSize, kv_heads, head_dim]
+    at::Tensor value_cache;  // likewise
+  };
+
+  absl::StatusOr<at::Tensor> Read(WeightKind kind, int32_t layer) const;
+  absl::Status Validate(const Batch& batch) const;
+  absl::Status Run(const Batch& batch);
+  // [rows, hidden] before the final norm.
+  at::Tensor Forward(const Batch& batch);
+  at::Tensor InputTokens(const Batch& batch) const;
+  at::Tensor Normalize(const at::Tensor& x, const at::Tensor& weight) const;
+  // x W^T and the segments' adapters on top.
+  at::Tensor Project(const Batch& batch, int32_t layer, LinearKind kind,
+                     const at::Tensor& x) const;
+  // x: [rows, heads, head_dim].
+  at::Tensor Rotate(const at::Tensor& x, const at::Tensor& positions) const;
+  at::Tensor Attend(const Batch& batch, const Layer& layer,
+                    const at::Tensor& query, const at::Tensor& key,
+                    const at::Tensor& value) const;
+  void Sample(const Batch& batch, const at::Tensor& logits);
+
+  const std::shared_ptr<const Model> model_;
+  const BatchLimits limits_;
+  int32_t num_blocks_ = 0;
+  at::Tensor embedding_;            // [vocab, hidden]
+  at::Tensor final_norm_;           // [hidden]
+  at::Tensor head_;                 // [vocab, hidden]
+  at::Tensor inverse_frequencies_;  // [head_dim / 2]
+  std::vector<Layer> layers_;
+  std::vector<Slot> slots_;
+  std::vector<int32_t> last_token_;  // by state_slot
+  SamplerScratch scratch_;
+  StepOutput output_;
+  const Batch* in_flight_ = nullptr;
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_MODEL_REFERENCE_RUNNER_H_
