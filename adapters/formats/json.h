@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -37,34 +36,45 @@ class JsonValue {
   };
 
   JsonValue() = default;
-  template <typename T>
-  explicit JsonValue(T value) : value_(std::move(value)) {}
+  explicit JsonValue(bool value) : kind_(kBool), integer_(value ? 1 : 0) {}
+  explicit JsonValue(uint64_t value) : kind_(kUnsigned), integer_(value) {}
+  explicit JsonValue(int64_t value)
+      : kind_(kNegative), integer_(static_cast<uint64_t>(value)) {}
+  explicit JsonValue(double value) : kind_(kFloat), float_(value) {}
+  explicit JsonValue(std::string value)
+      : kind_(kString), string_(std::move(value)) {}
+  explicit JsonValue(Array value) : kind_(kArray), array_(std::move(value)) {}
+  explicit JsonValue(Object value)
+      : kind_(kObject), object_(std::move(value)) {}
 
-  Kind kind() const { return static_cast<Kind>(value_.index()); }
+  Kind kind() const { return kind_; }
   bool is_null() const { return kind() == kNull; }
   bool is_number() const {
     return kind() == kUnsigned || kind() == kNegative || kind() == kFloat;
   }
 
-  // REQUIRES: the matching kind.
-  bool boolean() const { return std::get<bool>(value_); }
-  uint64_t unsigned_integer() const { return std::get<uint64_t>(value_); }
-  int64_t negative_integer() const { return std::get<int64_t>(value_); }
-  const std::string& string() const { return std::get<std::string>(value_); }
-  const Array& array() const { return std::get<Array>(value_); }
-  const Object& object() const { return std::get<Object>(value_); }
-  Array& array() { return std::get<Array>(value_); }
-  Object& object() { return std::get<Object>(value_); }
+  // Meaningful for the matching kind; else zero or empty.
+  bool boolean() const { return integer_ != 0; }
+  uint64_t unsigned_integer() const { return integer_; }
+  int64_t negative_integer() const { return static_cast<int64_t>(integer_); }
+  const std::string& string() const { return string_; }
+  const Array& array() const { return array_; }
+  const Object& object() const { return object_; }
+  Array& array() { return array_; }
+  Object& object() { return object_; }
   // REQUIRES: is_number().
   double number() const;
 
-  // The member of that name, or null. REQUIRES: kObject.
+  // The member of that name, or null.
   const JsonValue* Find(absl::string_view key) const;
 
  private:
-  std::variant<std::monostate, bool, uint64_t, int64_t, double, std::string,
-               Array, Object>
-      value_;
+  Kind kind_ = kNull;
+  uint64_t integer_ = 0;
+  double float_ = 0;
+  std::string string_;
+  Array array_;
+  Object object_;
 };
 
 struct JsonLimits {

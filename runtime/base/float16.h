@@ -49,6 +49,26 @@ inline float ToFloat(Float16 value) {
                               (mantissa << 13));
 }
 
+// Round to nearest even; beyond the range infinity, NaN stays NaN.
+inline Float16 ToFloat16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t sign = (bits >> 16) & 0x8000u;
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  uint32_t half = 0;
+  if (magnitude > 0x7f800000u) {
+    half = 0x7e00u;
+  } else if (magnitude >= 0x477ff000u) {  // 65520 rounds away from 65504
+    half = 0x7c00u;
+  } else if (magnitude < 0x38800000u) {
+    // Subnormal: adding 0.5, whose last bit is 2^-24, rounds to its multiples.
+    half = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) -
+           0x3f000000u;
+  } else {
+    half = (magnitude - (112u << 23) + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+  }
+  return {static_cast<uint16_t>(sign | half)};
+}
+
 }  // namespace descant
 
 #endif  // DESCANT_RUNTIME_BASE_FLOAT16_H_
