@@ -31,6 +31,25 @@ PARTS = [
     "<|im_start|><|im_end|>", "a<|im_end|>b", "<|im_start", "|im_end|>",
     "<|endoftext|>", "text <|endoftext|> more", " <|im_end|> ", "<repo_name>x",
     "<file_sep>", "<|im_end|><|im_end|>", "<special>", "[SPECIAL] x [SPECIAL]",
+    # Bytes that SmolLM2's vocabulary lacks vanish, and their neighbours meet.
+    "\x16", "a\x16b", "t\x16he wor\x17ld", "\U00040000", "x\U00050001y",
+    "\x05\x10\x1e",
+    # Digits of all kinds (Nd, Nl, No) and none (CJK numerals), after spaces.
+    "a  1", "a \n 22", "\t\t3", "\u0967\u0968 \u0e51\u0e52", "\u2460\u2461",
+    "\U0001d7d9\U0001d7da", "\u4e00\u4e8c\u4e09", "x\u00b2+y\u00b3", "1a2b3c",
+    # White space beyond ASCII, and what only looks like it.
+    "a\u0085b", "a\u1680b\u180ec", "\u2000\u2003\u200a x", "a\u202fb\u205fc",
+    "a\x0b\x0cb", "\x1c\x1d\x1e\x1f", " \u00a0 \u3000 x", "a \u2029 b",
+    # Case folding: U+017F folds to s, U+212A to k.
+    "it'\u017f", "'S 'RE 'Ve 'lL", "\u212a", "don't'll've",
+    # Marks without a base, joiners, variation selectors, tags, surrogates' edge.
+    "\u0301", " \u0301a", "\u0e49\u0e48", "e\u0323\u0302 \u1ec7", "\ufe0f\ufe0f",
+    "\U0001f3f4\U000e0067\U000e0062\U000e007f", "\U0001f469\u200d\U0001f52c",
+    "\u0915\u094d\u0937", "\u1112\u1161\u11ab", "\U00020000\U0002f800",
+    # Long runs.
+    "a" * 3000, " " * 1025 + "x", "the " * 300, "\r\n" * 64, "'" * 99, "_" * 333,
+    "\U0001f600\u200d" * 50, "<|im_start|>" * 40, "<" * 50 + "|im_end|>",
+    "the fox, foxes, fox's firefox fox", "  [SPECIAL]  [SPECIAL]\n[SPECIAL]",
 ]
 
 WORDS = """the quick brown fox jumps over lazy dogs while 42 engineers write
@@ -40,7 +59,7 @@ re-use e.g. U.S.A. 1st 2nd 1990s 12:30 #tag @name""".split()
 GLUE = [" ", " ", " ", " ", "  ", "\n", "\t", "", ", ", ". ", " - ", "\n\n    "]
 
 
-def corpus(count=320):
+def corpus(count=400):
     rng = random.Random(20261123)
     texts = list(PARTS)
     while len(texts) < count:

@@ -3,8 +3,9 @@
 
 The demo model's tokenizer is rebuilt with HF `tokenizers` from the GGUF's
 vocabulary and merges as SmolLM2's own tokenizer.json has it: digits split one
-by one, then GPT-2's byte-level regex. (Transformers' GGUF conversion leaves
-the digits out and adds decoders that the model does not have.)
+by one, then GPT-2's byte-level regex, no unknown token: the 21 bytes that the
+vocabulary lacks are dropped. (Transformers' GGUF conversion leaves the digits
+out and adds decoders that the model does not have.)
 """
 
 import json
@@ -85,16 +86,22 @@ def write_golden(name, tokenizer):
     cases = []
     for text in corpus():
         ids = tokenizer.encode(text).ids
-        cases.append({
+        case = {
             "text": text, "ids": ids,
             "ids_without_special": tokenizer.encode(
                 text, add_special_tokens=False).ids,
             "decoded": tokenizer.decode(ids, skip_special_tokens=False),
             "decoded_skip_special": tokenizer.decode(
-                ids, skip_special_tokens=True)})
+                ids, skip_special_tokens=True)}
+        tokenizer.encode_special_tokens = True
+        case["ids_special_as_text"] = tokenizer.encode(
+            text, add_special_tokens=False).ids
+        tokenizer.encode_special_tokens = False
+        cases.append(case)
     path = HERE / "data" / f"tokenizer_{name}.json"
-    path.write_text(json.dumps({"tokenizer": name, "cases": cases},
-                               ensure_ascii=True, indent=0) + "\n")
+    lines = ",\n".join(json.dumps(case, separators=(",", ":"))
+                       for case in cases)
+    path.write_text(f'{{"tokenizer":"{name}","cases":[\n{lines}\n]}}\n')
 
 
 def main():
