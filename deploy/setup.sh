@@ -8,6 +8,7 @@
 #
 # LibTorch: the one in the torch wheel, unless CMAKE_PREFIX_PATH has one.
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 
 readonly TORCH_VERSION=2.11.0
@@ -18,7 +19,9 @@ readonly MODEL_FILE=SmolLM2-135M-Instruct.Q4_1.gguf
 # same libraries; the one for CPython 3.11 is fetched whatever runs pip.
 readonly TORCH_WHEEL_SHA256=7aa2f9bbc6d4595ba72138026b2074be1233186150e9292865e04b7a63b8c67a
 readonly CUDART_VERSION=13.0.96
+readonly CUDART_SHA256=7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548
 readonly CUPTI_VERSION=13.0.85
+readonly CUPTI_SHA256=4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8
 
 use_apt=1
 for argument in "$@"; do
@@ -52,22 +55,20 @@ install_packages() {
     { tail -n 20 .deps/apt.log >&2; exit 75; }
 }
 
-# fetch_wheel REQUIREMENT SHA256-OR-EMPTY: prints the wheel's path.
+# fetch_wheel REQUIREMENT SHA256: prints the wheel's path.
 fetch_wheel() {
   local requirement=$1 sha256=$2 folder
   folder=$(mktemp -d .deps/downloads/XXXXXX)
   python3 -m pip --disable-pip-version-check --quiet download --no-deps \
     --only-binary :all: --python-version 3.11 --implementation cp --abi cp311 \
     --abi none --abi abi3 --platform manylinux_2_28_x86_64 \
-    --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+    --platform manylinux_2_25_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
     --platform manylinux1_x86_64 --platform any \
     "$requirement" -d "$folder" >&2
   local wheel
   wheel=$(ls "$folder"/*.whl)
-  if [ -n "$sha256" ]; then
-    echo "$sha256  $wheel" | sha256sum --check --status ||
-      { echo "setup: $wheel has another digest than pinned" >&2; exit 75; }
-  fi
+  echo "$sha256  $wheel" | sha256sum --check --status ||
+    { echo "setup: $wheel has another digest than pinned" >&2; exit 75; }
   mv "$wheel" .deps/downloads/
   rmdir "$folder"
   echo ".deps/downloads/$(basename "$wheel")"
@@ -118,13 +119,12 @@ install_cuda_runtime() {
   say "fetching the CUDA runtime and CUPTI libraries (15 MB)"
   mkdir -p .deps/cuda/lib
   local wheel
-  for requirement in "nvidia-cuda-runtime==$CUDART_VERSION" \
-    "nvidia-cuda-cupti==$CUPTI_VERSION"; do
-    wheel=$(fetch_wheel "$requirement" "")
-    unzip -q -o -j "$wheel" '*/libcudart.so.13' -d .deps/cuda/lib 2>/dev/null ||
-      unzip -q -o -j "$wheel" '*/libcupti.so.13' -d .deps/cuda/lib
-    rm -f "$wheel"
-  done
+  wheel=$(fetch_wheel "nvidia-cuda-runtime==$CUDART_VERSION" "$CUDART_SHA256")
+  unzip -q -o -j "$wheel" '*/libcudart.so.13' -d .deps/cuda/lib
+  rm -f "$wheel"
+  wheel=$(fetch_wheel "nvidia-cuda-cupti==$CUPTI_VERSION" "$CUPTI_SHA256")
+  unzip -q -o -j "$wheel" '*/libcupti.so.13' -d .deps/cuda/lib
+  rm -f "$wheel"
 }
 
 install_model() {
