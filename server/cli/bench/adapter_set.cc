@@ -1,0 +1,96 @@
+#include "server/cli/bench/adapter_set.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "adapters/formats/random_adapter.h"
+#include "server/cli/adapter_upload.h"
+#include "server/cli/progress_bar.h"
+
+namespace descant::cli {
+namespace {
+
+struct AdapterNeed {
+  AdapterShape shape;
+  int count = 0;
+};
+
+// One entry a shape: W-one's adapter is the first of W-mixed's.
+std::vector<AdapterNeed> NeedsOf(const std::vector<Leg>& legs) {
+  std::vector<AdapterNeed> needs;
+  for (const Leg& leg : legs) {
+    if (leg.adapters == 0) continue;
+    const auto same = std::find_if(
+        needs.begin(), needs.end(),
+        [&](const AdapterNeed& need) { return need.shape == leg.shape; });
+    if (same == needs.end()) {
+      needs.push_back({leg.shape, leg.adapters});
+    } else {
+      same->count = std::max(same->count, leg.adapters);
+    }
+  }
+  return needs;
+}
+
+std::vector<RandomAdapterModule> ModulesOf(const v1::GetModelResponse& model,
+                                           const AdapterShape& shape) {
+  std::vector<RandomAdapterModule> modules;
+  for (const v1::LinearModule& module : model.linear_modules()) {
+    if (shape.all_linear || absl::EndsWith(module.path(), ".q_proj") ||
+        absl::EndsWith(module.path(), ".v_proj")) {
+      modules.push_back({.module_path = module.path(),
+                         .in = module.in_features(),
+                         .out = module.out_features()});
+    }
+  }
+  return modules;
+}
+
+}  // namespace
+
+grpc::Status UploadBenchAdapters(const Connection& connection,
+                                 const v1::GetModelResponse& model,
+                                 const std::vector<Leg>& legs, uint64_t seed,
+                                 AdapterDigests* digests) {
+  for (const AdapterNeed& need : NeedsOf(legs)) {
+    const std::vector<RandomAdapterModule> modules =
+        ModulesOf(model, need.shape);
+    ProgressBar bar(absl::StrCat("rank ", need.shape.rank, " adapters"),
+                    need.count);
+    for (int i = 0; i < need.count; ++i) {
+      const AdapterFiles files =
+          MakeRandomAdapter(modules, {.rank = need.shape.rank,
+                                      .alpha = 2.0 * need.shape.rank,
+                                      .seed = seed + static_cast<uint64_t>(i)});
+      v1::UploadAdapterHeader header;
+      header.set_name(BenchAdapterName(need.shape, i));
+      header.set_config_json(files.config_json);
+      header.set_format(v1::ADAPTER_FORMAT_SAFETENSORS);
+      header.set_replace(true);
+      v1::UploadAdapterResponse response;
+      const grpc::Status status =
+          UploadAdapter(connection.adapters.get(), std::move(header),
+                        files.safetensors_bytes, nullptr, &response);
+      if (!status.ok()) return status;
+      (*digests)[response.adapter().name()] = response.adapter().digest();
+      bar.Update(i + 1);
+    }
+  }
+  return grpc::Status::OK;
+}
+
+void DeleteBenchAdapters(const Connection& connection,
+                         const AdapterDigests& digests) {
+  for (const auto& [name, digest] : digests) {
+    grpc::ClientContext context;
+    SetShortDeadline(&context);
+    v1::DeleteAdapterRequest request;
+    request.set_adapter_id(absl::StrCat(name, "@", digest));
+    v1::DeleteAdapterResponse response;
+    connection.adapters->DeleteAdapter(&context, request, &response);
+  }
+}
+
+}  // namespace descant::cli

@@ -1,0 +1,42 @@
+// A closed-loop load of streamed generations from one thread.
+#ifndef DESCANT_SERVER_CLI_BENCH_LOAD_H_
+#define DESCANT_SERVER_CLI_BENCH_LOAD_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "descant/v1/generation.grpc.pb.h"
+
+namespace descant::cli {
+
+struct StreamedAnswer {
+  std::vector<int32_t> tokens;
+  std::string adapter_digest;
+  double ttft_ms = 0;  // from the call to the first token
+  // From each token to the next. Tokens that come in one message share its
+  // gap evenly.
+  std::vector<double> itl_ms;
+};
+
+struct LoadResult {
+  std::vector<StreamedAnswer> answers;  // in the order of the requests
+  double seconds = 0;                   // first call to last end
+
+  uint64_t OutputTokens() const;
+  double OutputTokensPerSecond() const;
+};
+
+// Sends every request once, `in_flight` at a time: the next starts when one
+// ends. One thread and one completion queue, so that the server keeps the
+// machine. The first error ends the load: the calls that run are cancelled,
+// and `*result` is as it came to be.
+grpc::Status RunLoad(v1::GenerationService::Stub* stub,
+                     const std::vector<v1::GenerateRequest>& requests,
+                     int in_flight, LoadResult* result);
+
+}  // namespace descant::cli
+
+#endif  // DESCANT_SERVER_CLI_BENCH_LOAD_H_

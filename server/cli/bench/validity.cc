@@ -1,0 +1,117 @@
+#include "server/cli/bench/validity.h"
+
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+
+namespace descant::cli {
+namespace {
+
+constexpr size_t kSampledAnswers = 8;
+
+// Adapters whose answers all equal the base model's.
+std::set<std::string> IdleAdapters(
+    const std::vector<v1::GenerateRequest>& requests,
+    const std::vector<StreamedAnswer>& adapted,
+    const std::vector<StreamedAnswer>& base) {
+  std::set<std::string> idle;
+  for (const v1::GenerateRequest& request : requests) {
+    idle.insert(request.adapter_id());
+  }
+  for (size_t i = 0; i < requests.size(); ++i) {
+    if (adapted[i].tokens != base[i].tokens) {
+      idle.erase(requests[i].adapter_id());
+    }
+  }
+  return idle;
+}
+
+grpc::Status CheckAdaptersMatter(
+    v1::GenerationService::Stub* stub, const Leg& leg,
+    const std::vector<v1::GenerateRequest>& requests,
+    const std::vector<StreamedAnswer>& adapted, std::string* verdict) {
+  std::vector<v1::GenerateRequest> base_requests = requests;
+  for (v1::GenerateRequest& request : base_requests) request.clear_adapter_id();
+  LoadResult base;
+  const grpc::Status status =
+      RunLoad(stub, base_requests, leg.in_flight, &base);
+  if (!status.ok()) return status;
+  const std::set<std::string> idle =
+      IdleAdapters(requests, adapted, base.answers);
+  if (!idle.empty()) {
+    *verdict = absl::StrCat(idle.size(), " of ", leg.adapters,
+                            " adapters do not change the tokens, ",
+                            *idle.begin(), " for one");
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status CheckAloneEqual(v1::GenerationService::Stub* stub,
+                             const std::vector<v1::GenerateRequest>& requests,
+                             const std::vector<StreamedAnswer>& together,
+                             std::string* verdict) {
+  const size_t count = std::min(kSampledAnswers, requests.size());
+  std::vector<v1::GenerateRequest> sampled;
+  std::vector<size_t> indices;
+  for (size_t k = 0; k < count; ++k) {
+    indices.push_back(k * requests.size() / count);
+    sampled.push_back(requests[indices.back()]);
+  }
+  LoadResult alone;
+  const grpc::Status status = RunLoad(stub, sampled, /*in_flight=*/1, &alone);
+  if (!status.ok()) return status;
+  for (size_t k = 0; k < count; ++k) {
+    if (alone.answers[k].tokens != together[indices[k]].tokens) {
+      *verdict = absl::StrCat("request ", indices[k],
+                              " answers otherwise in the batch than alone");
+    }
+  }
+  return grpc::Status::OK;
+}
+
+}  // namespace
+
+std::string CheckAnswers(const std::vector<v1::GenerateRequest>& requests,
+                         const std::vector<StreamedAnswer>& answers,
+                         const AdapterDigests& digests) {
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const StreamedAnswer& answer = answers[i];
+    if (answer.tokens.size() != static_cast<size_t>(kOutputTokens)) {
+      return absl::StrCat("request ", i, " has ", answer.tokens.size(),
+                          " tokens instead of ", kOutputTokens);
+    }
+    const auto digest = digests.find(requests[i].adapter_id());
+    const std::string expected = digest == digests.end() ? "" : digest->second;
+    if (answer.adapter_digest != expected) {
+      return absl::StrCat("request ", i, " was answered by adapter \"",
+                          answer.adapter_digest, "\" instead of \"", expected,
+                          "\"");
+    }
+  }
+  return "";
+}
+
+grpc::Status CheckLeg(v1::GenerationService::Stub* stub, const Leg& leg,
+                      uint64_t seed, uint64_t stream, int32_t vocab_size,
+                      const AdapterDigests& digests, std::string* verdict) {
+  verdict->clear();
+  const std::vector<v1::GenerateRequest> requests =
+      LegRequests(leg, seed, stream, vocab_size);
+  LoadResult together;
+  grpc::Status status = RunLoad(stub, requests, leg.in_flight, &together);
+  if (!status.ok()) return status;
+  *verdict = CheckAnswers(requests, together.answers, digests);
+  if (verdict->empty() && leg.adapters > 0) {
+    status =
+        CheckAdaptersMatter(stub, leg, requests, together.answers, verdict);
+    if (!status.ok()) return status;
+  }
+  if (verdict->empty()) {
+    status = CheckAloneEqual(stub, requests, together.answers, verdict);
+  }
+  if (!verdict->empty()) *verdict = absl::StrCat(leg.name, ": ", *verdict);
+  return status;
+}
+
+}  // namespace descant::cli

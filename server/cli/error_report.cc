@@ -1,0 +1,132 @@
+#include "server/cli/error_report.h"
+
+#include <cstdio>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+
+namespace descant::cli {
+namespace {
+
+// The codes' names are the same in gRPC and Abseil.
+std::string CodeName(int code) {
+  const std::string name =
+      absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
+  return name.empty() ? absl::StrCat("code ", code) : name;
+}
+
+// Keeps a line one line, and the terminal's state ours.
+std::string OneLine(absl::string_view text) {
+  std::string line;
+  for (const char byte : text) {
+    const auto value = static_cast<unsigned char>(byte);
+    line += value < 0x20 || value == 0x7f ? ' ' : byte;
+  }
+  return line;
+}
+
+struct Details {
+  std::string reason;
+  std::vector<std::string> notes;
+};
+
+Details ParseDetails(const std::string& bytes) {
+  Details details;
+  google::rpc::Status rich;
+  if (!rich.ParseFromString(bytes)) return details;
+  for (const google::protobuf::Any& any : rich.details()) {
+    google::rpc::ErrorInfo info;
+    google::rpc::BadRequest bad_request;
+    google::rpc::RetryInfo retry;
+    google::rpc::QuotaFailure quota;
+    if (any.UnpackTo(&info)) {
+      details.reason = info.reason();
+    } else if (any.UnpackTo(&bad_request)) {
+      for (const auto& violation : bad_request.field_violations()) {
+        details.notes.push_back(
+            absl::StrCat(violation.field(), ": ", violation.description()));
+      }
+    } else if (any.UnpackTo(&quota)) {
+      for (const auto& violation : quota.violations()) {
+        details.notes.push_back(
+            absl::StrCat(violation.subject(), ": ", violation.description()));
+      }
+    } else if (any.UnpackTo(&retry)) {
+      const double seconds =
+          static_cast<double>(retry.retry_delay().seconds()) +
+          retry.retry_delay().nanos() * 1e-9;
+      details.notes.push_back(absl::StrFormat("retry in %g s", seconds));
+    }
+  }
+  return details;
+}
+
+}  // namespace
+
+std::string DescribeError(const grpc::Status& status) {
+  const Details details = ParseDetails(status.error_details());
+  std::string line = CodeName(status.error_code());
+  if (!details.reason.empty())
+    absl::StrAppend(&line, " (", details.reason, ")");
+  if (!status.error_message().empty()) {
+    absl::StrAppend(&line, ": ", status.error_message());
+  }
+  for (const std::string& note : details.notes) {
+    // A server may put its only violation into the message as well.
+    if (status.error_message().find(note) == std::string::npos) {
+      absl::StrAppend(&line, "; ", note);
+    }
+  }
+  return OneLine(line);
+}
+
+ExitCode ExitCodeOf(grpc::StatusCode code) {
+  switch (code) {
+    case grpc::StatusCode::OK:
+      return kExitOk;
+    case grpc::StatusCode::NOT_FOUND:
+      return kExitNotFound;
+    case grpc::StatusCode::INVALID_ARGUMENT:
+    case grpc::StatusCode::FAILED_PRECONDITION:
+    case grpc::StatusCode::OUT_OF_RANGE:
+    case grpc::StatusCode::ALREADY_EXISTS:
+    case grpc::StatusCode::UNIMPLEMENTED:
+      return kExitRefused;
+    case grpc::StatusCode::UNAVAILABLE:
+    case grpc::StatusCode::RESOURCE_EXHAUSTED:
+    case grpc::StatusCode::DEADLINE_EXCEEDED:
+    case grpc::StatusCode::ABORTED:
+    case grpc::StatusCode::CANCELLED:
+      return kExitRetry;
+    case grpc::StatusCode::UNAUTHENTICATED:
+    case grpc::StatusCode::PERMISSION_DENIED:
+      return kExitPermission;
+    default:
+      return kExitInternal;
+  }
+}
+
+ExitCode ReportError(const grpc::Status& status, const std::string& target) {
+  std::string line = DescribeError(status);
+  // UNAVAILABLE without details did not come from a Descant server.
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE &&
+      status.error_details().empty()) {
+    absl::StrAppend(&line, "; is descant-server running at ", target, "?");
+  }
+  std::fprintf(stderr, "descant: %s\n", line.c_str());
+  return ExitCodeOf(status.error_code());
+}
+
+ExitCode ReportError(const absl::Status& status) {
+  std::fprintf(stderr, "descant: %s\n",
+               OneLine(std::string(status.message())).c_str());
+  // The codes' numbers are the same in gRPC and Abseil.
+  return ExitCodeOf(static_cast<grpc::StatusCode>(status.raw_code()));
+}
+
+}  // namespace descant::cli

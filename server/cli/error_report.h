@@ -1,0 +1,31 @@
+// What the user is told when a call or a local step fails.
+#ifndef DESCANT_SERVER_CLI_ERROR_REPORT_H_
+#define DESCANT_SERVER_CLI_ERROR_REPORT_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "server/cli/exit_code.h"
+
+namespace descant::cli {
+
+// One line: code, reason, message, field violations and when to come back,
+// from the google.rpc details where the server sent them. For instance
+//   INVALID_ARGUMENT (FIELD_INVALID): bad request; sampling.top_p: must be in
+//   (0, 1]
+std::string DescribeError(const grpc::Status& status);
+
+ExitCode ExitCodeOf(grpc::StatusCode code);
+
+// Prints "descant: <line>" on standard error, with a hint where no server
+// answers at `target`. Returns the exit code.
+ExitCode ReportError(const grpc::Status& status, const std::string& target);
+
+// The same for a failure on this side.
+ExitCode ReportError(const absl::Status& status);
+
+}  // namespace descant::cli
+
+#endif  // DESCANT_SERVER_CLI_ERROR_REPORT_H_

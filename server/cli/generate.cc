@@ -1,0 +1,104 @@
+// `descant generate`: one answer.
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "server/cli/answer_stream.h"
+#include "server/cli/command.h"
+#include "server/cli/connection.h"
+#include "server/cli/error_report.h"
+#include "server/cli/generation_options.h"
+#include "server/cli/json_output.h"
+
+namespace descant::cli {
+namespace {
+
+struct GenerateOptions {
+  GenerationOptions generation;
+  std::optional<std::string> prompt;
+  std::vector<int64_t> prompt_ids;
+  bool chat = false;
+  std::optional<std::string> system;
+  bool logprobs = false;
+  std::optional<int32_t> top_logprobs;
+};
+
+void SetPrompt(const GenerateOptions& options, v1::GenerateRequest* request) {
+  if (!options.prompt_ids.empty()) {
+    request->mutable_token_ids()->mutable_ids()->Add(options.prompt_ids.begin(),
+                                                     options.prompt_ids.end());
+    return;
+  }
+  if (!options.chat) {
+    // As bytes: the server says in its own words what is wrong with text that
+    // is no UTF-8, where a string field would break the message.
+    request->set_text_bytes(options.prompt.value_or(""));
+    return;
+  }
+  v1::ChatMessages* messages = request->mutable_messages();
+  if (options.system) AddMessage("system", *options.system, messages);
+  AddMessage("user", options.prompt.value_or(""), messages);
+}
+
+ExitCode Generate(const GenerateOptions& options, const GlobalOptions& global) {
+  v1::GenerateRequest request = MakeRequest(options.generation);
+  SetPrompt(options, &request);
+  const Connection connection = Connect(global.target);
+  if (!global.json) {
+    const grpc::Status status = StreamToTerminal(connection, options.generation,
+                                                 request, /*answer=*/nullptr);
+    if (!status.ok()) return ReportError(status, global.target);
+    return kExitOk;
+  }
+  v1::OutputOptions* output = request.mutable_output();
+  output->set_token_ids(true);
+  if (options.logprobs) output->set_logprobs(true);
+  if (options.top_logprobs) output->set_top_logprobs(*options.top_logprobs);
+  grpc::ClientContext context;
+  SetDeadline(options.generation, &context);
+  v1::GenerateResponse response;
+  const grpc::Status status =
+      connection.generation->Generate(&context, request, &response);
+  if (!status.ok()) return ReportError(status, global.target);
+  PrintJson(AnswerJson(response));
+  return kExitOk;
+}
+
+}  // namespace
+
+void AddGenerateCommand(CLI::App* app, Command* chosen) {
+  auto options = std::make_shared<GenerateOptions>();
+  CLI::App* command = app->add_subcommand(
+      "generate", "Answer one prompt; the text streams to the terminal");
+  auto* prompt = command->add_option("--prompt", options->prompt, "Text");
+  auto* ids = command
+                  ->add_option("--prompt-ids", options->prompt_ids,
+                               "Token ids instead: 1,2,3")
+                  ->delimiter(',')
+                  ->excludes(prompt);
+  command
+      ->add_flag("--chat", options->chat,
+                 "The prompt is a user's turn, in the model's chat template")
+      ->excludes(ids);
+  command->add_option("--system", options->system, "System turn, with --chat")
+      ->needs("--chat");
+  AddGenerationOptions(command, &options->generation);
+  command->add_flag("--logprobs", options->logprobs,
+                    "With --json: log-probabilities of the chosen tokens");
+  command->add_option("--top-logprobs", options->top_logprobs,
+                      "With --json: and of the N likeliest at each position");
+  command->callback([options, chosen] {
+    if (!options->prompt && options->prompt_ids.empty()) {
+      throw CLI::RequiredError("--prompt or --prompt-ids");
+    }
+    *chosen = [options](const GlobalOptions& global) {
+      return Generate(*options, global);
+    };
+  });
+}
+
+}  // namespace descant::cli

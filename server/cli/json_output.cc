@@ -1,0 +1,126 @@
+#include "server/cli/json_output.h"
+
+#include <cstdio>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/strip.h"
+#include "absl/time/time.h"
+
+namespace descant::cli {
+namespace {
+
+double Milliseconds(const google::protobuf::Duration& duration) {
+  return static_cast<double>(duration.seconds()) * 1e3 +
+         duration.nanos() * 1e-6;
+}
+
+template <typename Repeated>
+Json List(const Repeated& values) {
+  Json list = Json::array();
+  for (const auto& value : values) list.push_back(value);
+  return list;
+}
+
+// FOO_BAR of enum Foo -> "bar".
+std::string EnumName(std::string name, absl::string_view prefix) {
+  return absl::AsciiStrToLower(absl::StripPrefix(name, prefix));
+}
+
+}  // namespace
+
+std::string FinishReasonName(v1::FinishReason reason) {
+  return EnumName(v1::FinishReason_Name(reason), "FINISH_REASON_");
+}
+
+std::string AdapterStateName(v1::AdapterState state) {
+  return EnumName(v1::AdapterState_Name(state), "ADAPTER_STATE_");
+}
+
+std::string FormatTime(const google::protobuf::Timestamp& time) {
+  return absl::FormatTime("%Y-%m-%dT%H:%M:%SZ",
+                          absl::FromUnixSeconds(time.seconds()),
+                          absl::UTCTimeZone());
+}
+
+Json AnswerJson(const v1::GenerateResponse& response) {
+  static const v1::Choice& none = v1::Choice::default_instance();
+  const v1::Choice& choice =
+      response.choices_size() > 0 ? response.choices(0) : none;
+  Json logprobs = Json::array();
+  Json top_logprobs = Json::array();
+  for (const v1::TokenLogprobs& token : choice.logprobs()) {
+    logprobs.push_back(token.logprob());
+    Json pairs = Json::array();
+    for (const v1::TopLogprob& top : token.top()) {
+      pairs.push_back(Json::array({top.token_id(), top.logprob()}));
+    }
+    top_logprobs.push_back(std::move(pairs));
+  }
+  const v1::Usage& usage = response.usage();
+  const v1::Timings& timings = response.timings();
+  return {{"text", choice.text()},
+          {"token_ids", List(choice.token_ids())},
+          {"logprobs", logprobs},
+          {"top_logprobs", top_logprobs},
+          {"adapter_digest", response.adapter_digest()},
+          {"finish_reason", FinishReasonName(choice.finish_reason())},
+          {"usage",
+           {{"prompt_tokens", usage.prompt_tokens()},
+            {"completion_tokens", usage.completion_tokens()},
+            {"cached_tokens", usage.cached_tokens()}}},
+          {"timings_ms",
+           {{"queue", Milliseconds(timings.queue())},
+            {"prefill", Milliseconds(timings.prefill())},
+            {"decode", Milliseconds(timings.decode())}}},
+          {"seed", response.seed()},
+          {"request_id", response.request_id()}};
+}
+
+Json AdapterJson(const v1::Adapter& adapter) {
+  return {{"name", adapter.name()},
+          {"digest", adapter.digest()},
+          {"state", AdapterStateName(adapter.state())},
+          {"state_reason", adapter.state_reason()},
+          {"max_rank", adapter.max_rank()},
+          {"module_count", adapter.module_count()},
+          {"target_modules", List(adapter.target_modules())},
+          {"parameter_count", adapter.parameter_count()},
+          {"size_bytes", adapter.size_bytes()},
+          {"base_model_name_or_path", adapter.base_model_name_or_path()},
+          {"create_time", FormatTime(adapter.create_time())}};
+}
+
+Json ModelJson(const v1::GetModelResponse& model) {
+  const v1::GenerationLimits& generation = model.generation_limits();
+  const v1::AdapterLimits& adapter = model.adapter_limits();
+  return {{"name", model.name()},
+          {"architecture", model.architecture()},
+          {"base_fingerprint", model.base_fingerprint()},
+          {"server_version", model.server_version()},
+          {"device", model.device()},
+          {"vocab_size", model.vocab_size()},
+          {"eos_token_ids", List(model.eos_token_ids())},
+          {"chat_template_supported", model.chat_template_supported()},
+          {"generation_limits",
+           {{"max_model_len", generation.max_model_len()},
+            {"max_prompt_bytes", generation.max_prompt_bytes()},
+            {"max_top_logprobs", generation.max_top_logprobs()},
+            {"max_stop_entries", generation.max_stop_entries()},
+            {"max_stop_string_bytes", generation.max_stop_string_bytes()}}},
+          {"adapter_limits",
+           {{"max_rank", adapter.max_rank()},
+            {"max_size_bytes", adapter.max_size_bytes()},
+            {"max_config_bytes", adapter.max_config_bytes()},
+            {"max_adapters", adapter.max_adapters()},
+            {"max_chunk_bytes", adapter.max_chunk_bytes()}}},
+          {"peft_features", List(model.peft_features())},
+          {"target_modules", List(model.target_modules())}};
+}
+
+void PrintJson(const Json& value) {
+  const std::string text =
+      value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::printf("%s\n", text.c_str());
+}
+
+}  // namespace descant::cli
