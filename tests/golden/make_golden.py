@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
-"""Writes data/tiny_*.json, data/demo_*.json and data/yardstick.json.
+"""Writes data/tiny_*.json, data/demo_*.json and data/yardstick*.json.
 
 The oracle is Transformers + PEFT in fp32: greedy tokens (end of sequence
 ignored), the top-5 log-probabilities and the gap between the two likeliest at
 every position. The yardstick is the same library in bf16, teacher-forced on
-the oracle's tokens: the error that the field accepts.
+the oracle's tokens: the error that the field accepts. It is taken twice: as
+PEFT loads adapters by default (their weights widened to fp32 beside the bf16
+base), and with the adapter in bf16 too. Beside them stands what leaving the
+adapter out costs in fp32: the tests could not tell without a distance.
 
-  make_golden.py tiny|demo
+  make_golden.py [tiny] [demo]      both by default
 """
 
+import importlib.metadata
 import json
 import pathlib
 import sys
@@ -17,38 +21,49 @@ import tempfile
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
+import make_tokenizer_golden
 import random_adapter
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 MODELS = ROOT / ".deps" / "models"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
-TOKENS, TOP = 32, 5
+TOKENS, TOP, VOCABULARY = 32, 5, 49152
 ALL_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
               "down_proj"]
 QUERY_VALUE = ["q_proj", "v_proj"]
 
-# name: (seed, LoraConfig arguments, dtype)
+# name: (seed, LoraConfig arguments, dtype, (std of A, of B) on the demo model,
+# the same on the tiny ones). The deviations are such that leaving an adapter
+# out, or taking another one, costs far more than bf16 does: with 0.02 and 0.01
+# it would not show.
 RANDOM = {
-    "rank1": (101, dict(r=1, lora_alpha=4, target_modules=QUERY_VALUE), "bf16"),
+    "rank1": (101, dict(r=1, lora_alpha=4, target_modules=QUERY_VALUE),
+              "bf16", (0.05, 0.05), (0.1, 0.1)),
     "rank8": (102, dict(r=8, lora_alpha=16, target_modules=QUERY_VALUE),
-              "bf16"),
+              "bf16", (0.05, 0.05), (0.1, 0.1)),
     "rank64-all": (103, dict(r=64, lora_alpha=32, target_modules=ALL_LINEAR),
-                   "bf16"),
+                   "bf16", (0.05, 0.04), (0.1, 0.1)),
     "patterns": (104, dict(
         r=4, lora_alpha=8, target_modules=ALL_LINEAR,
         rank_pattern={"q_proj": 16, "layers.1.mlp.down_proj": 3},
-        alpha_pattern={"v_proj": 24, "layers.0.self_attn.q_proj": 2}), "f32"),
+        alpha_pattern={"v_proj": 24, "layers.0.self_attn.q_proj": 2}),
+        "f32", (0.03, 0.02), (0.1, 0.05)),
     "rslora": (105, dict(r=16, lora_alpha=16, use_rslora=True,
-                         target_modules="all-linear"), "f16"),
+                         target_modules="all-linear"),
+               "f16", (0.02, 0.02), (0.05, 0.05)),
     "regex": (106, dict(
         r=8, lora_alpha=16,
-        target_modules=r".*\.(self_attn\.(k|o)_proj|mlp\.up_proj)"), "bf16"),
+        target_modules=r".*\.(self_attn\.(k|o)_proj|mlp\.up_proj)"),
+        "bf16", (0.05, 0.03), (0.1, 0.1)),
     "one-layer": (107, dict(r=8, lora_alpha=32, target_modules=ALL_LINEAR,
-                            layers_to_transform=[1]), "bf16"),
+                            layers_to_transform=[1]),
+                  "bf16", (0.05, 0.05), (0.1, 0.1)),
 }
+VERSIONS = {name: importlib.metadata.version(name)
+            for name in ("torch", "transformers", "peft")}
 DEMO_ADAPTERS = ["json-extract", "pirate", "sentiment", "text-to-sql"]
 NATURAL = [
     "The capital of France is",
@@ -75,13 +90,43 @@ def oracle(model, prompt):
 
 
 @torch.inference_mode()
-def teacher_forced_errors(model, case):
+def teacher_forced(model, case):
+    """(errors over the oracle's top-5, oracle's gaps where the argmax is
+    another one)."""
     sequence = case["prompt_ids"] + case["tokens"][:-1]
-    logits = model(input_ids=torch.tensor([sequence])).logits[0]
-    logits = logits[len(case["prompt_ids"]) - 1:].float()
+    logits = model(input_ids=torch.tensor([sequence]),
+                   logits_to_keep=TOKENS).logits[0].float()
     logprobs = torch.log_softmax(logits, -1)
-    return [abs(float(logprobs[i, token]) - value)
-            for i, top in enumerate(case["top"]) for token, value in top]
+    errors = [abs(float(logprobs[i, token]) - value)
+              for i, top in enumerate(case["top"]) for token, value in top]
+    flips = [gap for i, gap in enumerate(case["gaps"])
+             if int(logprobs[i].argmax()) != case["tokens"][i]]
+    return errors, flips
+
+
+class Yardstick:
+    """Errors of bf16 by adapter."""
+
+    def __init__(self):
+        self.errors, self.flips = {}, {}
+
+    def add(self, label, model, cases):
+        for case in cases:
+            errors, flips = teacher_forced(model, case)
+            self.errors.setdefault(label, []).extend(errors)
+            self.flips.setdefault(label, []).extend(flips)
+
+    def figures(self):
+        def of(labels):
+            errors = np.concatenate([self.errors[k] for k in labels])
+            flips = sum((self.flips[k] for k in labels), [])
+            return {"p50": round(float(np.percentile(errors, 50)), 5),
+                    "p99": round(float(np.percentile(errors, 99)), 5),
+                    "max": round(float(np.max(errors)), 5),
+                    "count": len(errors), "positions": len(errors) // TOP,
+                    "flips": len(flips), "max_flip_gap": max(flips, default=0)}
+        return {"all": of(list(self.errors)),
+                "by_adapter": {k or "base": of([k]) for k in self.errors}}
 
 
 def prompts(vocab, lengths, seed):
@@ -96,110 +141,131 @@ def lora_tensors(folder):
                 for key in file.keys()]
 
 
-def run(load, vocab, plan, yardstick):
-    """plan: list of (label, make(model, folder) -> (peft, description),
-    prompts). Returns the cases; fills `yardstick` with errors."""
-    cases = []
+def run(load, plan, yardsticks):
+    """plan: list of (label, make(model, folder, widen) -> (model,
+    description), prompts). Returns [(description, cases)]; fills the three
+    `yardsticks`: bf16 with the adapter widened, bf16 with the adapter in bf16,
+    fp32 without the adapter."""
+    groups, plain = [], load(torch.float32)
     for label, make, prompt_list in plan:
         with tempfile.TemporaryDirectory() as folder:
             folder = pathlib.Path(folder)
-            model, description = make(load(torch.float32), folder)
-            group = []
+            model, description = make(load(torch.float32), folder, True)
+            cases = []
             for prompt in prompt_list:
                 tokens, tops, gaps = oracle(model, prompt)
-                group.append({"adapter": label, "prompt_ids": prompt,
+                cases.append({"adapter": label, "prompt_ids": prompt,
                               "tokens": tokens, "top": tops, "gaps": gaps})
-            if yardstick is not None:
-                model = model.to(torch.bfloat16)
-                for case in group:
-                    yardstick.setdefault(label, []).extend(
-                        teacher_forced_errors(model, case))
-        cases.append((description, group))
-        print(label, len(group), "prompts", flush=True)
-    return cases
+                # One token at a time or all at once: the same, or the
+                # oracle is none.
+                errors, _ = teacher_forced(model, cases[-1])
+                assert max(errors) < 2e-3, (label, max(errors))
+            for yardstick, widen in zip(yardsticks, (True, False)):
+                model, _ = make(load(torch.bfloat16), folder, widen)
+                yardstick.add(label, model, cases)
+            if label:
+                yardsticks[2].add(label, plain, cases)
+        groups.append((description, cases))
+        print(label or "base", len(cases), "prompts", flush=True)
+    return groups
 
 
-def base(model, folder):
+def base(model, folder, widen):
     return model, {"name": "", "kind": "base"}
 
 
-def random_plan(name):
-    seed, options, dtype = RANDOM[name]
+def random_plan(name, tiny):
+    seed, options, dtype, *deviations = RANDOM[name]
+    std_a, std_b = deviations[tiny]
 
-    def make(model, folder):
+    def make(model, folder, widen):
         peft = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM",
                                                 **options))
-        config = random_adapter.write(folder, peft, seed, dtype)
+        config = random_adapter.write(folder, peft, seed, dtype,
+                                      {"lora_A": std_a, "lora_B": std_b})
         bare = peft.unload()
-        loaded = PeftModel.from_pretrained(bare, folder)
+        loaded = PeftModel.from_pretrained(bare, folder,
+                                           autocast_adapter_dtype=widen)
         return loaded, {"name": name, "kind": "random", "seed": seed,
-                        "dtype": dtype, "config": config,
-                        "tensors": lora_tensors(folder)}
+                        "dtype": dtype, "std_a": std_a, "std_b": std_b,
+                        "config": config, "tensors": lora_tensors(folder)}
     return make
 
 
 def demo_plan(name):
-    def make(model, folder):
+    def make(model, folder, widen):
         saved = ROOT / "deploy" / "demo" / "adapters" / name
-        return PeftModel.from_pretrained(model, saved), {
-            "name": name, "kind": "demo"}
+        return PeftModel.from_pretrained(
+            model, saved, autocast_adapter_dtype=widen), {
+                "name": name, "kind": "demo"}
     return make
 
 
 def write(path, model, groups):
     path.write_text(json.dumps({
-        "model": model,
+        "model": model, "made_with": VERSIONS,
         "adapters": [description for description, _ in groups],
         "cases": [case for _, group in groups for case in group],
     }, separators=(",", ":")) + "\n")
     assert path.stat().st_size < 2_000_000, path
 
 
+def write_yardstick(name, what, yardsticks):
+    widened, narrow, without = (y.figures() for y in yardsticks)
+    (HERE / "data" / name).write_text(json.dumps({
+        "what": "absolute log-probability error of Transformers + PEFT in "
+                "bf16 over the fp32 oracle's top-5, teacher-forced on "
+                + what, "made_with": VERSIONS,
+        **widened, "adapter_in_bf16": narrow,
+        "adapter_left_out": without}, indent=1) + "\n")
+    print(name, widened["all"], narrow["all"], without["by_adapter"])
+
+
 def make_tiny():
+    yardsticks = Yardstick(), Yardstick(), Yardstick()
     for folder in sorted((HERE / "models").iterdir()):
         load = lambda dtype: AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype)
         lengths = [1, 2, 31, 32, 33, 100, 200]
+        names = (list(RANDOM) if folder.name == "tiny-llama"
+                 else ["rank8", "rslora"])
         plan = [("", base, prompts(512, lengths, 1))]
-        if folder.name == "tiny-llama":
-            plan += [(name, random_plan(name), prompts(512, [1, 40, 130], i))
-                     for i, name in enumerate(RANDOM)]
+        plan += [(name, random_plan(name, True), prompts(512, [1, 40, 130], i))
+                 for i, name in enumerate(RANDOM) if name in names]
         write(HERE / "data" / f"{folder.name.replace('-', '_')}.json",
-              folder.name, run(load, 512, plan, None))
+              folder.name, run(load, plan, yardsticks))
+    write_yardstick("yardstick_tiny.json", "tiny_*.json", yardsticks)
+
+
+def held_out(name, count):
+    path = ROOT / "deploy" / "demo" / "data" / f"{name}.held_out.jsonl"
+    return [json.loads(line)["prompt"]
+            for line in path.read_text().splitlines()[:count]]
 
 
 def make_demo():
     load = lambda dtype: AutoModelForCausalLM.from_pretrained(
         MODELS, gguf_file=GGUF, dtype=dtype)
-    tokenizer = AutoTokenizer.from_pretrained(MODELS, gguf_file=GGUF)
-    natural = [tokenizer(text)["input_ids"] for text in NATURAL]
-    yardstick = {}
+    tokenizer = make_tokenizer_golden.smollm2()
+    encode = lambda text: tokenizer.encode(text).ids
+    natural = [encode(text) for text in NATURAL]
+    yardsticks = Yardstick(), Yardstick(), Yardstick()
     plans = {
         "demo_base": [("", base, natural + prompts(
-            49152, [1, 2, 17, 64, 129, 300, 700], 3))],
-        "demo_trained": [(name, demo_plan(name), [
-            tokenizer(json.loads(line)["prompt"])["input_ids"] for line in
-            (ROOT / "deploy" / "demo" / "data" / f"{name}.held_out.jsonl")
-            .read_text().splitlines()[:6]] + prompts(49152, [33, 150], 4))
-            for name in DEMO_ADAPTERS],
-        "demo_random": [(name, random_plan(name), natural[:2] + prompts(
-            49152, [1, 9, 40, 130, 260], 50 + i))
+            VOCABULARY, [1, 2, 17, 64, 129, 300, 700], 3))],
+        "demo_trained": [
+            (name, demo_plan(name),
+             [encode(text) for text in held_out(name, 6)]
+             + prompts(VOCABULARY, [33, 150], 4)) for name in DEMO_ADAPTERS],
+        "demo_random": [
+            (name, random_plan(name, False), natural[:2] + prompts(
+                VOCABULARY, [1, 9, 40, 130, 260, 700], 50 + i))
             for i, name in enumerate(RANDOM)],
     }
     for name, plan in plans.items():
         write(HERE / "data" / f"{name}.json", "demo",
-              run(load, 49152, plan, yardstick))
-    everything = np.array([e for errors in yardstick.values() for e in errors])
-    figures = lambda e: {"p50": float(np.percentile(e, 50)),
-                         "p99": float(np.percentile(e, 99)),
-                         "max": float(np.max(e)), "count": int(len(e))}
-    (HERE / "data" / "yardstick.json").write_text(json.dumps({
-        "what": "abs. log-probability error of Transformers + PEFT in bf16 "
-                "over the fp32 oracle's top-5, teacher-forced",
-        "all": figures(everything),
-        "by_adapter": {k or "base": figures(np.array(v))
-                       for k, v in yardstick.items()}}, indent=1) + "\n")
-    print(figures(everything))
+              run(load, plan, yardsticks))
+    write_yardstick("yardstick.json", "demo_*.json", yardsticks)
 
 
 def make_random_values():

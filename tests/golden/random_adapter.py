@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 DEVIATION = 37837.22723720648
-STD = {"lora_A": 0.02, "lora_B": 0.01}
+STD = {"lora_A": 0.02, "lora_B": 0.01}  # by default
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
 
 
@@ -41,14 +41,14 @@ def values(name, seed, count, std):
             * (std / DEVIATION)).astype(np.float32)
 
 
-def tensor(name, seed, shape, dtype="bf16"):
+def tensor(name, seed, shape, dtype="bf16", std=STD):
     kind = "lora_A" if ".lora_A." in name else "lora_B"
     count = int(np.prod(shape))
-    flat = torch.from_numpy(values(name, seed, count, STD[kind]))
+    flat = torch.from_numpy(values(name, seed, count, std[kind]))
     return flat.reshape(shape).to(DTYPES[dtype]).contiguous()
 
 
-def write(folder, peft_model, seed, dtype="bf16"):
+def write(folder, peft_model, seed, dtype="bf16", std=STD):
     """Fills every LoRA tensor of `peft_model` from the seed and saves PEFT's
     pair to `folder`. The config is what PEFT itself writes."""
     folder = pathlib.Path(folder)
@@ -59,7 +59,8 @@ def write(folder, peft_model, seed, dtype="bf16"):
             if ".lora_A." not in key and ".lora_B." not in key:
                 continue
             name = key.replace(".default.", ".")
-            state[name] = tensor(name, seed, tuple(parameter.shape), dtype)
+            state[name] = tensor(name, seed, tuple(parameter.shape), dtype,
+                                 std)
             parameter.copy_(state[name].float())
     save_file({name: state[name] for name in sorted(state)},
               folder / "adapter_model.safetensors", metadata={"format": "pt"})
