@@ -4,15 +4,21 @@
   tests/golden/setup_oracle.sh
   .deps/oracle-venv/bin/python deploy/demo/train.py [NAME ...]
   .deps/oracle-venv/bin/python deploy/demo/train.py --measure [NAME ...]
+  .deps/oracle-venv/bin/python deploy/demo/train.py --few-shot 4 [NAME ...]
 
 Training writes adapters/NAME; --measure loads the saved files in a fresh
-process and prints exact-match accuracy on the held-out set, base and adapter.
+process and prints the accuracy on the held-out set, base and adapter:
+  exact   the whole answer, to the letter
+  meant   its first line says the same: JSON with equal fields, the same label,
+          SQL or sentence whatever the case, spaces and final punctuation
+--few-shot measures the base alone, given that many training items first.
 """
 
 import argparse
 import json
 import os
 import pathlib
+import re
 import time
 
 import torch
@@ -68,23 +74,40 @@ def make_batch(tokenizer, items):
             torch.tensor([pad(labels, -100) for _, labels in rows]))
 
 
+def meaning(text):
+    """What an answer says, as a comparable value."""
+    for found in re.finditer(r"\{[^{}]*\}", text):
+        try:
+            return json.loads(found.group())
+        except ValueError:
+            pass
+    line = (text.strip().splitlines() or [""])[0]
+    return " ".join(line.casefold().split()).rstrip(".;! ")
+
+
 @torch.inference_mode()
-def accuracy(model, tokenizer, items):
-    """Share of answers equal to the letter, greedy."""
-    end, right = end_token(tokenizer), 0
+def answers(model, tokenizer, items):
+    """Greedy continuations, up to <|im_end|> or 48 tokens."""
+    end, texts = end_token(tokenizer), []
     tokenizer.padding_side = "left"
     tokenizer.pad_token_id = end
     for begin in range(0, len(items), 24):
-        part = items[begin:begin + 24]
-        inputs = tokenizer([item["prompt"] for item in part], padding=True,
-                           return_tensors="pt")
+        inputs = tokenizer(
+            [item["prompt"] for item in items[begin:begin + 24]],
+            padding=True, return_tensors="pt")
         out = model.generate(**inputs, max_new_tokens=48, do_sample=False,
                              eos_token_id=end, pad_token_id=end)
-        texts = tokenizer.batch_decode(
+        texts += tokenizer.batch_decode(
             out[:, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
-        right += sum(text.strip() == item["answer"].strip()
-                     for text, item in zip(texts, part))
-    return right / len(items)
+    return texts
+
+
+def score(texts, items):
+    """(exact, meant), shares of `items`."""
+    pairs = list(zip(texts, (item["answer"] for item in items)))
+    share = lambda same: sum(same(t, a) for t, a in pairs) / len(pairs)
+    return (share(lambda text, answer: text.strip() == answer.strip()),
+            share(lambda text, answer: meaning(text) == meaning(answer)))
 
 
 def train(name):
@@ -141,29 +164,56 @@ def save(model, name):
 
 
 def measure(names):
-    print("| adapter | base | with adapter | held-out items | bytes |")
+    print("| adapter | items | base exact | base meant | adapter exact | "
+          "adapter meant | bytes |")
     for name in names:
         items = read(name, "held_out")
         tokenizer, model = load_base()
-        base = accuracy(model, tokenizer, items)
+        plain = answers(model, tokenizer, items)
         folder = HERE / "adapters" / name
         model = PeftModel.from_pretrained(model, folder)
-        with_adapter = accuracy(model, tokenizer, items)
+        adapted = answers(model, tokenizer, items)
+        figures = " | ".join(f"{share:.1%}" for texts in (plain, adapted)
+                             for share in score(texts, items))
         size = os.path.getsize(folder / "adapter_model.safetensors")
-        print(f"| {name} | {base:.1%} | {with_adapter:.1%} | {len(items)} | "
-              f"{size} |", flush=True)
+        print(f"| {name} | {len(items)} | {figures} | {size} |", flush=True)
+        for item, before, after in list(zip(items, plain, adapted))[:3]:
+            print("  ", json.dumps([item["prompt"], before, after]),
+                  flush=True)
+
+
+def measure_few_shot(names, shots):
+    tokenizer, model = load_base()
+    print(f"| adapter | items | base exact | base meant | ({shots} shots)")
+    for name in names:
+        items = read(name, "held_out")
+        shown = "\n\n".join(item["prompt"] + item["answer"]
+                            for item in read(name, "train")[:shots])
+        texts = answers(model, tokenizer, [
+            dict(item, prompt=f"{shown}\n\n{item['prompt']}")
+            for item in items])
+        # It does not know that it should stop: only the first line counts.
+        texts = [(text.strip().splitlines() or [""])[0] for text in texts]
+        exact, meant = score(texts, items)
+        print(f"| {name} | {len(items)} | {exact:.1%} | {meant:.1%} |",
+              flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--measure", action="store_true")
-    parser.add_argument("names", nargs="*", default=list(RECIPES))
+    parser.add_argument("--few-shot", type=int, metavar="N", default=0)
+    parser.add_argument("names", nargs="*")
     args = parser.parse_args()
     torch.set_num_threads(2)
+    names = args.names or list(RECIPES)
     if args.measure:
-        measure(args.names or list(RECIPES))
+        measure(names)
         return
-    for name in args.names or list(RECIPES):
+    if args.few_shot:
+        measure_few_shot(names, args.few_shot)
+        return
+    for name in names:
         train(name)
 
 
