@@ -25,9 +25,6 @@ class Sha256 {
   ~Sha256();
 
   void Update(absl::Span<const char> data);
-  void Update(absl::string_view data) {
-    Update(absl::Span<const char>(data.data(), data.size()));
-  }
   // Call once.
   Sha256Digest Finish();
 

@@ -33,17 +33,29 @@ inline constexpr int32_t kMaxRank = 512;
 // Copyable, immutable, thread-safe.
 class PeftPattern {
  public:
-  // `prefixed`: PEFT's rule for rank_pattern and alpha_pattern, a match of
-  // (.*\.)?(pattern)$; else a full match.
+  // How PEFT uses a pattern on a module's path.
+  enum Form {
+    kFullMatch,   // target_modules, exclude_modules
+    kSuffix,      // rank_pattern, alpha_pattern: (.*\.)?(pattern)$
+    kLayerIndex,  // layers_pattern: (?:^|.*?\.)pattern\.(?P<idx>\d+)\.
+    kFirstIndex,  // no layers_pattern: .*?\.pattern\.(?P<idx>\d+)\.
+  };
+  // INVALID_ARGUMENT, ADAPTER_CONFIG_PATTERN.
   static absl::StatusOr<PeftPattern> Compile(absl::string_view pattern,
-                                             bool prefixed,
+                                             Form form,
                                              absl::string_view field);
   bool Matches(absl::string_view module_path) const;
+  // kLayerIndex, kFirstIndex: false without a match; else the index's digits,
+  // which may be empty.
+  bool FindLayer(absl::string_view module_path, std::string* digits) const;
   const std::string& text() const { return text_; }
+  // Instructions: what matching costs per byte, at worst.
+  int32_t program_size() const;
 
  private:
   PeftPattern() = default;
   std::string text_;
+  Form form_ = kFullMatch;
   std::shared_ptr<const re2::RE2> re_;
 };
 
@@ -62,8 +74,8 @@ struct PeftConfig {
   std::vector<std::pair<PeftPattern, int32_t>> rank_pattern;
   std::vector<std::pair<PeftPattern, double>> alpha_pattern;
   std::optional<std::vector<int64_t>> layers_to_transform;
-  std::vector<PeftPattern> layers_pattern;  // with ".<index>." appended
-  std::string base_model_name;              // only recorded
+  std::vector<PeftPattern> layers_pattern;
+  std::string base_model_name;  // only recorded
 
   // PEFT's check_target_module_exists for a linear module of the base.
   bool Targets(const BaseModule& module) const;

@@ -5,6 +5,7 @@
 #define DESCANT_ADAPTERS_VALIDATE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "adapters/formats/safetensors.h"
 #include "adapters/identity.h"
 #include "adapters/peft_config.h"
+#include "adapters/tensor_modules.h"
 
 namespace descant {
 
@@ -28,23 +30,13 @@ struct AdapterLimits {
   float max_abs_value = 1e4f;
 };
 
-// One module of a validated adapter and where its tensors are.
-struct ValidatedModule {
-  int32_t layer = 0;
-  LinearKind kind = LinearKind::kQ;
-  int32_t rank = 0;
-  float scale = 0;
-  size_t tensor_a = 0;  // indices into ValidatedAdapter::index.tensors
-  size_t tensor_b = 0;
-};
-
 struct ValidatedAdapter {
   PeftConfig config;
   SafetensorsIndex index;
   std::vector<ValidatedModule> modules;  // by layer, then kind
   int32_t max_rank = 0;
   std::string digest;       // "sha256:<hex>", identity
-  std::string file_sha256;  // hex, of the safetensors bytes as uploaded
+  std::string file_sha256;  // hex, of the safetensors bytes as they came
 };
 
 // Fed with the safetensors file in order. One thread. After an error every
@@ -76,6 +68,16 @@ class AdapterValidator {
 // FAILED_PRECONDITION, BASE_MISMATCH.
 absl::Status CheckBaseFingerprint(absl::string_view declared,
                                   const BaseShape& base);
+
+// Reads [offset, offset + out.size()) of the safetensors file, or fails.
+using TensorReader =
+    std::function<absl::Status(uint64_t offset, absl::Span<char> out)>;
+
+// Copies a validated file's tensors into an Adapter. RESOURCE_EXHAUSTED when
+// there is no memory, else the reader's error.
+absl::StatusOr<std::shared_ptr<const Adapter>> BuildAdapter(
+    const AdapterInfo& info, const ValidatedAdapter& validated,
+    const TensorReader& read);
 
 // An adapter from a PEFT pair in memory: validated, not stored.
 absl::StatusOr<std::shared_ptr<const Adapter>> MakeAdapter(
