@@ -288,9 +288,8 @@ absl::Status ReadTemplate(const Json& processor, TokenizerParts* parts) {
   if (sequences != 1) {
     return Unsupported("post_processor", "template without exactly one $A");
   }
-  // A template in a Sequence goes around what those before it made.
-  parts->prefix.insert(parts->prefix.begin(), before.begin(), before.end());
-  parts->suffix.insert(parts->suffix.end(), after.begin(), after.end());
+  parts->prefix = std::move(before);
+  parts->suffix = std::move(after);
   return absl::OkStatus();
 }
 
@@ -298,12 +297,15 @@ absl::Status ReadPostProcessor(const Json& root, TokenizerParts* parts) {
   const Json* component = Member(root, "post_processor");
   if (component == nullptr) return absl::OkStatus();
   DESCANT_ASSIGN_OR_RETURN(const auto items, Flatten(*component, "processors"));
+  bool has_template = false;
   for (const Json* item : items) {
     DESCANT_ASSIGN_OR_RETURN(const std::string type, String(*item, "type"));
     // ByteLevel only moves offsets.
     if (type == "ByteLevel") continue;
     if (type != "TemplateProcessing")
       return Unsupported("post_processor", type);
+    if (has_template) return Unsupported("second post_processor", type);
+    has_template = true;
     DESCANT_RETURN_IF_ERROR(ReadTemplate(*item, parts));
   }
   return absl::OkStatus();

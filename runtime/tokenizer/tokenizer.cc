@@ -97,7 +97,11 @@ TokenizerParts::TokenizerParts(BpeModel bpe_model, PreTokenizer pre,
       bpe(std::move(bpe_model)) {
   for (const auto& [token, id] : bpe.vocabulary()) table.Set(id, token, false);
   for (const AddedToken& token : added) {
-    table.Set(token.id, token.content, token.special);
+    // Hugging Face decodes to the form that it searched for.
+    table.Set(
+        token.id,
+        token.normalized && nfc ? NormalizeNfc(token.content) : token.content,
+        token.special);
     added_ids[token.content] = token.id;
   }
 }

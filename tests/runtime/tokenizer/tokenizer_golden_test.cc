@@ -1,0 +1,210 @@
+// Against Hugging Face `tokenizers`: whole tokenizers on the golden corpus,
+// single components on random texts, and the demo model's own vocabulary.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <random>
+
+#include "runtime/tokenizer/detokenizer.h"
+#include "tests/runtime/tokenizer/tokenizer_files.h"
+
+namespace descant {
+namespace {
+
+using nlohmann::json;
+using Ids = std::vector<int32_t>;
+
+std::unique_ptr<Tokenizer> Load(const std::string& name) {
+  if (name == "smollm2") {
+    auto vocabulary = DemoVocabulary();
+    EXPECT_TRUE(vocabulary.ok()) << vocabulary.status();
+    auto tokenizer = Tokenizer::FromGguf(*std::move(vocabulary));
+    EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
+    return *std::move(tokenizer);
+  }
+  auto tokenizer = Tokenizer::FromHuggingFace(GoldenTokenizer(name), "");
+  EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
+  return *std::move(tokenizer);
+}
+
+json Cases(const std::string& name) {
+  json cases =
+      ReadSourceJson("tests/golden/data/tokenizer_" + name + ".json")["cases"];
+  EXPECT_GE(cases.size(), 100u);
+  return cases;
+}
+
+// The deltas so far plus what is held back equal Decode at every prefix, and
+// every delta is whole characters.
+void ExpectIncrementalEqualsDecode(const Tokenizer& tokenizer, const Ids& ids,
+                                   bool skip_special) {
+  IncrementalDetokenizer detokenizer(&tokenizer, skip_special);
+  std::string text;
+  // Decode of each prefix is quadratic: enough on long texts is each 37th.
+  const size_t stride = ids.size() > 400 ? 37 : 1;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    text += detokenizer.Append(ids[i]);
+    if (i % stride != 0 && i + 1 != ids.size()) continue;
+    IncrementalDetokenizer copy = detokenizer;
+    ASSERT_EQ(text + copy.Flush(),
+              tokenizer.Decode(absl::MakeSpan(ids).first(i + 1), skip_special));
+  }
+}
+
+class GoldenTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(GoldenTest, EncodesAndDecodesTheCorpusAsHuggingFaceDoes) {
+  const auto tokenizer = Load(GetParam());
+  for (const json& item : Cases(GetParam())) {
+    const std::string text = item["text"];
+    SCOPED_TRACE(text.substr(0, 200));
+    const Ids ids = item["ids"];
+    EXPECT_EQ(*tokenizer->Encode(text), ids);
+    EXPECT_EQ(*tokenizer->Encode(text, {.add_special_tokens = false}),
+              item["ids_without_special"].get<Ids>());
+    EXPECT_EQ(*tokenizer->Encode(
+                  text, {.add_special_tokens = false, .parse_special = false}),
+              item["ids_special_as_text"].get<Ids>());
+    EXPECT_EQ(tokenizer->Decode(ids, false),
+              item["decoded"].get<std::string>());
+    EXPECT_EQ(tokenizer->Decode(ids, true),
+              item["decoded_skip_special"].get<std::string>());
+  }
+}
+
+TEST_P(GoldenTest, IncrementalDetokenizerEqualsDecodeOnEveryPrefix) {
+  const auto tokenizer = Load(GetParam());
+  for (const json& item : Cases(GetParam())) {
+    for (const bool skip_special : {false, true}) {
+      ExpectIncrementalEqualsDecode(*tokenizer, item["ids"].get<Ids>(),
+                                    skip_special);
+      if (HasFatalFailure()) return;
+    }
+  }
+  // Random ids: most are not valid UTF-8 together.
+  const uint32_t seed = 20261123;
+  SCOPED_TRACE(absl::StrCat("seed ", seed));
+  std::mt19937 rng(seed);
+  for (int round = 0; round < 50; ++round) {
+    Ids ids(40);
+    for (int32_t& id : ids) {
+      id = static_cast<int32_t>(rng() % (tokenizer->vocab_size() + 5));
+      if (rng() % 2 == 0) id = static_cast<int32_t>(rng() % 260);
+    }
+    ExpectIncrementalEqualsDecode(*tokenizer, ids, false);
+    if (HasFatalFailure()) return;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Tokenizers, GoldenTest,
+                         testing::Values("smollm2", "smollm", "gpt2",
+                                         "gpt2-prefix", "llama3"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
+
+TEST(ComponentGoldenTest, EachComponentEqualsHuggingFace) {
+  const json base = json::parse(GoldenTokenizer("gpt2"));
+  const json entries =
+      ReadSourceJson("tests/runtime/tokenizer/component_golden.json");
+  ASSERT_GE(entries.size(), 50u);
+  for (const json& entry : entries) {
+    json config = base;
+    for (const auto& [key, value] : entry["patch"].items()) {
+      if (key == "model") {
+        config[key].update(value);
+      } else {
+        config[key] = value;
+      }
+    }
+    json shown = entry["patch"];
+    shown.erase("model");
+    SCOPED_TRACE(shown.dump());
+    const auto tokenizer = Tokenizer::FromHuggingFace(config.dump(), "");
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+    for (const json& item : entry["cases"]) {
+      const std::string text = item[0];
+      SCOPED_TRACE(item[0].dump(-1, ' ', /*ensure_ascii=*/true));
+      const Ids ids = item[1];
+      EXPECT_EQ(*(*tokenizer)->Encode(text), ids);
+      EXPECT_EQ(*(*tokenizer)
+                     ->Encode(text, {.add_special_tokens = false,
+                                     .parse_special = false}),
+                item[2].get<Ids>());
+      EXPECT_EQ((*tokenizer)->Decode(ids, true), item[3].get<std::string>());
+    }
+  }
+}
+
+TEST(DemoModelTest, KnowsItsSpecialTokens) {
+  const auto tokenizer = Load("smollm2");
+  EXPECT_EQ(tokenizer->vocab_size(), 49152);
+  EXPECT_EQ(tokenizer->bos_id(), 1);
+  EXPECT_EQ(tokenizer->eos_id(), 2);
+  EXPECT_EQ(tokenizer->pad_id(), std::nullopt);
+  EXPECT_TRUE(tokenizer->IsSpecial(2));
+  EXPECT_FALSE(tokenizer->IsSpecial(17));
+  EXPECT_FALSE(tokenizer->IsSpecial(-1));
+  EXPECT_FALSE(tokenizer->IsSpecial(49152));
+  EXPECT_EQ(tokenizer->TokenText(2), "<|im_end|>");
+  EXPECT_EQ(tokenizer->TokenId("<|im_end|>"), 2);
+  EXPECT_EQ(tokenizer->TokenId("\xc4\xa0t"), 17 + 256 - 21 + 0);
+}
+
+// Time bounds on 1 MB that does its worst to a pattern or to merging.
+TEST(AdversarialTest, OneMegabyteIsEncodedInBoundedTime) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  constexpr double kLimitSeconds = 20;
+#else
+  constexpr double kLimitSeconds = 2;
+#endif
+  const auto repeat = [](absl::string_view unit) {
+    std::string text;
+    while (text.size() < (1 << 20)) text.append(unit.data(), unit.size());
+    return text;
+  };
+  struct Case {
+    const char* name;
+    std::string text;
+  };
+  const std::vector<Case> cases = {
+      {"letter", repeat("a")},
+      {"space", repeat(" ")},
+      {"space, then a letter", repeat(" ") + "x"},
+      {"newline", repeat("\n")},
+      {"combining mark", repeat("\xcc\x81")},
+      {"marks in falling class order", repeat("\xcc\x81\xcc\xa7")},
+      {"digit", repeat("7")},
+      {"apostrophe", repeat("'")},
+      {"half of a special token", repeat("<|im_")},
+      {"special token", repeat("<|im_end|>")},
+      {"alternating", repeat("a ")},
+      {"pair", repeat("th")},
+      {"emoji", repeat("\xf0\x9f\x98\x80")},
+      {"upper case", repeat("A")},
+  };
+  GgufVocabulary vocabulary = *DemoVocabulary();
+  for (const char* pre : {"smollm", "llama-bpe", "qwen2"}) {
+    vocabulary.pre = pre;
+    const auto tokenizer = *Tokenizer::FromGguf(vocabulary);
+    for (const Case& item : cases) {
+      const auto start = std::chrono::steady_clock::now();
+      const auto ids = tokenizer->Encode(item.text);
+      const double seconds = std::chrono::duration<double>(
+                                 std::chrono::steady_clock::now() - start)
+                                 .count();
+      ASSERT_TRUE(ids.ok()) << item.name << ": " << ids.status();
+      EXPECT_LT(seconds, kLimitSeconds) << pre << ": " << item.name;
+      std::printf("%-10s %-30s %8zu ids %6.3f s\n", pre, item.name, ids->size(),
+                  seconds);
+      if (absl::string_view(pre) != "qwen2" && item.text[0] != '\xf0') {
+        EXPECT_EQ(tokenizer->Decode(*ids, false), item.text) << item.name;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace descant
