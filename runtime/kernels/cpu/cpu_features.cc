@@ -1,0 +1,154 @@
+#include "runtime/kernels/cpu/cpu_features.h"
+
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/kernels/cpu/brgemm.h"
+#include "runtime/kernels/cpu/variants.h"
+
+namespace descant::kernels {
+namespace {
+
+struct Leaf {
+  uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+// All zero where the processor has no such leaf.
+Leaf Cpuid(uint32_t leaf, uint32_t subleaf) {
+  Leaf r;
+  if (!__get_cpuid_count(leaf, subleaf, &r.eax, &r.ebx, &r.ecx, &r.edx)) {
+    return Leaf{};
+  }
+  return r;
+}
+
+constexpr bool Has(uint32_t word, int bit) { return (word >> bit & 1u) != 0; }
+
+// Register state that the operating system saves on a context switch.
+uint64_t SavedState() {
+  if (!Has(Cpuid(1, 0).ecx, 27)) return 0;  // OSXSAVE
+  uint32_t low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return static_cast<uint64_t>(high) << 32 | low;
+}
+
+constexpr uint64_t kStateAvx = 0x6;      // SSE and AVX
+constexpr uint64_t kStateAvx512 = 0xe6;  // and opmask, upper halves
+constexpr uint64_t kStateAmx = 0x60000;  // tile configuration and data
+
+bool Saves(uint64_t state) { return (SavedState() & state) == state; }
+
+bool HasAvx2() {
+  const Leaf one = Cpuid(1, 0);
+  const Leaf seven = Cpuid(7, 0);
+  return Saves(kStateAvx) && Has(one.ecx, 12) && Has(one.ecx, 28) &&
+         Has(seven.ebx, 5);
+}
+
+bool HasAvx512Bf16() {
+  const uint32_t ebx = Cpuid(7, 0).ebx;
+  return HasAvx2() && Saves(kStateAvx512) && Has(ebx, 16) && Has(ebx, 17) &&
+         Has(ebx, 30) && Has(ebx, 31) && Has(Cpuid(7, 1).eax, 5);
+}
+
+bool HasAmxBf16() {
+  const uint32_t edx = Cpuid(7, 0).edx;
+  if (!HasAvx512Bf16() || !Has(edx, 22) || !Has(edx, 24)) return false;
+  if (!Saves(kStateAmx)) return false;
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+// oneDNN's name of the highest set it may use.
+const char* OneDnnLimit(CpuIsa isa) {
+  switch (isa) {
+    case CpuIsa::kScalar:
+      return "SSE41";
+    case CpuIsa::kAvx2:
+      return "AVX2";
+    case CpuIsa::kAvx512:
+      return "AVX512_CORE_BF16";
+    case CpuIsa::kAmx:
+      break;
+  }
+  return nullptr;
+}
+
+// The AVX-512 kernels with the library's tiles for the base weights.
+const CpuKernels kAmxKernels = [] {
+  CpuKernels kernels = kAvx512Kernels;
+  kernels.name = "amx_bf16";
+  kernels.gemm = &BrgemmGemm;
+  kernels.end_region = &BrgemmRelease;
+  return kernels;
+}();
+
+}  // namespace
+
+absl::string_view CpuIsaName(CpuIsa isa) {
+  switch (isa) {
+    case CpuIsa::kScalar:
+      return "scalar";
+    case CpuIsa::kAvx2:
+      return "avx2";
+    case CpuIsa::kAvx512:
+      return "avx512";
+    case CpuIsa::kAmx:
+      break;
+  }
+  return "amx";
+}
+
+CpuIsa DetectCpuIsa() {
+  if (HasAmxBf16()) return CpuIsa::kAmx;
+  if (HasAvx512Bf16()) return CpuIsa::kAvx512;
+  if (HasAvx2()) return CpuIsa::kAvx2;
+  return CpuIsa::kScalar;
+}
+
+absl::StatusOr<CpuIsa> ChooseCpuIsa() {
+  CpuIsa best = DetectCpuIsa();
+  if (best == CpuIsa::kAmx && !BrgemmBuilt()) best = CpuIsa::kAvx512;
+  const char* wanted = std::getenv("DESCANT_CPU_ISA");
+  if (wanted == nullptr || *wanted == '\0') return best;
+  for (const CpuIsa isa :
+       {CpuIsa::kScalar, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAmx}) {
+    if (absl::string_view(wanted) != CpuIsaName(isa)) continue;
+    if (isa > best) {
+      return absl::InvalidArgumentError(absl::StrCat("DESCANT_CPU_ISA=", wanted,
+                                                     ": this machine has only ",
+                                                     CpuIsaName(best)));
+    }
+    if (const char* limit = OneDnnLimit(isa)) {
+      setenv("ONEDNN_MAX_CPU_ISA", limit, /*overwrite=*/1);
+    }
+    return isa;
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "DESCANT_CPU_ISA must be scalar, avx2, avx512 or amx, not ", wanted));
+}
+
+absl::StatusOr<const CpuKernels*> KernelsFor(CpuIsa isa) {
+  switch (isa) {
+    case CpuIsa::kScalar:
+      return &kScalarKernels;
+    case CpuIsa::kAvx2:
+      return &kAvx2Kernels;
+    case CpuIsa::kAvx512:
+      return &kAvx512Kernels;
+    case CpuIsa::kAmx:
+      break;
+  }
+  if (!BrgemmBuilt()) {
+    return absl::UnavailableError("AMX kernels need a build with LibTorch");
+  }
+  return &kAmxKernels;
+}
+
+}  // namespace descant::kernels

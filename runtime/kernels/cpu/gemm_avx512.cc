@@ -1,0 +1,157 @@
+// bf16 GEMM on packed blocks with vdpbf16ps.
+//
+// A tile of up to 12 rows by 32 columns stays in registers over the whole of
+// K; each pair of A is broadcast once and used for both registers of columns.
+// Every element has one accumulator and takes K in order, so its bits do not
+// depend on the tile it falls into.
+#include <immintrin.h>
+
+#include "runtime/kernels/cpu/variants.h"
+
+namespace descant::kernels {
+namespace {
+
+// A pair of bf16 values, read where arrays of bf16 are.
+typedef int32_t __attribute__((may_alias)) PairBits;
+
+constexpr int32_t kTileRows = 12;
+// How far ahead a stream of weights is fetched, in bytes.
+constexpr int64_t kPrefetchBytes = 2048;
+
+inline __m512bh LoadPairs(const bf16_t* p) {
+  return (__m512bh)_mm512_loadu_si512(p);
+}
+
+inline __m512bh SplatPair(const bf16_t* p) {
+  return (__m512bh)_mm512_set1_epi32(*reinterpret_cast<const PairBits*>(p));
+}
+
+// One pair of K: `a` points at it in row 0. Rows are reached from every third
+// row, so that they take few address registers.
+template <int R, int V>
+inline __attribute__((always_inline)) void Step(const bf16_t* const* a,
+                                                int64_t lda, int32_t offset,
+                                                const bf16_t* b,
+                                                __m512 (&c)[R][V]) {
+  __m512bh columns[V];
+#pragma GCC unroll 2
+  for (int v = 0; v < V; ++v) columns[v] = LoadPairs(b + 32 * v);
+#pragma GCC unroll 12
+  for (int r = 0; r < R; ++r) {
+    const __m512bh pair = SplatPair(a[r / 3] + r % 3 * lda + offset);
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) {
+      c[r][v] = _mm512_dpbf16_ps(c[r][v], pair, columns[v]);
+    }
+  }
+}
+
+template <int R, int V, bool kPrefetch>
+inline __attribute__((always_inline)) void Accumulate(
+    int32_t k_pairs, const bf16_t* a, int64_t lda, const bf16_t* b, int64_t ldb,
+    __m512 (&c)[R][V]) {
+  const bf16_t* rows[(R + 2) / 3];
+#pragma GCC unroll 4
+  for (int i = 0; i < (R + 2) / 3; ++i) rows[i] = a + 3 * i * lda;
+  int32_t k = 0;
+  for (; k + 4 <= k_pairs; k += 4) {
+#pragma GCC unroll 4
+    for (int u = 0; u < 4; ++u) {
+      if (kPrefetch) {
+        const char* ahead = reinterpret_cast<const char*>(b) + kPrefetchBytes;
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) _mm_prefetch(ahead + 64 * v, _MM_HINT_T0);
+      }
+      Step<R, V>(rows, lda, 2 * u, b, c);
+      b += ldb;
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < (R + 2) / 3; ++i) rows[i] += 8;
+  }
+  for (; k < k_pairs; ++k) {
+    Step<R, V>(rows, lda, 0, b, c);
+    b += ldb;
+#pragma GCC unroll 4
+    for (int i = 0; i < (R + 2) / 3; ++i) rows[i] += 2;
+  }
+}
+
+template <int R, bool kPrefetch>
+void Tile(int32_t k_pairs, const bf16_t* a, int64_t lda, const bf16_t* b,
+          int64_t ldb, float* c, int64_t ldc, bool accumulate) {
+  __m512 sum[R][2];
+#pragma GCC unroll 12
+  for (int r = 0; r < R; ++r) {
+    sum[r][0] = accumulate ? _mm512_loadu_ps(c + r * ldc) : _mm512_setzero_ps();
+    sum[r][1] =
+        accumulate ? _mm512_loadu_ps(c + r * ldc + 16) : _mm512_setzero_ps();
+  }
+  Accumulate<R, 2, kPrefetch>(k_pairs, a, lda, b, ldb, sum);
+#pragma GCC unroll 12
+  for (int r = 0; r < R; ++r) {
+    _mm512_storeu_ps(c + r * ldc, sum[r][0]);
+    _mm512_storeu_ps(c + r * ldc + 16, sum[r][1]);
+  }
+}
+
+template <int R>
+void ShrinkTile(int32_t k_pairs, const bf16_t* a, int64_t lda, const bf16_t* b,
+                const float* scale, bf16_t* h, int64_t ldh) {
+  __m512 sum[R][1];
+#pragma GCC unroll 12
+  for (int r = 0; r < R; ++r) sum[r][0] = _mm512_setzero_ps();
+  Accumulate<R, 1, true>(k_pairs, a, lda, b, 32, sum);
+  const __m512 scales = _mm512_loadu_ps(scale);
+#pragma GCC unroll 12
+  for (int r = 0; r < R; ++r) {
+    const __m512 scaled = _mm512_mul_ps(sum[r][0], scales);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(h + r * ldh),
+                        (__m256i)_mm512_cvtneps_pbh(scaled));
+  }
+}
+
+using TileFn = void (*)(int32_t, const bf16_t*, int64_t, const bf16_t*, int64_t,
+                        float*, int64_t, bool);
+using ShrinkTileFn = void (*)(int32_t, const bf16_t*, int64_t, const bf16_t*,
+                              const float*, bf16_t*, int64_t);
+
+#define DESCANT_ROWS_1_TO_12(F) \
+  { F(1), F(2), F(3), F(4), F(5), F(6), F(7), F(8), F(9), F(10), F(11), F(12) }
+#define DESCANT_FIRST(r) &Tile<r, true>
+#define DESCANT_NEXT(r) &Tile<r, false>
+#define DESCANT_SHRINK(r) &ShrinkTile<r>
+constexpr TileFn kFirstTiles[] = DESCANT_ROWS_1_TO_12(DESCANT_FIRST);
+constexpr TileFn kNextTiles[] = DESCANT_ROWS_1_TO_12(DESCANT_NEXT);
+constexpr ShrinkTileFn kShrinkTiles[] = DESCANT_ROWS_1_TO_12(DESCANT_SHRINK);
+
+}  // namespace
+
+void GemmAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
+                const bf16_t* b, int64_t ldb, float* c, int64_t ldc,
+                bool accumulate) {
+  int32_t tiles = (m + kTileRows - 1) / kTileRows;
+  const TileFn* variants = kFirstTiles;
+  for (; tiles > 0; --tiles) {
+    // Tiles of nearly equal height.
+    const int32_t rows = (m + tiles - 1) / tiles;
+    variants[rows - 1](k_pairs, a, lda, b, ldb, c, ldc, accumulate);
+    variants = kNextTiles;
+    a += rows * lda;
+    c += rows * ldc;
+    m -= rows;
+  }
+}
+
+void ShrinkAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
+                  const bf16_t* b, const float* scale, bf16_t* h, int64_t ldh) {
+  int32_t tiles = (m + kTileRows - 1) / kTileRows;
+  for (; tiles > 0; --tiles) {
+    const int32_t rows = (m + tiles - 1) / tiles;
+    kShrinkTiles[rows - 1](k_pairs, a, lda, b, scale, h, ldh);
+    a += rows * lda;
+    h += rows * ldh;
+    m -= rows;
+  }
+}
+
+}  // namespace descant::kernels

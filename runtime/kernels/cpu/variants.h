@@ -1,0 +1,30 @@
+// The variants of the kernels, one per instruction set. Each lives in
+// translation units of its own, compiled with that set's flags and sealed:
+// unnamed namespaces, no standard library, no inline function of ours, so that
+// no code of theirs can end up in the rest of the program.
+#ifndef DESCANT_RUNTIME_KERNELS_CPU_VARIANTS_H_
+#define DESCANT_RUNTIME_KERNELS_CPU_VARIANTS_H_
+
+#include "runtime/kernels/kernels.h"
+
+namespace descant::kernels {
+
+// The oracle: plain loops, libm. Runs anywhere.
+extern const CpuKernels kScalarKernels;
+extern const CpuKernels kAvx2Kernels;    // AVX2, FMA
+extern const CpuKernels kAvx512Kernels;  // AVX-512 F, BW, DQ, VL, BF16
+
+void GemmAvx2(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
+              const bf16_t* b, int64_t ldb, float* c, int64_t ldc,
+              bool accumulate);
+void GemmAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
+                const bf16_t* b, int64_t ldb, float* c, int64_t ldc,
+                bool accumulate);
+void ShrinkAvx2(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
+                const bf16_t* b, const float* scale, bf16_t* h, int64_t ldh);
+void ShrinkAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
+                  const bf16_t* b, const float* scale, bf16_t* h, int64_t ldh);
+
+}  // namespace descant::kernels
+
+#endif  // DESCANT_RUNTIME_KERNELS_CPU_VARIANTS_H_

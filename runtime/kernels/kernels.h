@@ -1,0 +1,133 @@
+// The kernels of one CPU instruction set: a table of plain functions on raw
+// pointers and sizes. Nothing here allocates, locks, throws or keeps state;
+// every function may run on any number of threads at once.
+//
+// Determinism: every element of a result is computed by one fixed sequence of
+// operations that depends on the sizes of K and on its own row alone. So the
+// bits do not depend on how many rows a call has, on which row of the call an
+// element is in, or on how work was split. Tables of different instruction
+// sets differ in the last bits.
+//
+// bf16 values are their 16 bits. Matrices that kernels multiply by are packed
+// in pairs along K (packing.h): element (k, n) of a block of `w` columns lies
+// at [k / 2][n][k % 2].
+#ifndef DESCANT_RUNTIME_KERNELS_KERNELS_H_
+#define DESCANT_RUNTIME_KERNELS_KERNELS_H_
+
+#include <cstdint>
+
+namespace descant::kernels {
+
+using bf16_t = uint16_t;
+
+// Columns of a block of base weights and of LoRA's B.
+inline constexpr int32_t kColumnBlock = 32;
+// Columns of a block of LoRA's A.
+inline constexpr int32_t kRankBlock = 16;
+// Tokens of a block of the KV cache; equals descant::kBlockSize.
+inline constexpr int32_t kKvBlock = 32;
+// Query rows (tokens times heads of a group) of one attention item, unless a
+// single token has more.
+inline constexpr int32_t kAttentionRows = 48;
+// KV blocks whose scores share one step of the online softmax. Its borders
+// are multiples of kKvBlock * kSoftmaxBlocks positions, so they belong to the
+// position and not to the call.
+inline constexpr int32_t kSoftmaxBlocks = 4;
+
+// C[m, 32] = (accumulate ? C : 0) + A[m, 2 * k_pairs] * B[2 * k_pairs, 32].
+// A: bf16, row stride lda. B: bf16 pairs, ldb elements from one pair of rows
+// to the next (64 when packed alone). C: fp32, row stride ldc, 64-byte aligned
+// rows are faster.
+using GemmFn = void (*)(int32_t m, int32_t k_pairs, const bf16_t* a,
+                        int64_t lda, const bf16_t* b, int64_t ldb, float* c,
+                        int64_t ldc, bool accumulate);
+
+// H[m, 16] = bf16(scale[16] * (A[m, 2 * k_pairs] * B[2 * k_pairs, 16])).
+// B: [k_pairs][16][2]. H: row stride ldh.
+using ShrinkFn = void (*)(int32_t m, int32_t k_pairs, const bf16_t* a,
+                          int64_t lda, const bf16_t* b, const float* scale,
+                          bf16_t* h, int64_t ldh);
+
+// out[i] = bf16(x[i] * weight[i] / sqrt(sum(x^2) / n + eps)), one row.
+// `padded` is n rounded up to 16; x and weight are zero from n on.
+using RmsNormFn = void (*)(const float* x, const float* weight, int32_t n,
+                           int32_t padded, float eps, bf16_t* out);
+
+// x[r, 0:32] += c[r, 0:32]; row strides ldx and 32.
+using ResidualAddFn = void (*)(int32_t rows, const float* c, float* x,
+                               int64_t ldx);
+
+// out[r, 0:32] = bf16(g / (1 + exp(-g)) * u); row strides 32, 32 and ldo.
+using SiluMulFn = void (*)(int32_t rows, const float* gate, const float* up,
+                           bf16_t* out, int64_t ldo);
+
+// Rotates the pairs (i, i + half) of one head and rounds:
+// out[i] = x[i] cos[i] - x[i + half] sin[i],
+// out[i + half] = x[i + half] cos[i] + x[i] sin[i].
+using RopeFn = void (*)(const float* x, const float* cos, const float* sin,
+                        int32_t half, bf16_t* out);
+
+// out[i] = bf16(x[i]), i < n.
+using ToBf16Fn = void (*)(const float* x, int32_t n, bf16_t* out);
+
+// Consecutive tokens of one sequence, all query heads of one KV head.
+struct AttentionItem {
+  // Query of token t and head g of the group: q + t * q_stride + g * head_dim.
+  const bf16_t* q;
+  int64_t q_stride;
+  int32_t tokens;
+  int32_t group;
+  int32_t head_dim;        // even
+  int32_t first_position;  // of token 0
+  // The KV cache of this layer and KV head. Physical block b starts at
+  // kv + b * block_stride: K as [head_dim / 2][32][2], then, v_offset elements
+  // on, V as [16][padded_dim][2] with padded_dim a multiple of 32.
+  const bf16_t* kv;
+  int64_t block_stride;
+  int64_t v_offset;
+  int32_t padded_dim;
+  const int32_t* blocks;  // physical blocks in order of position
+  float scale;            // of the scores: 1 / sqrt(head_dim)
+  bf16_t* out;            // laid out as q, row stride out_stride
+  int64_t out_stride;
+};
+
+// out = softmax(scale * q K^T, causal) V over positions [0, position of the
+// token]. fp32 softmax, P rounded to bf16. REQUIRES: tokens * group <=
+// AttentionRows(group). Every V element of the blocks read is finite or
+// belongs to this sequence.
+using AttentionFn = void (*)(const AttentionItem& item, void* workspace);
+
+struct CpuKernels {
+  const char* name;
+  GemmFn gemm;  // base weights
+  GemmFn tile;  // LoRA's B
+  ShrinkFn shrink;
+  RmsNormFn rms_norm;
+  ResidualAddFn residual_add;
+  SiluMulFn silu_mul;
+  RopeFn rope;
+  ToBf16Fn to_bf16;
+  AttentionFn attention;
+  // Called by each thread at the end of a parallel region, or null.
+  void (*end_region)();
+};
+
+// Most query rows of one attention item.
+constexpr int32_t AttentionRows(int32_t group) {
+  return group > kAttentionRows ? group : kAttentionRows / group * group;
+}
+
+// Bytes of workspace of one attention item; 64-byte aligned.
+constexpr int64_t AttentionWorkspaceBytes(int32_t group, int32_t head_dim,
+                                          int32_t padded_dim) {
+  const int64_t rows = AttentionRows(group);
+  const int64_t scores = kKvBlock * kSoftmaxBlocks;
+  // Scores, output, running sums and maxima in fp32; P and q in bf16.
+  return rows * (4 * (scores + padded_dim + 16 + 16) + 2 * scores +
+                 2 * ((head_dim + 31) / 32 * 32));
+}
+
+}  // namespace descant::kernels
+
+#endif  // DESCANT_RUNTIME_KERNELS_KERNELS_H_

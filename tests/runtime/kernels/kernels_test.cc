@@ -1,0 +1,295 @@
+// Every variant of the kernels that this machine runs, against the scalar
+// oracle on ragged shapes, and against itself bit for bit over row counts.
+#include "runtime/kernels/kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "runtime/base/float16.h"
+#include "runtime/kernels/cpu/brgemm.h"
+#include "runtime/kernels/cpu/cpu_features.h"
+#include "runtime/kernels/cpu/variants.h"
+#include "runtime/kernels/packing.h"
+
+namespace descant::kernels {
+namespace {
+
+constexpr int kMaxRows = 40;
+
+class KernelsTest : public testing::TestWithParam<CpuIsa> {
+ protected:
+  void SetUp() override {
+    if (GetParam() > DetectCpuIsa()) GTEST_SKIP() << "not on this machine";
+    const auto kernels = KernelsFor(GetParam());
+    if (!kernels.ok()) GTEST_SKIP() << kernels.status();
+    kernels_ = *kernels;
+  }
+
+  std::vector<float> Floats(size_t count, float deviation = 1.0f) {
+    std::normal_distribution<float> normal(0.0f, deviation);
+    std::vector<float> values(count);
+    for (float& value : values) value = normal(random_);
+    return values;
+  }
+
+  std::vector<bf16_t> Bf16s(size_t count, float deviation = 1.0f) {
+    std::vector<bf16_t> values;
+    for (const float value : Floats(count, deviation)) {
+      values.push_back(ToBFloat16(value).bits);
+    }
+    return values;
+  }
+
+  const CpuKernels* kernels_ = nullptr;
+  std::mt19937 random_{20261123};
+};
+
+float Widen(bf16_t bits) { return ToFloat(BFloat16{bits}); }
+
+// |a - b| within `ulps` bf16 steps of the larger, or `absolute`.
+void ExpectClose(const std::vector<bf16_t>& expected,
+                 const std::vector<bf16_t>& actual, float absolute,
+                 const std::string& what) {
+  ASSERT_EQ(expected.size(), actual.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const float e = Widen(expected[i]);
+    const float a = Widen(actual[i]);
+    ASSERT_LE(std::abs(e - a), std::abs(e) * 0.0079f + absolute)
+        << what << " at " << i << ": " << e << " and " << a;
+  }
+}
+
+TEST_P(KernelsTest, GemmMatchesTheOracle) {
+  for (const int k : {1, 2, 7, 16, 33, 64, 127, 576}) {
+    const int pairs = (k + 1) / 2;
+    const int lda = 2 * pairs + 6;
+    const auto a = Bf16s(kMaxRows * lda);
+    const auto w = Bf16s(kColumnBlock * k);
+    std::vector<bf16_t> b(PackedSize(kColumnBlock, k, kColumnBlock));
+    PackBlock(w.data(), k, kColumnBlock, k, kColumnBlock, b.data());
+    for (int m = 1; m <= kMaxRows; ++m) {
+      for (const GemmFn gemm : {kernels_->gemm, kernels_->tile}) {
+        for (const bool accumulate : {false, true}) {
+          if (accumulate && gemm == &BrgemmGemm) continue;
+          const int ldc = kColumnBlock + 3;
+          auto expected = Floats(m * ldc);
+          auto actual = expected;
+          kScalarKernels.gemm(m, pairs, a.data(), lda, b.data(), 64,
+                              expected.data(), ldc, accumulate);
+          gemm(m, pairs, a.data(), lda, b.data(), 64, actual.data(), ldc,
+               accumulate);
+          for (int i = 0; i < m * ldc; ++i) {
+            ASSERT_NEAR(expected[i], actual[i], 2e-6f * k + 1e-5f)
+                << "m " << m << " k " << k << " at " << i;
+          }
+        }
+      }
+    }
+  }
+}
+
+// The determinism rule: a row alone has the bits it has among others.
+TEST_P(KernelsTest, GemmBitsDoNotDependOnRows) {
+  for (const int pairs : {4, 21, 288}) {
+    const int lda = 2 * pairs;
+    const auto a = Bf16s(kMaxRows * lda);
+    const auto b = Bf16s(64 * pairs);
+    for (const GemmFn gemm : {kernels_->gemm, kernels_->tile}) {
+      std::vector<float> alone(kMaxRows * kColumnBlock);
+      for (int row = 0; row < kMaxRows; ++row) {
+        gemm(1, pairs, a.data() + row * lda, lda, b.data(), 64,
+             alone.data() + row * kColumnBlock, kColumnBlock, false);
+      }
+      for (int m = 1; m <= kMaxRows; ++m) {
+        for (int first = 0; first + m <= kMaxRows; first += 7) {
+          std::vector<float> c(m * kColumnBlock);
+          gemm(m, pairs, a.data() + first * lda, lda, b.data(), 64, c.data(),
+               kColumnBlock, false);
+          ASSERT_EQ(0,
+                    std::memcmp(c.data(), alone.data() + first * kColumnBlock,
+                                c.size() * sizeof(float)))
+              << "rows " << first << " to " << first + m;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, ShrinkMatchesTheOracleForAnyRows) {
+  for (const int k : {3, 64, 130, 576}) {
+    const int pairs = (k + 1) / 2;
+    const int lda = 2 * pairs;
+    const auto a = Bf16s(kMaxRows * lda);
+    const auto w = Bf16s(kRankBlock * k);
+    const auto scale = Floats(kRankBlock);
+    std::vector<bf16_t> b(PackedSize(kRankBlock, k, kRankBlock));
+    PackBlock(w.data(), k, kRankBlock, k, kRankBlock, b.data());
+    std::vector<bf16_t> expected(kMaxRows * kRankBlock);
+    kScalarKernels.shrink(kMaxRows, pairs, a.data(), lda, b.data(),
+                          scale.data(), expected.data(), kRankBlock);
+    std::vector<bf16_t> all(expected.size());
+    kernels_->shrink(kMaxRows, pairs, a.data(), lda, b.data(), scale.data(),
+                     all.data(), kRankBlock);
+    ExpectClose(expected, all, 1e-4f * k, "shrink");
+    for (int m = 1; m <= kMaxRows; ++m) {
+      std::vector<bf16_t> some(m * kRankBlock);
+      const int first = kMaxRows - m;
+      kernels_->shrink(m, pairs, a.data() + first * lda, lda, b.data(),
+                       scale.data(), some.data(), kRankBlock);
+      ASSERT_TRUE(
+          std::equal(some.begin(), some.end(), all.begin() + first * 16));
+    }
+  }
+}
+
+TEST_P(KernelsTest, RowOperationsMatchTheOracle) {
+  for (const int n : {1, 16, 31, 64, 100, 576}) {
+    const int padded = static_cast<int>(RoundUp(n, 32));
+    auto x = Floats(padded);
+    auto weight = Floats(padded);
+    std::fill(x.begin() + n, x.end(), 0.0f);
+    std::fill(weight.begin() + n, weight.end(), 0.0f);
+    std::vector<bf16_t> expected(padded), actual(padded);
+    kScalarKernels.rms_norm(x.data(), weight.data(), n, padded, 1e-5f,
+                            expected.data());
+    kernels_->rms_norm(x.data(), weight.data(), n, padded, 1e-5f,
+                       actual.data());
+    ExpectClose(expected, actual, 0, "rms_norm");
+    kScalarKernels.to_bf16(x.data(), n, expected.data());
+    kernels_->to_bf16(x.data(), n, actual.data());
+    EXPECT_EQ(expected, actual);
+  }
+  for (const int half : {1, 8, 16, 24, 32, 64}) {
+    const auto x = Floats(2 * half);
+    const auto cos = Floats(half);
+    const auto sin = Floats(half);
+    std::vector<bf16_t> expected(2 * half), actual(2 * half);
+    kScalarKernels.rope(x.data(), cos.data(), sin.data(), half,
+                        expected.data());
+    kernels_->rope(x.data(), cos.data(), sin.data(), half, actual.data());
+    ExpectClose(expected, actual, 1e-6f, "rope");
+  }
+  for (const float deviation : {1.0f, 30.0f, 200.0f}) {
+    const int rows = 5;
+    const auto gate = Floats(rows * 32, deviation);
+    const auto up = Floats(rows * 32);
+    std::vector<bf16_t> expected(rows * 40), actual(rows * 40);
+    kScalarKernels.silu_mul(rows, gate.data(), up.data(), expected.data(), 40);
+    kernels_->silu_mul(rows, gate.data(), up.data(), actual.data(), 40);
+    ExpectClose(expected, actual, 1e-6f, "silu_mul");
+    auto sum = Floats(rows * 50);
+    auto oracle = sum;
+    kScalarKernels.residual_add(rows, gate.data(), oracle.data(), 50);
+    kernels_->residual_add(rows, gate.data(), sum.data(), 50);
+    EXPECT_EQ(oracle, sum);
+  }
+}
+
+TEST_P(KernelsTest, NanStaysNan) {
+  std::vector<float> x(32, 1.0f), weight(32, 1.0f), up(32, 1.0f);
+  x[3] = std::nanf("");
+  std::vector<bf16_t> out(32);
+  kernels_->to_bf16(x.data(), 32, out.data());
+  EXPECT_TRUE(std::isnan(Widen(out[3])));
+  EXPECT_EQ(1.0f, Widen(out[4]));
+  kernels_->silu_mul(1, x.data(), up.data(), out.data(), 32);
+  EXPECT_TRUE(std::isnan(Widen(out[3])));
+  EXPECT_FALSE(std::isnan(Widen(out[4])));
+  kernels_->rms_norm(x.data(), weight.data(), 32, 32, 1e-5f, out.data());
+  EXPECT_TRUE(std::isnan(Widen(out[31])));
+}
+
+// A cache of scattered blocks with one KV head, and the queries upon it.
+struct AttentionCase {
+  int group, head_dim, length;
+  int padded_dim;
+  std::vector<int32_t> blocks;
+  std::vector<bf16_t> kv;
+  std::vector<bf16_t> q;  // [length][group * head_dim]
+
+  AttentionItem Item(int first, int tokens, bf16_t* out) const {
+    AttentionItem item;
+    const int width = group * head_dim;
+    item.q = q.data() + first * width;
+    item.q_stride = width;
+    item.tokens = tokens;
+    item.group = group;
+    item.head_dim = head_dim;
+    item.first_position = first;
+    item.kv = kv.data();
+    item.block_stride = kKvBlock * (head_dim + padded_dim);
+    item.v_offset = kKvBlock * head_dim;
+    item.padded_dim = padded_dim;
+    item.blocks = blocks.data();
+    item.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+    item.out = out + first * width;
+    item.out_stride = width;
+    return item;
+  }
+
+  // Outputs of all tokens, `chunk` at a time.
+  std::vector<bf16_t> Attend(const CpuKernels& kernels, int chunk) const {
+    std::vector<bf16_t> out(q.size());
+    std::vector<float> workspace(
+        AttentionWorkspaceBytes(group, head_dim, padded_dim) / 4);
+    chunk = std::min(chunk, AttentionRows(group) / group);
+    for (int first = 0; first < length; first += chunk) {
+      kernels.attention(
+          Item(first, std::min(chunk, length - first), out.data()),
+          workspace.data());
+    }
+    return out;
+  }
+};
+
+TEST_P(KernelsTest, AttentionMatchesTheOracleAndIgnoresChunks) {
+  for (const int group : {1, 3, 7, 60}) {
+    for (const int head_dim : {2, 16, 64, 80}) {
+      for (const int length : {1, 31, 33, 130, 300}) {
+        if (group * head_dim * length > 64 * 3 * 300) continue;
+        AttentionCase test{group, head_dim, length};
+        test.padded_dim = static_cast<int>(RoundUp(head_dim, 32));
+        const int count = (length + kKvBlock - 1) / kKvBlock;
+        for (int i = 0; i < count; ++i)
+          test.blocks.push_back(2 * count - 2 * i);
+        test.kv =
+            Bf16s((2 * count + 1) * kKvBlock * (head_dim + test.padded_dim));
+        test.q = Bf16s(length * group * head_dim, 2.0f);
+        const auto whole = test.Attend(*kernels_, 1 << 20);
+        ExpectClose(test.Attend(kScalarKernels, 1 << 20), whole, 0.02f,
+                    "attention");
+        EXPECT_EQ(whole, test.Attend(*kernels_, 1));
+        EXPECT_EQ(whole, test.Attend(*kernels_, 5));
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Isas, KernelsTest,
+                         testing::Values(CpuIsa::kScalar, CpuIsa::kAvx2,
+                                         CpuIsa::kAvx512, CpuIsa::kAmx),
+                         [](const auto& info) {
+                           return std::string(CpuIsaName(info.param));
+                         });
+
+TEST(CpuFeaturesTest, ForcesALowerSetAndRefusesOthers) {
+  setenv("DESCANT_CPU_ISA", "scalar", 1);
+  EXPECT_EQ(CpuIsa::kScalar, *ChooseCpuIsa());
+  setenv("DESCANT_CPU_ISA", "sse9", 1);
+  EXPECT_EQ(absl::StatusCode::kInvalidArgument, ChooseCpuIsa().status().code());
+  if (DetectCpuIsa() < CpuIsa::kAmx) {
+    setenv("DESCANT_CPU_ISA", "amx", 1);
+    EXPECT_FALSE(ChooseCpuIsa().ok());
+  }
+  unsetenv("DESCANT_CPU_ISA");
+  EXPECT_LE(*ChooseCpuIsa(), DetectCpuIsa());
+}
+
+}  // namespace
+}  // namespace descant::kernels
