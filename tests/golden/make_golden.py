@@ -9,7 +9,7 @@ PEFT loads adapters by default (their weights widened to fp32 beside the bf16
 base), and with the adapter in bf16 too. Beside them stands what leaving the
 adapter out costs in fp32: the tests could not tell without a distance.
 
-  make_golden.py [tiny] [demo]      both by default
+  make_golden.py [tokenizers] [models] [tiny] [demo]      all by default
 """
 
 import importlib.metadata
@@ -23,6 +23,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
+import make_models
 import make_tokenizer_golden
 import random_adapter
 
@@ -288,12 +289,15 @@ def make_random_values():
 
 def main():
     torch.set_num_threads(2)
-    what = sys.argv[1:] or ["tiny", "demo"]
-    if "tiny" in what:
-        make_random_values()
-        make_tiny()
-    if "demo" in what:
-        make_demo()
+    parts = {"tokenizers": [make_tokenizer_golden.main],
+             "models": [make_models.main],
+             "tiny": [make_random_values, make_tiny], "demo": [make_demo]}
+    chosen = sys.argv[1:] or list(parts)
+    if not set(chosen) <= set(parts):
+        sys.exit(f"make_golden: choose from {', '.join(parts)}")
+    for name in chosen:
+        for make in parts[name]:
+            make()
 
 
 if __name__ == "__main__":
