@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -79,7 +80,6 @@ class AdapterUpload {
  private:
   friend class AdapterStore;
   AdapterUpload() = default;
-  absl::Status Check(absl::Status status);
 
   AdapterStore* store_ = nullptr;
   UploadSpec spec_;
@@ -117,7 +117,6 @@ class AdapterStore {
 
  private:
   friend class AdapterUpload;
-  struct Paths;
 
   AdapterStore(Fs* fs, const Clock* clock, const StoreOptions& options,
                std::shared_ptr<const BaseShape> base,
@@ -127,13 +126,16 @@ class AdapterStore {
   absl::Status CheckFormat();
   absl::Status Recover();
   void RecoverOne(const AdapterInfo& info);
-  absl::Status CleanUp();
+  void CleanUp();
+  void RemoveUnwanted(const std::string& directory,
+                      const absl::flat_hash_set<std::string>& wanted);
   absl::StatusOr<std::shared_ptr<const Adapter>> Load(const AdapterInfo& info);
   absl::StatusOr<PublishResult> Publish(AdapterUpload* upload,
                                         const ValidatedAdapter& validated);
+  absl::Status SyncStaging(AdapterUpload* upload);
   absl::Status InstallBlob(AdapterUpload* upload, const std::string& digest)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void RemoveBlobIfUnreferenced(const AdapterInfo& info)
+  void RemoveReference(const AdapterInfo& info)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string TenantDirectory(absl::string_view tenant) const;
   std::string BlobPath(absl::string_view tenant,
