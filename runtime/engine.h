@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "runtime/base/clock.h"
 #include "runtime/core/batch.h"
 #include "runtime/core/request.h"
@@ -27,7 +28,8 @@ struct EngineOptions {
   int32_t max_adapters_per_step = 0;  // 0: as many as there are slots
 };
 
-// One token, or the text that became safe to show with it.
+// One sampled token. The one that ended the answer (end of sequence, a stop
+// token) is reported as well; it adds no text.
 struct TokenEvent {
   int32_t token = 0;
   float logprob = 0;
@@ -99,14 +101,18 @@ class Engine {
   virtual ~Engine() = default;
 
   // Queues the request, or answers at once: UNAVAILABLE reason QUEUE_FULL or
-  // DRAINING, INVALID_ARGUMENT when it can never fit. `sink` lives until its
-  // OnFinish returned; it gets nothing when Submit fails.
+  // DRAINING, DEADLINE_EXCEEDED, INVALID_ARGUMENT when it can never fit. `sink`
+  // lives until its OnFinish returned; it gets nothing when Submit fails.
   virtual absl::Status Submit(Request request,
                               std::shared_ptr<TokenSink> sink) = 0;
 
   // Frees everything the request holds within one step; its sink gets
   // OnFinish(kCancelled) unless it has finished. Unknown ids are ignored.
   virtual void Cancel(RequestId id) = 0;
+
+  // A paused sink wants more again: continues it at once. (Without the call the
+  // engine notices within milliseconds.)
+  virtual void Wake() {}
 
   virtual EngineStats Stats() const = 0;
   // Time of the last completed step, or now when idle: for the watchdog.

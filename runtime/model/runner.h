@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "runtime/core/batch.h"
 
 namespace descant {
@@ -32,8 +33,14 @@ class Runner {
   // in flight uses the slot. RESOURCE_EXHAUSTED when the arena is full.
   virtual absl::Status LoadAdapter(
       int32_t slot, const std::shared_ptr<const Adapter>& adapter) = 0;
-  // Frees the slot's bytes. The same rule holds.
+  // Frees the slot's bytes, if any. The same rule holds. After a LoadAdapter
+  // that failed the engine calls it, so that the slot is empty.
   virtual void UnloadAdapter(int32_t slot) = 0;
+
+  // Numeric faults may have left non-finite values in these KV blocks: clears
+  // them, before any later batch uses them. Nothing to do for a runner that
+  // zero-fills a block at the first write to it. No step is in flight.
+  virtual void ClearBlocks(absl::Span<const int32_t> blocks) {}
 
   // Bytes an adapter would take in the arena.
   virtual uint64_t AdapterBytes(const Adapter& adapter) const = 0;

@@ -1,0 +1,32 @@
+// Lays scheduled rows out as a Batch: one segment per adapter slot.
+#ifndef DESCANT_RUNTIME_CORE_BATCH_BUILDER_H_
+#define DESCANT_RUNTIME_CORE_BATCH_BUILDER_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "runtime/core/batch.h"
+#include "runtime/core/sequence.h"
+
+namespace descant {
+
+// A sequence's part of a step: the rows [begin, begin + rows) of its tokens.
+struct ScheduledRows {
+  Sequence* sequence = nullptr;
+  int32_t begin = 0;  // position of the first row
+  int32_t rows = 0;
+  bool output = false;    // the last row samples a token
+  int32_t generated = 0;  // tokens generated before this step
+};
+
+// Sizes the arrays of `batch` for `limits`, so that Build allocates nothing.
+void ReserveBatch(const BatchLimits& limits, Batch* batch);
+
+// Sorts `scheduled` by slot (no adapter first), then state slot, and fills
+// `batch`; their order is then the same. Block tables cover begin + rows.
+void BuildBatch(uint64_t step, std::vector<ScheduledRows>* scheduled,
+                Batch* batch);
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_CORE_BATCH_BUILDER_H_

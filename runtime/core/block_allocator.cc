@@ -1,0 +1,85 @@
+#include "runtime/core/block_allocator.h"
+
+#include "runtime/base/check.h"
+
+namespace descant {
+
+Block& Block::operator=(Block&& other) noexcept {
+  if (this != &other) {
+    Release();
+    allocator_ = std::exchange(other.allocator_, nullptr);
+    id_ = other.id_;
+  }
+  return *this;
+}
+
+void Block::Release() {
+  if (allocator_ != nullptr) std::exchange(allocator_, nullptr)->Release(id_);
+}
+
+void Block::Taint() {
+  DESCANT_CHECK(!empty());
+  allocator_->state_[id_] = BlockAllocator::State::kUsedTainted;
+}
+
+BlockAllocator::BlockAllocator(int32_t total) {
+  DESCANT_CHECK(total >= 0);
+  state_.assign(total, State::kFree);
+  free_.reserve(total);
+  tainted_.reserve(total);
+  for (int32_t id = total - 1; id >= 0; --id) free_.push_back(id);
+}
+
+BlockAllocator::~BlockAllocator() { DESCANT_CHECK(used_ == 0); }
+
+std::optional<Block> BlockAllocator::Allocate() {
+  if (free_.empty()) return std::nullopt;
+  const int32_t id = free_.back();
+  free_.pop_back();
+  state_[id] = State::kUsed;
+  ++used_;
+  return Block(this, id);
+}
+
+void BlockAllocator::Release(int32_t id) {
+  DESCANT_CHECK(state_[id] == State::kUsed ||
+                state_[id] == State::kUsedTainted);
+  if (state_[id] == State::kUsedTainted) {
+    state_[id] = State::kTainted;
+    tainted_.push_back(id);
+  } else {
+    state_[id] = State::kFree;
+    free_.push_back(id);
+  }
+  --used_;
+}
+
+void BlockAllocator::ReturnTainted() {
+  for (const int32_t id : tainted_) {
+    state_[id] = State::kFree;
+    free_.push_back(id);
+  }
+  tainted_.clear();
+}
+
+void BlockAllocator::CheckInvariants() const {
+  std::vector<int> seen(state_.size(), 0);
+  for (const int32_t id : free_) {
+    DESCANT_CHECK(state_[id] == State::kFree);
+    ++seen[id];
+  }
+  for (const int32_t id : tainted_) {
+    DESCANT_CHECK(state_[id] == State::kTainted);
+    ++seen[id];
+  }
+  int32_t used = 0;
+  for (size_t id = 0; id < state_.size(); ++id) {
+    const bool held =
+        state_[id] == State::kUsed || state_[id] == State::kUsedTainted;
+    used += held ? 1 : 0;
+    DESCANT_CHECK(seen[id] == (held ? 0 : 1));
+  }
+  DESCANT_CHECK(used == used_);
+}
+
+}  // namespace descant

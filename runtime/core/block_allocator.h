@@ -1,0 +1,87 @@
+// Hands out the physical blocks of the KV cache. The memory lives with the
+// runner; here a block is a number.
+#ifndef DESCANT_RUNTIME_CORE_BLOCK_ALLOCATOR_H_
+#define DESCANT_RUNTIME_CORE_BLOCK_ALLOCATOR_H_
+
+#include <cstdint>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/types/span.h"
+
+namespace descant {
+
+class BlockAllocator;
+
+// Sole owner of one block; gives it back when destroyed. Must not outlive its
+// allocator. An empty Block (moved from) owns nothing.
+class Block {
+ public:
+  Block() = default;
+  Block(Block&& other) noexcept
+      : allocator_(std::exchange(other.allocator_, nullptr)), id_(other.id_) {}
+  Block& operator=(Block&& other) noexcept;
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+  ~Block() { Release(); }
+
+  int32_t id() const { return id_; }
+  bool empty() const { return allocator_ == nullptr; }
+  // Marks the content as poisonous (a numeric fault): once released the block
+  // waits in BlockAllocator::tainted() instead of the free list.
+  void Taint();
+
+ private:
+  friend class BlockAllocator;
+  Block(BlockAllocator* allocator, int32_t id)
+      : allocator_(allocator), id_(id) {}
+  void Release();
+
+  BlockAllocator* allocator_ = nullptr;
+  int32_t id_ = -1;
+};
+
+// Thread-compatible. Allocates memory at construction only.
+//
+// Invariants: every id in [0, total) is in exactly one of: the free list, the
+// tainted list, one Block. free() + used() + tainted().size() == total().
+class BlockAllocator {
+ public:
+  // Ids are [0, total).
+  explicit BlockAllocator(int32_t total);
+  BlockAllocator(const BlockAllocator&) = delete;
+  BlockAllocator& operator=(const BlockAllocator&) = delete;
+  // REQUIRES: every Block was given back.
+  ~BlockAllocator();
+
+  // Empty when none is free. The block released last comes first: its memory
+  // is the likeliest to be in a CPU cache.
+  std::optional<Block> Allocate();
+
+  int32_t total() const { return static_cast<int32_t>(state_.size()); }
+  int32_t free() const { return static_cast<int32_t>(free_.size()); }
+  int32_t used() const { return used_; }
+
+  // Released blocks that must be cleared before anyone reads them again, and
+  // the caller's word that they were.
+  absl::Span<const int32_t> tainted() const { return tainted_; }
+  void ReturnTainted();
+
+  // Aborts when an invariant does not hold. O(total).
+  void CheckInvariants() const;
+
+ private:
+  friend class Block;
+  enum class State : uint8_t { kFree, kUsed, kUsedTainted, kTainted };
+  void Release(int32_t id);
+
+  std::vector<State> state_;  // by id
+  std::vector<int32_t> free_;
+  std::vector<int32_t> tainted_;
+  int32_t used_ = 0;
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_CORE_BLOCK_ALLOCATOR_H_

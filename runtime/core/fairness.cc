@@ -1,0 +1,78 @@
+#include "runtime/core/fairness.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "runtime/base/check.h"
+
+namespace descant {
+namespace {
+
+// Idle tenants are forgotten beyond this many counters.
+constexpr int32_t kPruneAbove = 1024;
+
+}  // namespace
+
+TokenFairness::Tenant TokenFairness::Enter(absl::string_view name) {
+  if (const auto found = index_.find(name); found != index_.end()) {
+    ++entries_[found->second].requests;
+    return found->second;
+  }
+  if (size() >= kPruneAbove) Prune();
+  Tenant tenant = 0;
+  if (free_.empty()) {
+    tenant = static_cast<Tenant>(entries_.size());
+    entries_.emplace_back();
+  } else {
+    tenant = free_.back();
+    free_.pop_back();
+  }
+  entries_[tenant] = {std::string(name), 0, 1, 0};
+  index_.emplace(std::string(name), tenant);
+  return tenant;
+}
+
+void TokenFairness::Leave(Tenant tenant) {
+  DESCANT_CHECK(entries_[tenant].requests > 0);
+  --entries_[tenant].requests;
+}
+
+void TokenFairness::Queued(Tenant tenant) {
+  Entry& entry = entries_[tenant];
+  if (entry.queued == 0) entry.counter = std::max(entry.counter, Floor());
+  ++entry.queued;
+}
+
+void TokenFairness::Unqueued(Tenant tenant) {
+  Entry& entry = entries_[tenant];
+  DESCANT_CHECK(entry.queued > 0);
+  if (--entry.queued == 0) last_left_ = entry.counter;
+}
+
+int64_t TokenFairness::Floor() const {
+  int64_t lowest = std::numeric_limits<int64_t>::max();
+  bool any = false;
+  for (const Entry& entry : entries_) {
+    if (entry.queued == 0) continue;
+    lowest = std::min(lowest, entry.counter);
+    any = true;
+  }
+  return any ? lowest : last_left_;
+}
+
+// A counter at or below the floor would be lifted to it on return, so it can
+// be dropped at no loss. Of the others the tenant keeps its debt.
+void TokenFairness::Prune() {
+  const int64_t floor = Floor();
+  for (Tenant tenant = 0; tenant < static_cast<Tenant>(entries_.size());
+       ++tenant) {
+    Entry& entry = entries_[tenant];
+    if (entry.requests > 0 || entry.counter > floor) continue;
+    const auto found = index_.find(entry.name);
+    if (found == index_.end() || found->second != tenant) continue;
+    index_.erase(found);
+    free_.push_back(tenant);
+  }
+}
+
+}  // namespace descant

@@ -1,0 +1,209 @@
+// Decides what each step computes. A pure value machine: requests and step
+// results in, batches and events out; no thread, tensor, file or clock.
+//
+// A step: decodes first (one row each), then the prefills that continue, then
+// new sequences, within the budgets of rows, sequences, KV blocks and adapter
+// slots. See runtime/README.md for the rules.
+#ifndef DESCANT_RUNTIME_CORE_SCHEDULER_H_
+#define DESCANT_RUNTIME_CORE_SCHEDULER_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "adapters/slot_table.h"
+#include "runtime/core/batch.h"
+#include "runtime/core/batch_builder.h"
+#include "runtime/core/block_allocator.h"
+#include "runtime/core/fairness.h"
+#include "runtime/core/request.h"
+#include "runtime/core/sequence.h"
+#include "runtime/core/waiting_queue.h"
+
+namespace descant {
+
+struct SchedulerOptions {
+  BatchLimits limits;         // of the runner
+  int32_t num_blocks = 0;     // of the KV cache, >= 1
+  int32_t max_model_len = 0;  // tokens of prompt and answer
+  int32_t max_running_sequences = 0;
+  int32_t max_adapters = 0;  // distinct ones that run at a time; 0: max_slots
+  std::vector<int32_t> eos_token_ids;
+};
+
+// What happened to one sequence. The last event of a sequence has `finish`;
+// after it the id is forgotten.
+struct SequenceEvent {
+  RequestId id = 0;
+  // New tokens: StepOutput::sampled[begin, end) of the step just given to
+  // Update. A token that ended the sequence is included.
+  int32_t begin = 0;
+  int32_t end = 0;
+  FinishReason finish = FinishReason::kNone;
+  int32_t stop_token = -1;  // for kEndOfSequence and kStopToken
+  int32_t prompt_tokens = 0;
+  int32_t generated_tokens = 0;  // so far
+  MonotonicTime first_scheduled{};
+};
+
+// Thread-compatible, except Validate. A caller's step:
+//   Schedule -> load slots_to_load() -> [launch, collect] -> Update | FailStep
+// with Events() read and cleared after each call. One step may be in flight:
+// Schedule for step n + 1 may come before Update for step n, but not before
+// Update for step n - 1. The batch of step n stays valid until its Update.
+class Scheduler {
+ public:
+  explicit Scheduler(SchedulerOptions options);
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  // INVALID_ARGUMENT when the request can never run: an empty prompt, or one
+  // that leaves no room for an answer. Thread-safe.
+  absl::Status Validate(const Request& request) const;
+
+  // REQUIRES: Validate(request) is OK; the id is new.
+  void Add(Request request);
+
+  // Finishes the sequence with `reason`. What it holds is free on return, or,
+  // if a step in flight uses it, when that step is updated. Unknown ids are
+  // ignored.
+  void Abort(RequestId id, FinishReason reason);
+
+  // A paused sequence gets no rows. It keeps its blocks until another sequence
+  // needs them; then it is recomputed when it goes on.
+  void SetPaused(RequestId id, bool paused);
+
+  // Sequences past their deadline finish first; none of them gets a row. An
+  // empty batch is not a step: nothing to launch, no Update.
+  const Batch& Schedule(MonotonicTime now);
+
+  // Slots the scheduled batch uses that hold no loaded adapter yet. Before the
+  // launch the caller loads slots().adapter(slot) into each and marks it
+  // loaded, or calls one of the next two, which take the sequences on that
+  // slot out of the batch (read it again through batch()).
+  absl::Span<const int32_t> slots_to_load() const { return slots_to_load_; }
+  // The adapter cannot be loaded: they finish with kError.
+  void SlotLoadFailed(int32_t slot);
+  // No room right now: they go back to the front of the queue.
+  void DeferSlot(int32_t slot);
+  // As Schedule returned it, or rebuilt without the failed slots.
+  const Batch& batch() const { return *scheduled_; }
+
+  // The oldest step in flight is done. REQUIRES: output.step is that step and
+  // output.sequences has its batch's order.
+  void Update(const StepOutput& output);
+  // The oldest step in flight failed as a whole: its sequences finish with
+  // kError.
+  void FailStep();
+
+  const std::vector<SequenceEvent>& events() const { return events_; }
+  void ClearEvents() { events_.clear(); }
+
+  // Blocks that a numeric fault poisoned, kept back until the caller had them
+  // cleared and says so.
+  absl::Span<const int32_t> tainted_blocks() const { return blocks_.tainted(); }
+  void TaintedBlocksCleared() { blocks_.ReturnTainted(); }
+
+  // Waiting ones have never run; preempted ones have.
+  int32_t running() const { return static_cast<int32_t>(running_.size()); }
+  int32_t waiting() const { return queue_.size(); }
+  int64_t waiting_tokens() const { return queue_.tokens(); }
+  int32_t preempted() const { return static_cast<int32_t>(preempted_.size()); }
+  bool idle() const { return sequences_.empty(); }
+  uint64_t preemptions() const { return preemptions_; }
+  const BlockAllocator& blocks() const { return blocks_; }
+  SlotTable& slots() { return slots_; }
+  const SlotTable& slots() const { return slots_; }
+  const TokenFairness& fairness() const { return fairness_; }
+  // Tokens a sequence may reach, prompt included.
+  int32_t max_length() const { return max_length_; }
+
+  template <typename Visit>  // void(const Sequence&)
+  void ForEachSequence(Visit visit) const {
+    for (const auto& [id, sequence] : sequences_) visit(*sequence);
+  }
+
+  // Aborts when an invariant does not hold. O(everything).
+  void CheckInvariants() const;
+
+ private:
+  struct Step {
+    Batch batch;
+    std::vector<ScheduledRows> parts;
+  };
+  enum class Admission { kAdmitted, kSkipped, kFull };
+
+  // scheduler_step.cc
+  void ExpireDeadlines(MonotonicTime now);
+  void ScheduleDecodes();
+  void SchedulePrefills();
+  void FreeStuckPrefill();
+  void AdmitSequences(MonotonicTime now);
+  Admission TryAdmit(Sequence* sequence, MonotonicTime now);
+  void Admit(Sequence* sequence, MonotonicTime now);
+  bool MakeRoom(const Sequence& sequence);
+  bool SlotAvailable(const Sequence& sequence) const;
+  void ContinuePrefill(Sequence* sequence);
+  bool AtLimit(const Sequence& sequence) const;
+  bool GrowBlocks(Sequence* sequence, int32_t length, bool preempt);
+  Sequence* PickVictim(const Sequence& needy);
+  bool PreemptPaused(bool with_slot);
+  void Preempt(Sequence* sequence);
+  void CompactRunning();
+  void CountCommittedBlocks();
+  void Place(Sequence* sequence, int32_t rows);
+
+  // scheduler.cc
+  void TakeSlotOut(int32_t slot, bool fail);
+  void EnterPreempted(Sequence* sequence);
+  void GiveUpMemory(Sequence* sequence);
+  FinishReason Append(Sequence* sequence, int32_t token);
+  void Settle(const ScheduledRows& part);
+  void Finish(Sequence* sequence, FinishReason reason, SequenceEvent event);
+  void Release(Sequence* sequence);
+
+  const SchedulerOptions options_;
+  const int32_t max_length_;
+  const int32_t max_running_;
+  const int32_t max_adapters_;
+
+  // Before sequences_: sequences hold blocks and leases of these.
+  BlockAllocator blocks_;
+  SlotTable slots_;
+  TokenFairness fairness_;
+  WaitingQueue queue_{&fairness_};
+  absl::flat_hash_map<RequestId, std::unique_ptr<Sequence>> sequences_;
+  std::vector<Sequence*> running_;    // oldest admission first
+  std::vector<Sequence*> preempted_;  // oldest admission first
+  std::vector<int32_t> free_state_slots_;
+
+  std::array<Step, 2> steps_;
+  int32_t newest_ = 0;  // index of the last non-empty step
+  const Batch* scheduled_ = &steps_[0].batch;  // what Schedule returned
+  int32_t in_flight_ = 0;
+  std::vector<SequenceEvent> events_;
+  std::vector<int32_t> slots_to_load_;
+
+  uint64_t step_ = 0;        // of the last non-empty batch
+  uint64_t pass_ = 0;        // calls of Schedule
+  uint64_t arrivals_ = 0;    // Sequence::order
+  uint64_t admissions_ = 0;  // Sequence::admission
+  uint64_t preemptions_ = 0;
+  // No deadline lies before this.
+  MonotonicTime next_deadline_ = kNoDeadline;
+  std::vector<Sequence*> expired_;  // scratch
+
+  // Within one Schedule().
+  int32_t rows_left_ = 0;
+  int32_t committed_blocks_ = 0;  // that running prefills will still take
+  int32_t active_ = 0;            // running and not paused
+  bool adapters_held_back_ = false;
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_CORE_SCHEDULER_H_

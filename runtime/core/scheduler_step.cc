@@ -1,0 +1,330 @@
+// Scheduler::Schedule: who gets rows in the next step.
+#include <algorithm>
+
+#include "runtime/base/check.h"
+#include "runtime/core/scheduler.h"
+
+namespace descant {
+namespace {
+
+// A sequence passed over this often for lack of an adapter slot holds back
+// everyone behind it who wants a slot, so that one comes free for it.
+constexpr int32_t kStarvingSteps = 64;
+
+// Candidates without a slot that one pass looks past.
+constexpr int32_t kMaxSkipped = 256;
+
+}  // namespace
+
+const Batch& Scheduler::Schedule(MonotonicTime now) {
+  DESCANT_CHECK(in_flight_ < 2);
+  ++pass_;
+  Step& step = steps_[1 - newest_];
+  step.parts.clear();
+  step.batch.Clear();
+  slots_to_load_.clear();
+  scheduled_ = &step.batch;
+  rows_left_ = options_.limits.max_rows;
+  ExpireDeadlines(now);
+  ScheduleDecodes();
+  SchedulePrefills();
+  if (step.parts.empty() && in_flight_ == 0) FreeStuckPrefill();
+  if (!preempted_.empty() || queue_.size() > 0) AdmitSequences(now);
+  if (step.parts.empty()) return step.batch;
+  ++in_flight_;
+  newest_ = 1 - newest_;
+  BuildBatch(++step_, &step.parts, &step.batch);
+  return step.batch;
+}
+
+void Scheduler::ExpireDeadlines(MonotonicTime now) {
+  if (now < next_deadline_) return;
+  next_deadline_ = kNoDeadline;
+  expired_.clear();
+  for (const auto& [id, sequence] : sequences_) {
+    if (sequence->state == SequenceState::kFinished) continue;
+    const MonotonicTime deadline = sequence->request.deadline;
+    if (deadline <= now) {
+      expired_.push_back(sequence.get());
+    } else {
+      next_deadline_ = std::min(next_deadline_, deadline);
+    }
+  }
+  // By arrival: the order of a hash map is not reproducible.
+  std::sort(
+      expired_.begin(), expired_.end(),
+      [](const Sequence* a, const Sequence* b) { return a->order < b->order; });
+  for (const Sequence* sequence : expired_) {
+    Abort(sequence->request.id, FinishReason::kDeadline);
+  }
+}
+
+// The samples in flight will end it.
+bool Scheduler::AtLimit(const Sequence& sequence) const {
+  return sequence.generated() >= sequence.request.sampling.max_tokens ||
+         sequence.length() >= max_length_;
+}
+
+void Scheduler::ScheduleDecodes() {
+  // Preempt() leaves running_ alone, so that the indices hold.
+  for (size_t i = 0; i < running_.size() && rows_left_ > 0; ++i) {
+    Sequence* sequence = running_[i];
+    if (sequence->state != SequenceState::kRunning || sequence->paused ||
+        sequence->rows_left() != 1 || AtLimit(*sequence)) {
+      continue;
+    }
+    // Without a block the youngest just waits, and keeps what it has.
+    if (GrowBlocks(sequence, sequence->scheduled_length + 1, true)) {
+      Place(sequence, 1);
+    }
+  }
+  CompactRunning();
+}
+
+void Scheduler::SchedulePrefills() {
+  for (Sequence* sequence : running_) {
+    if (rows_left_ == 0) return;
+    if (sequence->rows_left() > 1 && !sequence->paused) {
+      ContinuePrefill(sequence);
+    }
+  }
+}
+
+void Scheduler::ContinuePrefill(Sequence* sequence) {
+  int32_t rows = std::min(sequence->rows_left(), rows_left_);
+  GrowBlocks(sequence, sequence->scheduled_length + rows, false);
+  const int32_t room =
+      static_cast<int32_t>(sequence->blocks.size()) * kBlockSize;
+  rows = std::min(rows, room - sequence->scheduled_length);
+  if (rows > 0) Place(sequence, rows);
+}
+
+// Decodes took the blocks that prefills counted on, and none of them runs now
+// (they are paused): the oldest prefill takes them back.
+void Scheduler::FreeStuckPrefill() {
+  for (Sequence* sequence : running_) {
+    if (sequence->paused || sequence->rows_left() <= 1) continue;
+    const int32_t rows = std::min(sequence->rows_left(), rows_left_);
+    if (GrowBlocks(sequence, sequence->scheduled_length + rows, true)) {
+      Place(sequence, rows);
+    }
+    break;
+  }
+  CompactRunning();
+}
+
+bool Scheduler::GrowBlocks(Sequence* sequence, int32_t length, bool preempt) {
+  const size_t wanted = BlocksFor(length);
+  while (sequence->blocks.size() < wanted) {
+    if (std::optional<Block> block = blocks_.Allocate()) {
+      sequence->blocks.push_back(std::move(*block));
+      continue;
+    }
+    // Blocks of a victim that a step in flight still uses come free with it.
+    const bool coming =
+        !preempted_.empty() &&
+        std::any_of(preempted_.begin(), preempted_.end(),
+                    [](const Sequence* s) { return !s->blocks.empty(); });
+    Sequence* victim = preempt && !coming ? PickVictim(*sequence) : nullptr;
+    if (victim == nullptr) return false;
+    Preempt(victim);
+  }
+  return true;
+}
+
+// A paused sequence if there is one, for it loses least; else the youngest one
+// younger than `needy`. Never one that has rows in this pass.
+Sequence* Scheduler::PickVictim(const Sequence& needy) {
+  Sequence* youngest = nullptr;
+  for (size_t i = running_.size(); i-- > 0;) {
+    Sequence* candidate = running_[i];
+    if (candidate == &needy || candidate->visited_pass == pass_ ||
+        candidate->state != SequenceState::kRunning ||
+        candidate->blocks.empty()) {
+      continue;
+    }
+    if (candidate->paused) return candidate;
+    if (youngest == nullptr && candidate->admission > needy.admission) {
+      youngest = candidate;
+    }
+  }
+  return youngest;
+}
+
+void Scheduler::Preempt(Sequence* sequence) {
+  ++preemptions_;
+  EnterPreempted(sequence);
+}
+
+void Scheduler::CompactRunning() {
+  std::erase_if(running_, [](const Sequence* sequence) {
+    return sequence->state != SequenceState::kRunning;
+  });
+}
+
+void Scheduler::Place(Sequence* sequence, int32_t rows) {
+  ScheduledRows part;
+  part.sequence = sequence;
+  part.begin = sequence->scheduled_length;
+  part.rows = rows;
+  part.output = rows == sequence->rows_left();
+  part.generated = sequence->generated();
+  steps_[1 - newest_].parts.push_back(part);
+  sequence->scheduled_length += rows;
+  if (part.output) ++sequence->pending_tokens;
+  ++sequence->steps_in_flight;
+  sequence->visited_pass = pass_;
+  rows_left_ -= rows;
+}
+
+void Scheduler::CountCommittedBlocks() {
+  committed_blocks_ = 0;
+  active_ = 0;
+  for (const Sequence* sequence : running_) {
+    if (sequence->paused) continue;
+    ++active_;
+    committed_blocks_ +=
+        std::max(0, BlocksFor(sequence->length() + 1) -
+                        static_cast<int32_t>(sequence->blocks.size()));
+  }
+}
+
+void Scheduler::AdmitSequences(MonotonicTime now) {
+  if (rows_left_ == 0) return;
+  CountCommittedBlocks();
+  adapters_held_back_ = false;
+  // Admit and PreemptPaused change preempted_: the cursor is an age.
+  uint64_t seen = 0;
+  while (true) {
+    const auto next =
+        std::find_if(preempted_.begin(), preempted_.end(),
+                     [seen](const Sequence* s) { return s->admission > seen; });
+    if (next == preempted_.end()) break;
+    seen = (*next)->admission;
+    if (TryAdmit(*next, now) == Admission::kFull) return;
+  }
+  queue_.BeginPass();
+  int32_t skipped = 0;
+  while (skipped < kMaxSkipped) {
+    Sequence* candidate = queue_.Next();
+    if (candidate == nullptr) return;
+    const Admission admission = TryAdmit(candidate, now);
+    if (admission == Admission::kFull) return;
+    if (admission == Admission::kSkipped) {
+      queue_.Skip(candidate);
+      ++skipped;
+    }
+  }
+}
+
+Scheduler::Admission Scheduler::TryAdmit(Sequence* sequence,
+                                         MonotonicTime now) {
+  // Preempted with a sample in flight: it is not known what to recompute.
+  if (sequence->paused || sequence->steps_in_flight > 0) {
+    return Admission::kSkipped;
+  }
+  if (rows_left_ == 0) return Admission::kFull;
+  if (sequence->request.adapter != nullptr) {
+    const bool starving = sequence->skipped_steps >= kStarvingSteps;
+    if (adapters_held_back_) {
+      ++sequence->skipped_steps;
+      return Admission::kSkipped;
+    }
+    adapters_held_back_ = starving;
+    while (!SlotAvailable(*sequence)) {
+      if (PreemptPaused(true)) continue;
+      ++sequence->skipped_steps;
+      return Admission::kSkipped;
+    }
+  }
+  if (!MakeRoom(*sequence)) return Admission::kFull;
+  Admit(sequence, now);
+  return Admission::kAdmitted;
+}
+
+// A state slot, and blocks for all its tokens beside what running prefills
+// will take, with one to spare for each sequence that runs: what starts should
+// not have to be preempted at once.
+bool Scheduler::MakeRoom(const Sequence& sequence) {
+  const int32_t needed = BlocksFor(sequence.length() + 1);
+  while (free_state_slots_.empty() ||
+         blocks_.free() - committed_blocks_ - active_ < needed) {
+    if (!PreemptPaused(false)) return false;
+  }
+  return true;
+}
+
+bool Scheduler::SlotAvailable(const Sequence& sequence) const {
+  const Adapter& adapter = *sequence.request.adapter;
+  if (!slots_.CanAcquire(adapter)) return false;
+  if (slots_.leased() < max_adapters_) return true;
+  // At the cap of distinct adapters: only one of those that run.
+  for (int32_t slot = 0; slot < slots_.num_slots(); ++slot) {
+    if (slots_.leases(slot) == 0) continue;
+    const Adapter& other = *slots_.adapter(slot);
+    if (other.digest == adapter.digest && other.tenant == adapter.tenant) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// Slow readers make room for those who wait: the youngest one gives up its
+// place, and is recomputed when its reader caught up.
+bool Scheduler::PreemptPaused(bool with_slot) {
+  for (size_t i = running_.size(); i-- > 0;) {
+    Sequence* sequence = running_[i];
+    if (!sequence->paused || sequence->steps_in_flight > 0 ||
+        (with_slot && !sequence->lease)) {
+      continue;
+    }
+    running_.erase(running_.begin() + static_cast<ptrdiff_t>(i));
+    Preempt(sequence);
+    return true;
+  }
+  return false;
+}
+
+void Scheduler::Admit(Sequence* sequence, MonotonicTime now) {
+  if (sequence->state == SequenceState::kWaiting) {
+    fairness_.ChargePrompt(sequence->tenant, sequence->prompt_length);
+    queue_.Remove(sequence);
+    sequence->admission = ++admissions_;
+    const int64_t longest = int64_t{sequence->prompt_length} +
+                            sequence->request.sampling.max_tokens;
+    sequence->tokens.reserve(std::min<int64_t>(longest, max_length_));
+    sequence->blocks.reserve(BlocksFor(
+        static_cast<int32_t>(std::min<int64_t>(longest, max_length_))));
+    sequence->first_scheduled = now;
+  } else {
+    preempted_.erase(std::find(preempted_.begin(), preempted_.end(), sequence));
+  }
+  sequence->state = SequenceState::kRunning;
+  sequence->state_slot = free_state_slots_.back();
+  free_state_slots_.pop_back();
+  if (sequence->request.adapter != nullptr) {
+    sequence->lease = slots_.Acquire(sequence->request.adapter);
+    DESCANT_CHECK(sequence->lease.has_value());
+    const int32_t slot = sequence->slot();
+    if (!slots_.loaded(slot) &&
+        std::find(slots_to_load_.begin(), slots_to_load_.end(), slot) ==
+            slots_to_load_.end()) {
+      slots_to_load_.push_back(slot);
+    }
+  }
+  const auto place =
+      std::upper_bound(running_.begin(), running_.end(), sequence,
+                       [](const Sequence* a, const Sequence* b) {
+                         return a->admission < b->admission;
+                       });
+  running_.insert(place, sequence);
+  ++active_;
+  const int32_t rows = std::min(sequence->rows_left(), rows_left_);
+  const bool grown = GrowBlocks(sequence, rows, false);
+  DESCANT_CHECK(grown);
+  committed_blocks_ += BlocksFor(sequence->length() + 1) -
+                       static_cast<int32_t>(sequence->blocks.size());
+  Place(sequence, rows);
+}
+
+}  // namespace descant

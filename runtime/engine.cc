@@ -1,0 +1,241 @@
+#include "runtime/engine.h"
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "runtime/base/check.h"
+#include "runtime/base/mutex.h"
+#include "runtime/base/reason.h"
+#include "runtime/engine_loop.h"
+#include "runtime/tokenizer/tokenizer.h"
+
+namespace descant {
+namespace {
+
+// How soon a reader that caught up is noticed where nobody calls Wake().
+constexpr std::chrono::milliseconds kPausedPoll{5};
+
+// The inbox and the thread around an EngineLoop.
+class ThreadedEngine final : public Engine {
+ public:
+  ThreadedEngine(std::unique_ptr<Runner> runner,
+                 std::shared_ptr<const Tokenizer> tokenizer,
+                 SchedulerOptions scheduler, const EngineOptions& options,
+                 const Clock* clock)
+      : max_waiting_requests_(options.max_waiting_requests),
+        max_waiting_tokens_(options.max_waiting_tokens),
+        clock_(clock),
+        runner_(std::move(runner)),
+        tokenizer_(std::move(tokenizer)),
+        loop_(runner_.get(), tokenizer_.get(), std::move(scheduler), clock) {
+    loop_.UpdateStats(&stats_);
+    thread_ = std::thread([this] { Run(); });
+  }
+  ~ThreadedEngine() override {
+    if (thread_.joinable()) Stop(clock_->Now());
+  }
+
+  absl::Status Submit(Request request,
+                      std::shared_ptr<TokenSink> sink) override;
+  void Cancel(RequestId id) override;
+  void Wake() override;
+  EngineStats Stats() const override;
+  MonotonicTime LastProgress() const override;
+  void Stop(MonotonicTime deadline) override;
+
+ private:
+  struct Submission {
+    Request request;
+    std::shared_ptr<TokenSink> sink;
+  };
+
+  void Run();
+  // Waits for something to do and takes it. False: the thread is done.
+  bool TakeWork(bool progressed);
+  bool Woken() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return wake_ || draining_ || !inbox_.empty() || !cancelled_.empty();
+  }
+  void Publish();
+
+  const int32_t max_waiting_requests_;
+  const int64_t max_waiting_tokens_;
+  const Clock* const clock_;
+  const std::unique_ptr<Runner> runner_;
+  const std::shared_ptr<const Tokenizer> tokenizer_;
+
+  // Of the engine thread, once it runs.
+  EngineLoop loop_;
+  std::vector<Submission> taken_;
+  std::vector<RequestId> taken_cancelled_;
+
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::vector<Submission> inbox_ ABSL_GUARDED_BY(mutex_);
+  std::vector<RequestId> cancelled_ ABSL_GUARDED_BY(mutex_);
+  // Of the inbox and of the scheduler's queue together.
+  int32_t waiting_requests_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t waiting_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
+  int32_t inbox_requests() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return static_cast<int32_t>(inbox_.size());
+  }
+  int64_t inbox_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool wake_ ABSL_GUARDED_BY(mutex_) = false;
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  MonotonicTime stop_deadline_ ABSL_GUARDED_BY(mutex_) = kNoDeadline;
+  EngineStats stats_ ABSL_GUARDED_BY(mutex_);
+
+  std::atomic<bool> busy_{false};
+  std::atomic<MonotonicTime::rep> last_progress_{0};
+
+  std::thread thread_;
+};
+
+absl::Status ThreadedEngine::Submit(Request request,
+                                    std::shared_ptr<TokenSink> sink) {
+  absl::Status valid = loop_.Validate(request);
+  if (!valid.ok()) return valid;
+  if (request.deadline <= clock_->Now()) {
+    return ReasonedError(absl::StatusCode::kDeadlineExceeded,
+                         "DEADLINE_EXCEEDED",
+                         "the request's deadline has passed");
+  }
+  const int64_t tokens = static_cast<int64_t>(request.prompt.size());
+  MutexLock lock(&mutex_);
+  if (draining_) {
+    return ReasonedError(absl::StatusCode::kUnavailable, "DRAINING",
+                         "the server is shutting down");
+  }
+  if (waiting_requests_ >= max_waiting_requests_ ||
+      (waiting_requests_ > 0 &&
+       waiting_tokens_ + tokens > max_waiting_tokens_)) {
+    return ReasonedError(absl::StatusCode::kUnavailable, "QUEUE_FULL",
+                         "too many requests are waiting");
+  }
+  inbox_.push_back({std::move(request), std::move(sink)});
+  inbox_tokens_ += tokens;
+  ++waiting_requests_;
+  waiting_tokens_ += tokens;
+  changed_.Signal();
+  return absl::OkStatus();
+}
+
+void ThreadedEngine::Cancel(RequestId id) {
+  MutexLock lock(&mutex_);
+  cancelled_.push_back(id);
+  changed_.Signal();
+}
+
+void ThreadedEngine::Wake() {
+  MutexLock lock(&mutex_);
+  wake_ = true;
+  changed_.Signal();
+}
+
+EngineStats ThreadedEngine::Stats() const {
+  MutexLock lock(&mutex_);
+  EngineStats stats = stats_;
+  stats.waiting += inbox_requests();
+  return stats;
+}
+
+MonotonicTime ThreadedEngine::LastProgress() const {
+  if (!busy_.load(std::memory_order_acquire)) return clock_->Now();
+  return MonotonicTime(
+      MonotonicTime::duration(last_progress_.load(std::memory_order_relaxed)));
+}
+
+void ThreadedEngine::Stop(MonotonicTime deadline) {
+  {
+    MutexLock lock(&mutex_);
+    draining_ = true;
+    stop_deadline_ = deadline;
+    changed_.Signal();
+  }
+  thread_.join();
+}
+
+bool ThreadedEngine::TakeWork(bool progressed) {
+  MutexLock lock(&mutex_);
+  if (loop_.idle()) {
+    busy_.store(false, std::memory_order_release);
+    while (!Woken()) changed_.Wait(&mutex_);
+  } else if (!progressed && (!Woken() || draining_)) {
+    // All are paused: until a reader calls, a request comes, or a while.
+    changed_.WaitUntil(&mutex_, std::chrono::steady_clock::now() + kPausedPoll);
+  }
+  wake_ = false;
+  taken_.swap(inbox_);
+  inbox_tokens_ = 0;
+  taken_cancelled_.swap(cancelled_);
+  if (!draining_) return true;
+  if (taken_.empty() && loop_.idle()) return false;
+  return clock_->Now() < stop_deadline_;
+}
+
+void ThreadedEngine::Run() {
+  bool progressed = true;
+  bool more = true;
+  while (more) {
+    more = TakeWork(progressed);
+    if (!busy_.load(std::memory_order_relaxed)) {
+      last_progress_.store(clock_->Now().time_since_epoch().count(),
+                           std::memory_order_relaxed);
+      busy_.store(true, std::memory_order_release);
+    }
+    for (Submission& submission : taken_) {
+      loop_.Add(std::move(submission.request), std::move(submission.sink));
+    }
+    taken_.clear();
+    for (const RequestId id : taken_cancelled_) loop_.Cancel(id);
+    taken_cancelled_.clear();
+    if (more) {
+      progressed = loop_.Step();
+    } else {
+      loop_.FailAll(ReasonedError(absl::StatusCode::kUnavailable, "DRAINING",
+                                  "the server is shutting down"));
+    }
+    Publish();
+  }
+  busy_.store(false, std::memory_order_release);
+}
+
+void ThreadedEngine::Publish() {
+  last_progress_.store(clock_->Now().time_since_epoch().count(),
+                       std::memory_order_relaxed);
+  MutexLock lock(&mutex_);
+  loop_.UpdateStats(&stats_);
+  waiting_requests_ = inbox_requests() + loop_.waiting();
+  waiting_tokens_ = inbox_tokens_ + loop_.waiting_tokens();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
+    std::unique_ptr<Runner> runner, std::shared_ptr<const Tokenizer> tokenizer,
+    std::vector<int32_t> eos_token_ids, const EngineOptions& options,
+    const Clock* clock) {
+  SchedulerOptions scheduler;
+  scheduler.limits = runner->limits();
+  scheduler.num_blocks = runner->num_blocks();
+  scheduler.max_model_len = options.max_model_len;
+  scheduler.max_running_sequences = options.max_running_sequences;
+  scheduler.max_adapters = options.max_adapters_per_step;
+  scheduler.eos_token_ids = std::move(eos_token_ids);
+  const BatchLimits& limits = scheduler.limits;
+  if (scheduler.num_blocks < 1 || limits.max_blocks_per_sequence < 1 ||
+      limits.max_rows < 1 || limits.max_sequences < 1 ||
+      limits.max_outputs < 1 || limits.max_slots < 0 ||
+      options.max_running_sequences < 1 || options.max_model_len < 2 ||
+      options.max_waiting_requests < 1 || options.max_waiting_tokens < 1 ||
+      options.max_adapters_per_step < 0) {
+    return absl::InvalidArgumentError(
+        "the engine's limits leave room for no sequence");
+  }
+  return std::unique_ptr<Engine>(
+      new ThreadedEngine(std::move(runner), std::move(tokenizer),
+                         std::move(scheduler), options, clock));
+}
+
+}  // namespace descant

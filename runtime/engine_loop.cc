@@ -1,0 +1,233 @@
+#include "runtime/engine_loop.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/check.h"
+#include "runtime/base/log.h"
+#include "runtime/base/reason.h"
+
+namespace descant {
+namespace {
+
+std::string LabelOf(const Adapter& adapter) {
+  if (adapter.tenant.empty()) return adapter.name;
+  return absl::StrCat(adapter.tenant, "/", adapter.name);
+}
+
+void SortUnique(std::vector<std::string>* names) {
+  std::sort(names->begin(), names->end());
+  names->erase(std::unique(names->begin(), names->end()), names->end());
+}
+
+}  // namespace
+
+EngineLoop::EngineLoop(Runner* runner, const Tokenizer* tokenizer,
+                       SchedulerOptions options, const Clock* clock)
+    : runner_(runner),
+      tokenizer_(tokenizer),
+      clock_(clock),
+      scheduler_(std::move(options)) {}
+
+void EngineLoop::Add(Request request, std::shared_ptr<TokenSink> sink) {
+  const RequestId id = request.id;
+  counts_.prompt_tokens += request.prompt.size();
+  const bool inserted =
+      answers_
+          .emplace(id, std::make_unique<Answer>(request, std::move(sink),
+                                                tokenizer_))
+          .second;
+  DESCANT_CHECK(inserted);
+  scheduler_.Add(std::move(request));
+  ++adapter_lists_version_;
+}
+
+void EngineLoop::Cancel(RequestId id) {
+  scheduler_.Abort(id, FinishReason::kCancelled);
+  Deliver(nullptr, absl::OkStatus());
+}
+
+void EngineLoop::FailAll(const absl::Status& status) {
+  std::vector<RequestId> ids;
+  for (const auto& [id, answer] : answers_) ids.push_back(id);
+  std::sort(ids.begin(), ids.end());
+  for (const RequestId id : ids) scheduler_.Abort(id, FinishReason::kError);
+  Deliver(nullptr, status);
+}
+
+bool EngineLoop::Step() {
+  const MonotonicTime begin = clock_->Now();
+  PollSinks();
+  if (!scheduler_.tainted_blocks().empty()) {
+    runner_->ClearBlocks(scheduler_.tainted_blocks());
+    scheduler_.TaintedBlocksCleared();
+  }
+  scheduler_.Schedule(begin);
+  Deliver(nullptr, absl::OkStatus());
+  LoadSlots();
+  const Batch& batch = scheduler_.batch();
+  if (batch.empty()) return false;
+
+  absl::Status status = runner_->Launch(batch);
+  const StepOutput* output = nullptr;
+  if (status.ok()) {
+    absl::StatusOr<const StepOutput*> collected = runner_->Collect();
+    status = collected.status();
+    if (collected.ok()) output = *collected;
+  }
+  ++counts_.steps;
+  counts_.rows += batch.rows();
+  if (output == nullptr) {
+    LogError("step ", batch.step, " failed: ", status.ToString());
+    scheduler_.FailStep();
+    Deliver(nullptr, ReasonedError(absl::StatusCode::kInternal, "STEP_FAILED",
+                                   "the model could not compute this step"));
+  } else {
+    for (const StepOutput::PerSequence& sequence : output->sequences) {
+      counts_.numeric_faults += sequence.numeric_fault ? 1 : 0;
+    }
+    scheduler_.Update(*output);
+    Deliver(output, ReasonedError(absl::StatusCode::kInternal, "NUMERIC_FAULT",
+                                  "the computation of this request gave a "
+                                  "value that is not finite"));
+  }
+  counts_.step_seconds += ToSeconds(clock_->Now() - begin);
+  return true;
+}
+
+void EngineLoop::PollSinks() {
+  for (const auto& [id, answer] : answers_) {
+    const bool paused = !answer->WantsMore();
+    if (paused == answer->paused) continue;
+    answer->paused = paused;
+    scheduler_.SetPaused(id, paused);
+  }
+}
+
+void EngineLoop::LoadSlots() {
+  loading_.assign(scheduler_.slots_to_load().begin(),
+                  scheduler_.slots_to_load().end());
+  // The bytes of what they held before must not crowd out the first one.
+  for (const int32_t slot : loading_) runner_->UnloadAdapter(slot);
+  for (const int32_t slot : loading_) {
+    const absl::Status status = LoadSlot(slot);
+    if (status.ok()) {
+      ++counts_.adapter_loads;
+      scheduler_.slots().MarkLoaded(slot);
+      continue;
+    }
+    runner_->UnloadAdapter(slot);
+    if (absl::IsResourceExhausted(status) && OtherAdapterRuns(slot)) {
+      scheduler_.DeferSlot(slot);
+      continue;
+    }
+    LogWarning("adapter ", LabelOf(*scheduler_.slots().adapter(slot)),
+               " could not be loaded: ", status.ToString());
+    scheduler_.SlotLoadFailed(slot);
+    Deliver(nullptr, status);
+  }
+}
+
+// Idle adapters make room for the one that is wanted.
+absl::Status EngineLoop::LoadSlot(int32_t slot) {
+  SlotTable& slots = scheduler_.slots();
+  const std::shared_ptr<const Adapter> adapter = slots.adapter(slot);
+  absl::Status status = runner_->LoadAdapter(slot, adapter);
+  while (absl::IsResourceExhausted(status)) {
+    const std::optional<int32_t> idle = slots.EvictOne();
+    if (!idle) break;
+    runner_->UnloadAdapter(*idle);
+    status = runner_->LoadAdapter(slot, adapter);
+  }
+  return status;
+}
+
+bool EngineLoop::OtherAdapterRuns(int32_t slot) const {
+  const SlotTable& slots = scheduler_.slots();
+  for (int32_t other = 0; other < slots.num_slots(); ++other) {
+    if (other != slot && slots.leases(other) > 0 && slots.loaded(other)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+absl::Status EngineLoop::StatusOf(FinishReason reason,
+                                  const absl::Status& failure) {
+  switch (reason) {
+    case FinishReason::kCancelled:
+      return absl::CancelledError("cancelled by the client");
+    case FinishReason::kDeadline:
+      return ReasonedError(absl::StatusCode::kDeadlineExceeded,
+                           "DEADLINE_EXCEEDED",
+                           "the request's deadline has passed");
+    case FinishReason::kError:
+      DESCANT_CHECK(!failure.ok());
+      return failure;
+    default:
+      return absl::OkStatus();
+  }
+}
+
+void EngineLoop::Deliver(const StepOutput* output,
+                         const absl::Status& failure) {
+  if (scheduler_.events().empty()) return;
+  const MonotonicTime now = clock_->Now();
+  // A stop string ends its sequence here, which adds an event at the end.
+  for (size_t i = 0; i < scheduler_.events().size(); ++i) {
+    const SequenceEvent event = scheduler_.events()[i];
+    const auto found = answers_.find(event.id);
+    DESCANT_CHECK(found != answers_.end());
+    Answer& answer = *found->second;
+    if (event.end > event.begin) {
+      counts_.generated_tokens += event.end - event.begin;
+      const bool stopped = answer.Append(event, *output, now);
+      if (stopped && event.finish == FinishReason::kNone) {
+        scheduler_.Abort(event.id, FinishReason::kStopString);
+      }
+    }
+    if (event.finish == FinishReason::kNone) continue;
+    const std::unique_ptr<Answer> finished = std::move(found->second);
+    answers_.erase(found);
+    ++adapter_lists_version_;
+    finished->Finish(event, StatusOf(event.finish, failure), now);
+  }
+  scheduler_.ClearEvents();
+}
+
+void EngineLoop::UpdateStats(EngineStats* stats) {
+  counts_.running = scheduler_.running();
+  counts_.waiting = scheduler_.waiting() + scheduler_.preempted();
+  counts_.blocks_total = scheduler_.blocks().total();
+  counts_.blocks_used = scheduler_.blocks().used();
+  counts_.slots_total = scheduler_.slots().num_slots();
+  counts_.slots_used = scheduler_.slots().occupied();
+  counts_.preemptions = scheduler_.preemptions();
+  counts_.adapter_evictions = scheduler_.slots().evictions();
+  if (adapter_lists_seen_ != adapter_lists_version_ ||
+      last_running_ != counts_.running) {
+    adapter_lists_seen_ = adapter_lists_version_;
+    last_running_ = counts_.running;
+    counts_.running_adapters.clear();
+    counts_.waiting_adapters.clear();
+    for (int32_t i = 0; i < scheduler_.slots().num_slots(); ++i) {
+      const auto& adapter = scheduler_.slots().adapter(i);
+      if (adapter) counts_.running_adapters.push_back(LabelOf(*adapter));
+    }
+    scheduler_.ForEachSequence([this](const Sequence& sequence) {
+      if (sequence.request.adapter == nullptr ||
+          (sequence.state != SequenceState::kWaiting &&
+           sequence.state != SequenceState::kPreempted)) {
+        return;
+      }
+      counts_.waiting_adapters.push_back(LabelOf(*sequence.request.adapter));
+    });
+    SortUnique(&counts_.running_adapters);
+    SortUnique(&counts_.waiting_adapters);
+  }
+  *stats = counts_;
+}
+
+}  // namespace descant

@@ -1,0 +1,71 @@
+// What the engine thread does: one step after the other. No thread of its own.
+#ifndef DESCANT_RUNTIME_ENGINE_LOOP_H_
+#define DESCANT_RUNTIME_ENGINE_LOOP_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "runtime/answer.h"
+#include "runtime/base/clock.h"
+#include "runtime/core/scheduler.h"
+#include "runtime/engine.h"
+
+namespace descant {
+
+// Used by one thread, except Validate.
+class EngineLoop {
+ public:
+  // All outlive it.
+  EngineLoop(Runner* runner, const Tokenizer* tokenizer,
+             SchedulerOptions options, const Clock* clock);
+
+  // See Scheduler::Validate. Thread-safe.
+  absl::Status Validate(const Request& request) const {
+    return scheduler_.Validate(request);
+  }
+
+  void Add(Request request, std::shared_ptr<TokenSink> sink);
+  void Cancel(RequestId id);
+
+  // One step: schedule, load adapters, launch, collect, deliver. False when
+  // there was nothing to compute.
+  bool Step();
+
+  // Ends every sequence with kError and `status`.
+  void FailAll(const absl::Status& status);
+
+  bool idle() const { return answers_.empty(); }
+  int32_t waiting() const { return scheduler_.waiting(); }
+  int64_t waiting_tokens() const { return scheduler_.waiting_tokens(); }
+
+  // Brings `stats` up to date; the adapter lists only where they changed.
+  void UpdateStats(EngineStats* stats);
+
+ private:
+  void PollSinks();
+  void LoadSlots();
+  absl::Status LoadSlot(int32_t slot);
+  bool OtherAdapterRuns(int32_t slot) const;
+  // Hands the scheduler's events to the answers. `output` is what Update saw,
+  // or null; `failure` explains kError.
+  void Deliver(const StepOutput* output, const absl::Status& failure);
+  absl::Status StatusOf(FinishReason reason, const absl::Status& failure);
+
+  Runner* const runner_;
+  const Tokenizer* const tokenizer_;
+  const Clock* const clock_;
+  Scheduler scheduler_;
+  absl::flat_hash_map<RequestId, std::unique_ptr<Answer>> answers_;
+  std::vector<int32_t> loading_;  // scratch
+  EngineStats counts_;
+  uint64_t adapter_lists_version_ = 0;  // grows when a sequence comes or goes
+  uint64_t adapter_lists_seen_ = 0;
+  int32_t last_running_ = 0;
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_ENGINE_LOOP_H_

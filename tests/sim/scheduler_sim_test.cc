@@ -1,0 +1,337 @@
+// Seeded simulation of scheduler, blocks and slots against the toy model of
+// FakeRunner: arrivals, aborts, deadlines, pauses, exhaustion, preemption,
+// adapters that do not load or do not fit, numeric faults, failed steps, with
+// and without a step in flight. Each sequence must give the tokens it gives
+// alone, and everything must be back at the end.
+//
+// DESCANT_SIM_SEED=n runs one seed; DESCANT_SIM_SEEDS=n runs n of them.
+#include <algorithm>
+#include <cstdlib>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "runtime/core/scheduler.h"
+#include "tests/testing/fake_runner.h"
+
+namespace descant {
+namespace {
+
+constexpr int64_t kMaxSteps = 200000;
+const std::vector<int32_t> kEos = {0};
+
+struct Client {
+  Request request;
+  ExpectedAnswer alone;
+  int64_t arrives = 0;
+  int64_t aborts = -1;
+  std::vector<int32_t> tokens;
+  FinishReason finish = FinishReason::kNone;
+  bool paused = false;
+};
+
+class Simulation {
+ public:
+  explicit Simulation(uint64_t seed) : random_(seed) {
+    FakeRunnerOptions runner;
+    runner.num_blocks = Pick(2, 24);
+    runner.limits.max_rows = Pick(4, 80);
+    runner.limits.max_sequences = Pick(1, 10);
+    runner.limits.max_outputs = runner.limits.max_sequences;
+    runner.limits.max_blocks_per_sequence = Pick(2, 12);
+    runner.limits.max_slots = Pick(1, 5);
+    runner.arena_adapters = Chance(30) ? Pick(1, 3) : 100;
+    runner_ = std::make_unique<FakeRunner>(runner);
+
+    SchedulerOptions options;
+    options.limits = runner.limits;
+    options.num_blocks = runner.num_blocks;
+    options.max_model_len = Pick(40, 400);
+    options.max_running_sequences = Pick(1, 10);
+    options.max_adapters = Chance(30) ? Pick(1, 3) : 0;
+    options.eos_token_ids = kEos;
+    scheduler_ = std::make_unique<Scheduler>(options);
+
+    pipelined_ = Chance(40);
+    faults_ = Chance(30);
+    pauses_ = Chance(40);
+    MakeClients();
+  }
+
+  void Run() {
+    for (step_ = 0; !Done() && step_ < kMaxSteps; ++step_) {
+      now_ += std::chrono::milliseconds(1);
+      Disturb();
+      scheduler_->CheckInvariants();
+      if (pipelined_) {
+        PipelinedStep();
+      } else {
+        PlainStep();
+      }
+      scheduler_->CheckInvariants();
+    }
+    EXPECT_TRUE(Done()) << "starved: " << Unfinished();
+    for (const auto& [id, client] : clients_) CheckAnswer(client);
+    EXPECT_TRUE(scheduler_->idle());
+    EXPECT_EQ(scheduler_->running(), 0);
+    EXPECT_EQ(scheduler_->waiting(), 0);
+    scheduler_->TaintedBlocksCleared();
+    EXPECT_EQ(scheduler_->blocks().free(), scheduler_->blocks().total());
+    EXPECT_EQ(scheduler_->slots().leased(), 0);
+    EXPECT_THAT(runner_->violations(), testing::IsEmpty());
+  }
+
+  uint64_t preemptions() const { return scheduler_->preemptions(); }
+
+ private:
+  int32_t Pick(int32_t low, int32_t high) {
+    return low + static_cast<int32_t>(random_() %
+                                      static_cast<uint64_t>(high - low + 1));
+  }
+  bool Chance(int32_t percent) { return Pick(0, 99) < percent; }
+
+  void MakeClients() {
+    std::vector<std::shared_ptr<const Adapter>> adapters;
+    for (int i = 0; i < Pick(1, 7); ++i) {
+      adapters.push_back(MakeFakeAdapter(absl::StrCat("a", i)));
+      if (faults_ && Chance(15)) {
+        runner_->broken_digests.insert(adapters.back()->digest);
+      }
+    }
+    const int32_t tenants = Pick(1, 3);
+    const int32_t count = Pick(3, 24);
+    for (int i = 1; i <= count; ++i) {
+      Client client;
+      Request& request = client.request;
+      request.id = i;
+      request.tenant = absl::StrCat("t", Pick(1, tenants));
+      request.priority = Chance(20) ? Pick(-1, 1) : 0;
+      const int32_t longest =
+          std::min(scheduler_->max_length() - 1, Chance(20) ? 300 : 60);
+      const int32_t prompt = Pick(1, longest);
+      for (int j = 0; j < prompt; ++j) request.prompt.push_back(Pick(0, 63));
+      request.sampling.max_tokens = Chance(10) ? 500 : Pick(1, 50);
+      request.sampling.ignore_eos = Chance(60);
+      if (Chance(10)) request.sampling.stop_token_ids = {Pick(0, 63)};
+      if (Chance(70)) {
+        request.adapter =
+            adapters[Pick(0, static_cast<int32_t>(adapters.size()) - 1)];
+      }
+      client.arrives = Chance(50) ? 0 : Pick(0, 150);
+      if (Chance(12)) client.aborts = client.arrives + Pick(0, 80);
+      if (Chance(12)) {
+        request.deadline =
+            now_ + std::chrono::milliseconds(client.arrives + Pick(0, 100));
+      }
+      client.alone = runner_->Alone(request, kEos, scheduler_->max_length());
+      clients_.emplace(request.id, std::move(client));
+    }
+  }
+
+  void Disturb() {
+    for (auto& [id, client] : clients_) {
+      if (client.arrives == step_) {
+        EXPECT_TRUE(scheduler_->Validate(client.request).ok());
+        scheduler_->Add(client.request);
+      }
+      if (client.aborts == step_) {
+        scheduler_->Abort(id, FinishReason::kCancelled);
+      }
+      const bool live =
+          client.arrives <= step_ && client.finish == FinishReason::kNone;
+      if (!live) continue;
+      const bool pause =
+          pauses_ && step_ < 600 && (client.paused ? Chance(90) : Chance(4));
+      if (pause != client.paused) {
+        client.paused = pause;
+        scheduler_->SetPaused(id, pause);
+      }
+      if (faults_ && Chance(1)) runner_->faulty_requests.insert(id);
+    }
+    Take(nullptr);
+  }
+
+  void LoadSlots() {
+    const std::vector<int32_t> slots(scheduler_->slots_to_load().begin(),
+                                     scheduler_->slots_to_load().end());
+    for (const int32_t slot : slots) runner_->UnloadAdapter(slot);
+    for (const int32_t slot : slots) {
+      SlotTable& table = scheduler_->slots();
+      absl::Status status = runner_->LoadAdapter(slot, table.adapter(slot));
+      while (absl::IsResourceExhausted(status)) {
+        const auto idle = table.EvictOne();
+        if (!idle) break;
+        runner_->UnloadAdapter(*idle);
+        status = runner_->LoadAdapter(slot, table.adapter(slot));
+      }
+      if (status.ok()) {
+        table.MarkLoaded(slot);
+        continue;
+      }
+      runner_->UnloadAdapter(slot);
+      if (absl::IsResourceExhausted(status) && OthersLoaded(slot)) {
+        scheduler_->DeferSlot(slot);
+      } else {
+        scheduler_->SlotLoadFailed(slot);
+        Take(nullptr);
+      }
+    }
+  }
+
+  bool OthersLoaded(int32_t slot) const {
+    const SlotTable& table = scheduler_->slots();
+    for (int32_t i = 0; i < table.num_slots(); ++i) {
+      if (i != slot && table.leases(i) > 0 && table.loaded(i)) return true;
+    }
+    return false;
+  }
+
+  void Finish() {
+    const auto output = runner_->Collect();
+    in_flight_ = false;
+    if (output.ok()) {
+      scheduler_->Update(**output);
+      Take(*output);
+    } else {
+      scheduler_->FailStep();
+      Take(nullptr);
+    }
+  }
+
+  void ClearTainted() {
+    runner_->ClearBlocks(scheduler_->tainted_blocks());
+    scheduler_->TaintedBlocksCleared();
+  }
+
+  void Launch() {
+    const Batch& batch = scheduler_->batch();
+    if (faults_ && Chance(1)) runner_->failing_steps.insert(batch.step);
+    EXPECT_TRUE(runner_->Launch(batch).ok());
+    in_flight_ = true;
+  }
+
+  void PlainStep() {
+    ClearTainted();
+    scheduler_->Schedule(now_);
+    Take(nullptr);
+    LoadSlots();
+    scheduler_->CheckInvariants();
+    if (scheduler_->batch().empty()) return;
+    Launch();
+    Finish();
+  }
+
+  // The next step is scheduled before the last one's tokens are known.
+  void PipelinedStep() {
+    scheduler_->Schedule(now_);
+    Take(nullptr);
+    scheduler_->CheckInvariants();
+    if (Chance(5) && !clients_.empty()) {
+      scheduler_->Abort(Pick(1, static_cast<int32_t>(clients_.size())),
+                        FinishReason::kStopString);
+      Take(nullptr);
+    }
+    if (in_flight_) Finish();
+    ClearTainted();
+    LoadSlots();
+    if (!scheduler_->batch().empty()) Launch();
+  }
+
+  void Take(const StepOutput* output) {
+    for (const SequenceEvent& event : scheduler_->events()) {
+      Client& client = clients_.at(event.id);
+      EXPECT_EQ(client.finish, FinishReason::kNone) << "finished twice";
+      for (int32_t i = event.begin; i < event.end; ++i) {
+        client.tokens.push_back(output->sampled[i].token);
+      }
+      EXPECT_EQ(event.generated_tokens,
+                static_cast<int32_t>(client.tokens.size()));
+      client.finish = event.finish;
+    }
+    scheduler_->ClearEvents();
+  }
+
+  bool Done() const {
+    return std::all_of(clients_.begin(), clients_.end(),
+                       [](const auto& item) {
+                         return item.second.finish != FinishReason::kNone;
+                       }) &&
+           !in_flight_;
+  }
+
+  std::string Unfinished() const {
+    std::string result;
+    for (const auto& [id, client] : clients_) {
+      if (client.finish == FinishReason::kNone)
+        absl::StrAppend(&result, id, " ");
+    }
+    return result;
+  }
+
+  void CheckAnswer(const Client& client) const {
+    const RequestId id = client.request.id;
+    switch (client.finish) {
+      case FinishReason::kLength:
+      case FinishReason::kEndOfSequence:
+      case FinishReason::kStopToken:
+        EXPECT_EQ(client.tokens, client.alone.tokens) << "request " << id;
+        EXPECT_EQ(client.finish, client.alone.reason) << "request " << id;
+        return;
+      case FinishReason::kError:
+        EXPECT_TRUE(faults_) << "request " << id;
+        break;
+      default:
+        break;
+    }
+    ASSERT_LE(client.tokens.size(), client.alone.tokens.size());
+    EXPECT_TRUE(std::equal(client.tokens.begin(), client.tokens.end(),
+                           client.alone.tokens.begin()))
+        << "request " << id;
+  }
+
+  std::mt19937_64 random_;
+  std::unique_ptr<FakeRunner> runner_;
+  std::unique_ptr<Scheduler> scheduler_;
+  std::map<RequestId, Client> clients_;
+  MonotonicTime now_{std::chrono::seconds(1)};
+  int64_t step_ = 0;
+  bool pipelined_ = false;
+  bool faults_ = false;
+  bool pauses_ = false;
+  bool in_flight_ = false;
+};
+
+uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
+}
+
+TEST(SchedulerSim, EverySequenceIsAsAlone) {
+  const uint64_t only = FromEnvironment("DESCANT_SIM_SEED", 0);
+  const uint64_t first = only == 0 ? 1 : only;
+  const uint64_t last =
+      only == 0 ? FromEnvironment("DESCANT_SIM_SEEDS", 2000) : only;
+  uint64_t preemptions = 0;
+  for (uint64_t seed = first; seed <= last; ++seed) {
+    SCOPED_TRACE(absl::StrCat("DESCANT_SIM_SEED=", seed));
+    Simulation simulation(seed);
+    simulation.Run();
+    preemptions += simulation.preemptions();
+    if (HasFailure()) break;
+  }
+  std::cout << "preemptions: " << preemptions << "\n";
+  // The simulation must reach what it is there for.
+  if (last - first > 1000) {
+    EXPECT_GT(preemptions, 1000u);
+  }
+}
+
+}  // namespace
+}  // namespace descant

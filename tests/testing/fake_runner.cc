@@ -1,0 +1,278 @@
+#include "tests/testing/fake_runner.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/core/sequence.h"
+
+namespace descant {
+namespace {
+
+constexpr uint64_t kSeed = 0x9e3779b97f4a7c15;
+
+uint64_t Mix(uint64_t hash, uint64_t value) {
+  hash ^= value + kSeed + (hash << 6) + (hash >> 2);
+  hash *= 0xff51afd7ed558ccd;
+  return hash ^ (hash >> 33);
+}
+
+uint64_t KeyOf(const Adapter* adapter) {
+  if (adapter == nullptr) return 1;
+  uint64_t key = 2;
+  for (const char c : adapter->tenant) key = Mix(key, c);
+  key = Mix(key, 256);
+  for (const char c : adapter->digest) key = Mix(key, c);
+  return key;
+}
+
+uint64_t MixEntry(uint64_t hash, int32_t token, int32_t position,
+                  uint64_t adapter) {
+  return Mix(Mix(Mix(hash, token), position), adapter);
+}
+
+bool Contains(const std::vector<int32_t>& values, int32_t value) {
+  return std::find(values.begin(), values.end(), value) != values.end();
+}
+
+}  // namespace
+
+std::shared_ptr<const Adapter> MakeFakeAdapter(const std::string& name,
+                                               const std::string& tenant) {
+  auto adapter = std::make_shared<Adapter>();
+  adapter->name = name;
+  adapter->tenant = tenant;
+  adapter->digest = absl::StrCat("sha256:", name);
+  return adapter;
+}
+
+FakeRunner::FakeRunner(const FakeRunnerOptions& options)
+    : options_(options),
+      cache_(static_cast<size_t>(options.num_blocks) * kBlockSize),
+      poisoned_by_(options.num_blocks, 0),
+      last_token_(options.limits.max_sequences, -1),
+      slots_(options.limits.max_slots) {}
+
+void FakeRunner::Violation(const Batch& batch, const std::string& what) {
+  violations_.push_back(absl::StrCat("step ", batch.step, ": ", what));
+}
+
+uint64_t FakeRunner::AdapterKey(int32_t slot) const {
+  return KeyOf(slot == kNoSlot ? nullptr : slots_[slot].get());
+}
+
+ExpectedAnswer FakeRunner::Alone(const Request& request,
+                                 const std::vector<int32_t>& eos_token_ids,
+                                 int32_t max_length) const {
+  ExpectedAnswer answer;
+  const uint64_t adapter = KeyOf(request.adapter.get());
+  uint64_t hash = kSeed;
+  int32_t position = 0;
+  for (const int32_t token : request.prompt) {
+    hash = MixEntry(hash, token, position++, adapter);
+  }
+  while (true) {
+    const int32_t token = static_cast<int32_t>(hash % options_.vocab_size);
+    answer.tokens.push_back(token);
+    const SamplingParams& sampling = request.sampling;
+    const int32_t generated = static_cast<int32_t>(answer.tokens.size());
+    if (!sampling.ignore_eos && Contains(eos_token_ids, token)) {
+      answer.reason = FinishReason::kEndOfSequence;
+    } else if (Contains(sampling.stop_token_ids, token)) {
+      answer.reason = FinishReason::kStopToken;
+    } else if (generated >= sampling.max_tokens || position + 1 >= max_length) {
+      answer.reason = FinishReason::kLength;
+    }
+    if (answer.reason != FinishReason::kNone) return answer;
+    hash = MixEntry(hash, token, position++, adapter);
+  }
+}
+
+void FakeRunner::CheckLayout(const Batch& batch) {
+  const BatchLimits& limits = options_.limits;
+  if (batch.rows() > limits.max_rows || batch.outputs() > limits.max_outputs ||
+      static_cast<int32_t>(batch.sequences.size()) > limits.max_sequences) {
+    Violation(batch, "over the limits");
+  }
+  int32_t row = 0;
+  int32_t output = 0;
+  std::set<int32_t> state_slots;
+  for (size_t i = 0; i < batch.sequences.size(); ++i) {
+    const BatchSequence& s = batch.sequences[i];
+    if (s.row_begin != row || s.row_end <= s.row_begin) {
+      Violation(batch, "rows have gaps");
+    }
+    if (s.output_begin != output) Violation(batch, "outputs have gaps");
+    if (i > 0 && s.slot < batch.sequences[i - 1].slot) {
+      Violation(batch, "not in the order of slots");
+    }
+    if (!state_slots.insert(s.state_slot).second || s.state_slot < 0 ||
+        s.state_slot >= limits.max_sequences) {
+      Violation(batch, "bad state slot");
+    }
+    for (int32_t r = s.row_begin; r < s.row_end; ++r) {
+      if (batch.positions[r] != s.computed_length + r - s.row_begin) {
+        Violation(batch, "positions do not continue the sequence");
+      }
+    }
+    for (int32_t o = s.output_begin; o < s.output_end; ++o) {
+      if (batch.output_rows[o] != s.row_end - (s.output_end - o)) {
+        Violation(batch, "wrong output row");
+      }
+    }
+    row = s.row_end;
+    output = s.output_end;
+  }
+  if (row != batch.rows() || output != batch.outputs()) {
+    Violation(batch, "sequences do not cover the batch");
+  }
+}
+
+// Every row (and output) of a slot lies in its one segment, no other does.
+void FakeRunner::CheckSegments(const Batch& batch) {
+  std::vector<int32_t> by_row(batch.rows(), kNoSlot);
+  std::vector<int32_t> by_output(batch.outputs(), kNoSlot);
+  std::set<int32_t> seen;
+  for (const Segment& segment : batch.segments) {
+    if (!seen.insert(segment.slot).second) {
+      Violation(batch, "a slot has two segments");
+    }
+    for (int32_t r = segment.row_begin; r < segment.row_end; ++r) {
+      by_row[r] = segment.slot;
+    }
+    if (slots_[segment.slot] == nullptr) Violation(batch, "slot not loaded");
+  }
+  for (const Segment& segment : batch.output_segments) {
+    for (int32_t o = segment.row_begin; o < segment.row_end; ++o) {
+      by_output[o] = segment.slot;
+    }
+  }
+  for (const BatchSequence& s : batch.sequences) {
+    for (int32_t r = s.row_begin; r < s.row_end; ++r) {
+      if (by_row[r] != s.slot) Violation(batch, "row in the wrong segment");
+    }
+    for (int32_t o = s.output_begin; o < s.output_end; ++o) {
+      if (by_output[o] != s.slot) {
+        Violation(batch, "output in the wrong segment");
+      }
+    }
+  }
+}
+
+void FakeRunner::CheckBlocks(const Batch& batch) {
+  std::set<int32_t> seen;
+  for (const BatchSequence& s : batch.sequences) {
+    if (s.block_count > options_.limits.max_blocks_per_sequence ||
+        s.block_count <
+            BlocksFor(s.computed_length + s.row_end - s.row_begin)) {
+      Violation(batch, "block table of a wrong length");
+    }
+    for (int32_t i = 0; i < s.block_count; ++i) {
+      const int32_t block = batch.block_tables[s.block_begin + i];
+      if (!seen.insert(block).second) Violation(batch, "a block is shared");
+      // Its own sequence may be in a step that was scheduled before.
+      if (poisoned_by_[block] != 0 && poisoned_by_[block] != s.id) {
+        Violation(batch, "a poisoned block is used");
+      }
+    }
+  }
+}
+
+void FakeRunner::Compute(const Batch& batch, const BatchSequence& sequence) {
+  const auto entry = [&](int32_t position) -> Entry& {
+    const int32_t block =
+        batch.block_tables[sequence.block_begin + position / kBlockSize];
+    return cache_[static_cast<size_t>(block) * kBlockSize +
+                  position % kBlockSize];
+  };
+  const uint64_t adapter = AdapterKey(sequence.slot);
+  int32_t position = sequence.computed_length;
+  for (int32_t r = sequence.row_begin; r < sequence.row_end; ++r) {
+    int32_t token = batch.tokens[r];
+    if (token == kTokenFromLastStep) token = last_token_[sequence.state_slot];
+    entry(position) = {token, position, adapter};
+    ++position;
+  }
+  StepOutput::PerSequence& result = output_.sequences.emplace_back();
+  result.id = sequence.id;
+  result.state_slot = sequence.state_slot;
+  result.begin = static_cast<int32_t>(output_.sampled.size());
+  result.end = result.begin;
+  if (sequence.output == OutputKind::kNone) return;
+  if (faulty_requests.erase(sequence.id) > 0) {
+    result.numeric_fault = true;
+    for (int32_t i = 0; i < sequence.block_count; ++i) {
+      poisoned_by_[batch.block_tables[sequence.block_begin + i]] = sequence.id;
+    }
+  }
+  uint64_t hash = kSeed;
+  for (int32_t i = 0; i < position; ++i) {
+    const Entry& e = entry(i);
+    hash = MixEntry(hash, e.token, e.position, e.adapter);
+  }
+  const int32_t token = static_cast<int32_t>(hash % options_.vocab_size);
+  last_token_[sequence.state_slot] = token;
+  SampledToken& sampled = output_.sampled.emplace_back();
+  sampled.token = token;
+  sampled.logprob = -0.5f;
+  sampled.top_begin = static_cast<int32_t>(output_.top.size());
+  for (int32_t i = 0; i < sequence.sampling->top_logprobs; ++i) {
+    output_.top.push_back({(token + i) % options_.vocab_size, -0.5f - i});
+  }
+  sampled.top_end = static_cast<int32_t>(output_.top.size());
+  ++result.end;
+}
+
+absl::Status FakeRunner::Launch(const Batch& batch) {
+  if (on_launch) on_launch(batch);
+  if (in_flight_) Violation(batch, "launched with a step in flight");
+  CheckLayout(batch);
+  CheckSegments(batch);
+  CheckBlocks(batch);
+  output_.Clear();
+  output_.step = batch.step;
+  fail_ = failing_steps.count(batch.step) > 0;
+  for (const BatchSequence& sequence : batch.sequences) {
+    Compute(batch, sequence);
+    if (!fail_) continue;
+    // What a failed step leaves behind must not be read again.
+    for (int32_t i = 0; i < sequence.block_count; ++i) {
+      poisoned_by_[batch.block_tables[sequence.block_begin + i]] = sequence.id;
+    }
+  }
+  in_flight_ = true;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<const StepOutput*> FakeRunner::Collect() {
+  in_flight_ = false;
+  if (fail_) return absl::InternalError("injected");
+  return &output_;
+}
+
+absl::Status FakeRunner::LoadAdapter(
+    int32_t slot, const std::shared_ptr<const Adapter>& adapter) {
+  slots_[slot] = nullptr;
+  if (in_flight_) violations_.push_back("an adapter loaded during a step");
+  if (broken_digests.count(adapter->digest) > 0) {
+    return absl::InternalError("injected");
+  }
+  const auto loaded = std::count_if(slots_.begin(), slots_.end(),
+                                    [](const auto& a) { return a != nullptr; });
+  if (loaded >= options_.arena_adapters) {
+    return absl::ResourceExhaustedError("the arena is full");
+  }
+  slots_[slot] = adapter;
+  return absl::OkStatus();
+}
+
+void FakeRunner::UnloadAdapter(int32_t slot) { slots_[slot] = nullptr; }
+
+void FakeRunner::ClearBlocks(absl::Span<const int32_t> blocks) {
+  for (const int32_t block : blocks) {
+    poisoned_by_[block] = 0;
+    std::fill_n(cache_.begin() + static_cast<ptrdiff_t>(block) * kBlockSize,
+                kBlockSize, Entry{});
+  }
+}
+
+}  // namespace descant

@@ -1,0 +1,98 @@
+// A runner with a toy model that catches scheduling mistakes: every KV entry
+// remembers which token of which adapter was written where, and the next token
+// is a hash of all entries the block table leads to. A wrong block table, a
+// missing recompute, a stale or shared block, a wrong slot: each gives other
+// tokens than the same request alone.
+#ifndef DESCANT_TESTS_TESTING_FAKE_RUNNER_H_
+#define DESCANT_TESTS_TESTING_FAKE_RUNNER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/types/span.h"
+#include "adapters/adapter.h"
+#include "runtime/core/request.h"
+#include "runtime/model/runner.h"
+
+namespace descant {
+
+// What a request generates when nothing disturbs it.
+struct ExpectedAnswer {
+  std::vector<int32_t> tokens;
+  FinishReason reason = FinishReason::kNone;
+};
+
+struct FakeRunnerOptions {
+  BatchLimits limits;
+  int32_t num_blocks = 0;
+  int32_t vocab_size = 64;
+  int32_t arena_adapters = 1 << 20;  // that fit in the arena
+};
+
+// Breaches of the Batch contract are collected in violations().
+class FakeRunner final : public Runner {
+ public:
+  explicit FakeRunner(const FakeRunnerOptions& options);
+
+  absl::Status Launch(const Batch& batch) override;
+  absl::StatusOr<const StepOutput*> Collect() override;
+  absl::Status LoadAdapter(
+      int32_t slot, const std::shared_ptr<const Adapter>& adapter) override;
+  void UnloadAdapter(int32_t slot) override;
+  void ClearBlocks(absl::Span<const int32_t> blocks) override;
+  uint64_t AdapterBytes(const Adapter& adapter) const override { return 1; }
+  int32_t num_blocks() const override { return options_.num_blocks; }
+  const BatchLimits& limits() const override { return options_.limits; }
+  std::string Describe() const override { return "fake"; }
+
+  // The toy model applied to one request alone.
+  ExpectedAnswer Alone(const Request& request,
+                       const std::vector<int32_t>& eos_token_ids,
+                       int32_t max_length) const;
+
+  const std::vector<std::string>& violations() const { return violations_; }
+
+  // Faults to inject; set them before the call they concern.
+  std::set<std::string> broken_digests;  // LoadAdapter: INTERNAL
+  std::set<uint64_t> failing_steps;      // Collect: INTERNAL
+  std::set<RequestId> faulty_requests;   // numeric fault at their next sample
+  // Called first in every Launch.
+  std::function<void(const Batch&)> on_launch;
+
+ private:
+  struct Entry {
+    int32_t token = -1;
+    int32_t position = -1;
+    uint64_t adapter = 0;
+  };
+
+  void Violation(const Batch& batch, const std::string& what);
+  void CheckLayout(const Batch& batch);
+  void CheckSegments(const Batch& batch);
+  void CheckBlocks(const Batch& batch);
+  void Compute(const Batch& batch, const BatchSequence& sequence);
+  uint64_t AdapterKey(int32_t slot) const;
+
+  const FakeRunnerOptions options_;
+  std::vector<Entry> cache_;            // [block][kBlockSize]
+  std::vector<RequestId> poisoned_by_;  // by block; 0: clean
+  std::vector<int32_t> last_token_;     // by state slot
+  std::vector<std::shared_ptr<const Adapter>> slots_;
+  StepOutput output_;
+  bool in_flight_ = false;
+  bool fail_ = false;
+  std::vector<std::string> violations_;
+};
+
+// An adapter with a name and an identity but no tensors.
+std::shared_ptr<const Adapter> MakeFakeAdapter(const std::string& name,
+                                               const std::string& tenant = "");
+
+}  // namespace descant
+
+#endif  // DESCANT_TESTS_TESTING_FAKE_RUNNER_H_
