@@ -1,0 +1,280 @@
+#include "runtime/model/adapter_pool.h"
+
+#include <algorithm>
+#include <cstring>
+#include <iterator>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "adapters/adapter.h"
+#include "runtime/base/check.h"
+#include "runtime/base/float16.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/kernels/packing.h"
+
+namespace descant {
+namespace {
+
+using kernels::bf16_t;
+using kernels::kColumnBlock;
+using kernels::kRankBlock;
+using kernels::RoundUp;
+
+constexpr int64_t kAlignment = 64;
+
+struct Place {
+  LoraSite site;
+  int32_t slice;
+};
+
+Place PlaceOf(LinearKind kind) {
+  switch (kind) {
+    case LinearKind::kQ:
+      return {LoraSite::kQkv, 0};
+    case LinearKind::kK:
+      return {LoraSite::kQkv, 1};
+    case LinearKind::kV:
+      return {LoraSite::kQkv, 2};
+    case LinearKind::kO:
+      return {LoraSite::kOut, 0};
+    case LinearKind::kGate:
+      return {LoraSite::kGateUp, 0};
+    case LinearKind::kUp:
+      return {LoraSite::kGateUp, 1};
+    case LinearKind::kDown:
+      break;
+  }
+  return {LoraSite::kDown, 0};
+}
+
+// The modules of one layer, by site and slice.
+struct LayerModules {
+  const AdapterModule* at[kLoraSites][kMaxSlices] = {};
+};
+
+// Modules are sorted by layer: takes those of `layer` from `next` on.
+LayerModules TakeLayer(const Adapter& adapter, int32_t layer, size_t* next) {
+  LayerModules modules;
+  for (; *next < adapter.modules.size(); ++*next) {
+    const AdapterModule& module = adapter.modules[*next];
+    if (module.layer != layer) break;
+    const Place place = PlaceOf(module.kind);
+    modules.at[static_cast<int>(place.site)][place.slice] = &module;
+  }
+  return modules;
+}
+
+bf16_t ReadElement(const AdapterMatrix& matrix, int64_t index) {
+  switch (matrix.dtype) {
+    case Dtype::kBF16:
+      return static_cast<const bf16_t*>(matrix.data)[index];
+    case Dtype::kF16:
+      return ToBFloat16(
+                 ToFloat(static_cast<const Float16*>(matrix.data)[index]))
+          .bits;
+    case Dtype::kF32:
+      return ToBFloat16(static_cast<const float*>(matrix.data)[index]).bits;
+    case Dtype::kOther:
+      break;
+  }
+  DESCANT_CHECK(matrix.dtype != Dtype::kOther);
+  return 0;
+}
+
+// Rows of `matrix` as bf16, into [rows, columns].
+void CopyRows(const AdapterMatrix& matrix, bf16_t* target) {
+  const int64_t count = int64_t{matrix.rows} * matrix.columns;
+  if (matrix.dtype == Dtype::kBF16) {
+    std::memcpy(target, matrix.data, count * sizeof(bf16_t));
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) target[i] = ReadElement(matrix, i);
+}
+
+// Hands out aligned pieces of a layer's range; without a base it only counts.
+class Cursor {
+ public:
+  explicit Cursor(std::byte* base) : base_(base) {}
+  uint64_t size() const { return size_; }
+  template <typename T>
+  T* Take(int64_t elements) {
+    const uint64_t at = size_;
+    size_ += RoundUp(elements * static_cast<int64_t>(sizeof(T)), kAlignment);
+    return base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + at);
+  }
+
+ private:
+  std::byte* base_;
+  uint64_t size_ = 0;
+};
+
+// Offsets and ranks of a site, without its bytes.
+PackedSite PlanSite(const AdapterModule* const (&modules)[kMaxSlices]) {
+  PackedSite site;
+  int32_t rank = 0;
+  for (int32_t i = 0; i < kMaxSlices; ++i) {
+    if (modules[i] == nullptr) continue;
+    site.slices[i].h_offset = rank;
+    site.slices[i].rank_pairs = (modules[i]->rank + 1) / 2;
+    rank += 2 * site.slices[i].rank_pairs;
+  }
+  site.rank = static_cast<int32_t>(RoundUp(rank, kRankBlock));
+  return site;
+}
+
+void PackA(const AdapterModule* const (&modules)[kMaxSlices],
+           const PackedSite& site, int64_t in, bf16_t* a, float* scale) {
+  std::vector<bf16_t> rows(site.rank * in);
+  std::fill_n(scale, site.rank, 0.0f);
+  for (int32_t i = 0; i < kMaxSlices; ++i) {
+    if (modules[i] == nullptr) continue;
+    CopyRows(modules[i]->a, rows.data() + site.slices[i].h_offset * in);
+    std::fill_n(scale + site.slices[i].h_offset, modules[i]->rank,
+                modules[i]->scale);
+  }
+  const int64_t block = RoundUp(in, 2) * kRankBlock;
+  for (int64_t row = 0; row < site.rank; row += kRankBlock) {
+    kernels::PackBlock(rows.data() + row * in, in, kRankBlock, in, kRankBlock,
+                       a + row / kRankBlock * block);
+  }
+}
+
+void PackB(const AdapterModule& module, bf16_t* b) {
+  const int64_t out = module.b.rows;
+  const int64_t rank = module.rank;
+  std::vector<bf16_t> rows(out * rank);
+  CopyRows(module.b, rows.data());
+  const int64_t block = RoundUp(rank, 2) * kColumnBlock;
+  for (int64_t row = 0; row < out; row += kColumnBlock) {
+    kernels::PackBlock(
+        rows.data() + row * rank, rank,
+        static_cast<int32_t>(std::min<int64_t>(kColumnBlock, out - row)), rank,
+        kColumnBlock, b + row / kColumnBlock * block);
+  }
+}
+
+// Sites of one layer at `cursor`. Without a base: only the size is meant.
+void PackLayer(const LayerModules& modules, bool fill, Cursor* cursor,
+               PackedSite* sites) {
+  for (int32_t s = 0; s < kLoraSites; ++s) {
+    PackedSite site = PlanSite(modules.at[s]);
+    if (site.rank != 0) {
+      int64_t in = 0;
+      for (const AdapterModule* module : modules.at[s]) {
+        if (module != nullptr) in = module->a.columns;
+      }
+      bf16_t* a = cursor->Take<bf16_t>(site.rank * RoundUp(in, 2));
+      float* scale = cursor->Take<float>(site.rank);
+      if (fill) PackA(modules.at[s], site, in, a, scale);
+      site.a = a;
+      site.scale = scale;
+    }
+    for (int32_t i = 0; i < kMaxSlices; ++i) {
+      const AdapterModule* module = modules.at[s][i];
+      if (module == nullptr) continue;
+      bf16_t* b = cursor->Take<bf16_t>(
+          kernels::PackedSize(module->b.rows, module->rank, kColumnBlock));
+      if (fill) PackB(*module, b);
+      site.slices[i].b = b;
+    }
+    sites[s] = site;
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<AdapterPool>> AdapterPool::Create(
+    const ModelConfig& config, int32_t slots, uint64_t bytes) {
+  std::unique_ptr<AdapterPool> pool(new AdapterPool(config, slots));
+  DESCANT_ASSIGN_OR_RETURN(pool->arena_, kernels::Arena::Create(bytes));
+  MutexLock lock(&pool->mutex_);
+  if (bytes > 0) pool->free_.emplace(0, bytes);
+  return pool;
+}
+
+AdapterPool::AdapterPool(const ModelConfig& config, int32_t slots)
+    : config_(config), slots_(slots) {}
+
+absl::Status AdapterPool::Load(int32_t slot, const Adapter& adapter) {
+  Unload(slot);
+  auto packed = std::make_unique<PackedAdapter>();
+  packed->sites.resize(config_.num_layers * kLoraSites);
+  size_t next = 0;
+  for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
+    const LayerModules modules = TakeLayer(adapter, layer, &next);
+    PackedSite* sites = &packed->sites[layer * kLoraSites];
+    Cursor count(nullptr);
+    PackLayer(modules, /*fill=*/false, &count, sites);
+    if (count.size() == 0) continue;
+    absl::StatusOr<uint64_t> offset = Allocate(count.size());
+    if (!offset.ok()) {
+      for (const uint64_t range : packed->ranges) Free(range);
+      return std::move(offset).status();
+    }
+    packed->ranges.push_back(*offset);
+    Cursor cursor(arena_.data() + *offset);
+    PackLayer(modules, /*fill=*/true, &cursor, sites);
+    for (int32_t s = 0; s < kLoraSites; ++s) {
+      packed->max_rank = std::max(packed->max_rank, sites[s].rank);
+      if (sites[s].rank != 0) packed->site_mask |= 1u << s;
+    }
+  }
+  slots_[slot] = std::move(packed);
+  return absl::OkStatus();
+}
+
+void AdapterPool::Unload(int32_t slot) {
+  if (slots_[slot] == nullptr) return;
+  for (const uint64_t range : slots_[slot]->ranges) Free(range);
+  slots_[slot].reset();
+}
+
+uint64_t AdapterPool::Bytes(const Adapter& adapter) const {
+  uint64_t bytes = 0;
+  size_t next = 0;
+  PackedSite sites[kLoraSites];
+  for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
+    Cursor count(nullptr);
+    PackLayer(TakeLayer(adapter, layer, &next), /*fill=*/false, &count, sites);
+    bytes += count.size();
+  }
+  return bytes;
+}
+
+absl::StatusOr<uint64_t> AdapterPool::Allocate(uint64_t bytes) {
+  MutexLock lock(&mutex_);
+  for (auto it = free_.begin(); it != free_.end(); ++it) {
+    const auto [offset, size] = *it;
+    if (size < bytes) continue;
+    free_.erase(it);
+    if (size > bytes) free_.emplace(offset + bytes, size - bytes);
+    used_.emplace(offset, bytes);
+    return offset;
+  }
+  return absl::ResourceExhaustedError(
+      absl::StrCat("adapter memory of ", arena_.size(), " bytes is full"));
+}
+
+void AdapterPool::Free(uint64_t offset) {
+  MutexLock lock(&mutex_);
+  const auto used = used_.find(offset);
+  DESCANT_CHECK(used != used_.end());
+  uint64_t size = used->second;
+  used_.erase(used);
+  auto next = free_.lower_bound(offset);
+  if (next != free_.end() && next->first == offset + size) {
+    size += next->second;
+    next = free_.erase(next);
+  }
+  if (next != free_.begin()) {
+    const auto before = std::prev(next);
+    if (before->first + before->second == offset) {
+      before->second += size;
+      return;
+    }
+  }
+  free_.emplace(offset, size);
+}
+
+}  // namespace descant

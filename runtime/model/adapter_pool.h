@@ -1,0 +1,90 @@
+// The device's adapter table on a CPU: slot -> packed adapter, in an arena of
+// fixed size.
+#ifndef DESCANT_RUNTIME_MODEL_ADAPTER_POOL_H_
+#define DESCANT_RUNTIME_MODEL_ADAPTER_POOL_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "runtime/base/mutex.h"
+#include "runtime/kernels/arena.h"
+#include "runtime/kernels/kernels.h"
+#include "runtime/model/model_config.h"
+
+namespace descant {
+
+struct Adapter;  // adapters/adapter.h
+
+// Where a step reads an activation once for several modules.
+enum class LoraSite : uint8_t {
+  kQkv,     // slices q, k, v
+  kOut,     // o
+  kGateUp,  // gate, up
+  kDown,    // down
+};
+inline constexpr int32_t kLoraSites = 4;
+inline constexpr int32_t kMaxSlices = 3;
+
+// One module of a site: B [out, rank] in blocks of 32 columns,
+// [ceil(out / 32)][rank_pairs][32][2].
+struct PackedSlice {
+  const kernels::bf16_t* b = nullptr;
+  int32_t rank_pairs = 0;  // 0: this adapter leaves the module alone
+  int32_t h_offset = 0;    // of its columns in h, even
+};
+
+// A of all slices of a site, one below the other, every slice at an even row,
+// padded to a multiple of 16: blocks of 16 columns [rank / 16][in / 2][16][2].
+struct PackedSite {
+  const kernels::bf16_t* a = nullptr;
+  const float* scale = nullptr;  // [rank]
+  int32_t rank = 0;              // 0: nothing at this site
+  PackedSlice slices[kMaxSlices];
+};
+
+struct PackedAdapter {
+  std::vector<PackedSite> sites;  // [layer * kLoraSites + site]
+  int32_t max_rank = 0;           // of its sites
+  uint32_t site_mask = 0;         // bit s: some layer has site s
+  std::vector<uint64_t> ranges;   // of the arena: one offset a layer
+};
+
+// LoadAdapter-like calls are thread-safe against each other and against reads
+// of other slots; the caller sees to it that nothing reads a slot while it
+// changes.
+class AdapterPool {
+ public:
+  static absl::StatusOr<std::unique_ptr<AdapterPool>> Create(
+      const ModelConfig& config, int32_t slots, uint64_t bytes);
+
+  // Packs into `slot`, replacing what was there. RESOURCE_EXHAUSTED: too
+  // little room; the slot is then empty.
+  absl::Status Load(int32_t slot, const Adapter& adapter);
+  void Unload(int32_t slot);
+
+  // Arena bytes the adapter takes.
+  uint64_t Bytes(const Adapter& adapter) const;
+
+  // Null when empty.
+  const PackedAdapter* Find(int32_t slot) const { return slots_[slot].get(); }
+
+ private:
+  AdapterPool(const ModelConfig& config, int32_t slots);
+  absl::StatusOr<uint64_t> Allocate(uint64_t bytes);
+  void Free(uint64_t offset);
+
+  const ModelConfig config_;
+  kernels::Arena arena_;
+  std::vector<std::unique_ptr<PackedAdapter>> slots_;
+  Mutex mutex_;
+  // Offset -> size. Neighbouring free ranges are one.
+  std::map<uint64_t, uint64_t> free_ ABSL_GUARDED_BY(mutex_);
+  std::map<uint64_t, uint64_t> used_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_MODEL_ADAPTER_POOL_H_

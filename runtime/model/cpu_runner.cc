@@ -1,0 +1,270 @@
+#include "runtime/model/cpu_runner.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "adapters/adapter.h"
+#include "runtime/base/check.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/kernels/cpu/brgemm.h"
+#include "runtime/kernels/cpu/cpu_features.h"
+#include "runtime/kernels/packing.h"
+
+namespace descant {
+namespace {
+
+using kernels::bf16_t;
+
+uint64_t PhysicalMemory() {
+  const long pages = sysconf(_SC_PHYS_PAGES);
+  const long page = sysconf(_SC_PAGE_SIZE);
+  if (pages <= 0 || page <= 0) return uint64_t{4} << 30;
+  return static_cast<uint64_t>(pages) * static_cast<uint64_t>(page);
+}
+
+// Enough for every sequence at full length, within a quarter of memory.
+uint64_t DefaultKvBytes(const ModelConfig& config, const BatchLimits& limits) {
+  const uint64_t blocks =
+      uint64_t{1} * limits.max_sequences * limits.max_blocks_per_sequence;
+  return std::min(blocks * KvCache::BlockBytes(config), PhysicalMemory() / 4);
+}
+
+// Hands out pieces of the scratch; without a base it only counts.
+class ScratchLayout {
+ public:
+  explicit ScratchLayout(std::byte* base) : base_(base) {}
+  uint64_t size() const { return size_; }
+  template <typename T>
+  T* Take(int64_t elements) {
+    constexpr int64_t kAlignment = 64;
+    const uint64_t at = size_;
+    size_ += kernels::RoundUp(elements * static_cast<int64_t>(sizeof(T)),
+                              kAlignment);
+    return base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + at);
+  }
+
+ private:
+  std::byte* base_;
+  uint64_t size_ = 0;
+};
+
+void LayOutScratch(const ModelConfig& config, const BatchLimits& limits,
+                   const CpuShape& shape, int32_t padded_dim,
+                   ScratchLayout* layout, CpuStepState* state) {
+  const int64_t rows = limits.max_rows;
+  const int64_t outputs = limits.max_outputs;
+  CpuScratch& scratch = state->scratch;
+  scratch.x = layout->Take<float>(rows * shape.hidden_width);
+  scratch.qkv = layout->Take<float>(rows * shape.qkv_width);
+  scratch.logits = layout->Take<float>(outputs * shape.vocab_width);
+  scratch.normed = layout->Take<bf16_t>(rows * shape.hidden_stride);
+  scratch.q = layout->Take<bf16_t>(rows * shape.q_stride);
+  scratch.attended = layout->Take<bf16_t>(rows * shape.q_stride);
+  scratch.activated = layout->Take<bf16_t>(rows * shape.mlp_stride);
+  scratch.final_normed = layout->Take<bf16_t>(outputs * shape.hidden_stride);
+  const int64_t attention = kernels::AttentionWorkspaceBytes(
+      config.num_heads / config.num_kv_heads, config.head_dim, padded_dim);
+  for (CpuWorkerScratch& worker : state->workers) {
+    for (float*& tile : worker.tiles) {
+      tile = layout->Take<float>(kGemmRows * kernels::kColumnBlock);
+    }
+    worker.k = layout->Take<bf16_t>(config.head_dim);
+    worker.v = layout->Take<bf16_t>(config.head_dim);
+    worker.attention = layout->Take<std::byte>(attention);
+  }
+}
+
+// What each worker prepares for the library's micro-kernel.
+struct BrgemmRegion {
+  const CpuShape* shape;
+  std::vector<absl::Status> status;
+};
+
+absl::Status PrepareShapes(const CpuShape& shape) {
+  constexpr int64_t kTile = kernels::kColumnBlock;
+  DESCANT_RETURN_IF_ERROR(kernels::BrgemmPrepare(
+      shape.hidden_pairs, shape.hidden_stride, shape.qkv_width));
+  DESCANT_RETURN_IF_ERROR(kernels::BrgemmPrepare(
+      shape.hidden_pairs, shape.hidden_stride, shape.vocab_width));
+  DESCANT_RETURN_IF_ERROR(
+      kernels::BrgemmPrepare(shape.hidden_pairs, shape.hidden_stride, kTile));
+  DESCANT_RETURN_IF_ERROR(
+      kernels::BrgemmPrepare(shape.q_pairs, shape.q_stride, kTile));
+  return kernels::BrgemmPrepare(shape.mlp_pairs, shape.mlp_stride, kTile);
+}
+
+void PrepareTask(void* context, int32_t worker) {
+  BrgemmRegion& region = *static_cast<BrgemmRegion*>(context);
+  region.status[worker] = PrepareShapes(*region.shape);
+  kernels::BrgemmRelease();
+}
+
+void StepTask(void* context, int32_t worker) {
+  RunCpuStep(static_cast<CpuStepState*>(context), worker);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Runner>> MakeCpuRunner(
+    std::shared_ptr<const Model> model, const RunnerOptions& options) {
+  return CpuRunner::Create(std::move(model), options);
+}
+
+CpuRunner::CpuRunner(std::shared_ptr<const Model> model,
+                     const RunnerOptions& options)
+    : model_(std::move(model)),
+      limits_(options.limits),
+      pool_(options.threads),
+      last_tokens_(options.limits.max_sequences) {}
+
+absl::StatusOr<std::unique_ptr<CpuRunner>> CpuRunner::Create(
+    std::shared_ptr<const Model> model, const RunnerOptions& options) {
+  const ModelConfig& config = model->config;
+  std::unique_ptr<CpuRunner> runner(new CpuRunner(model, options));
+  DESCANT_RETURN_IF_ERROR(runner->ChooseKernels());
+  DESCANT_ASSIGN_OR_RETURN(
+      runner->weights_,
+      CpuWeights::Load(config, *model->weights, &runner->pool_));
+  DESCANT_ASSIGN_OR_RETURN(
+      runner->kv_,
+      KvCache::Create(config, options.kv_bytes != 0
+                                  ? options.kv_bytes
+                                  : DefaultKvBytes(config, options.limits)));
+  DESCANT_ASSIGN_OR_RETURN(
+      runner->adapters_,
+      AdapterPool::Create(config, options.limits.max_slots,
+                          options.adapter_bytes != 0 ? options.adapter_bytes
+                                                     : PhysicalMemory() / 8));
+  DESCANT_RETURN_IF_ERROR(runner->AllocateScratch());
+  runner->FillRopeTables();
+  DESCANT_RETURN_IF_ERROR(runner->PrepareBrgemm());
+  return runner;
+}
+
+absl::Status CpuRunner::ChooseKernels() {
+  DESCANT_ASSIGN_OR_RETURN(const kernels::CpuIsa isa, kernels::ChooseCpuIsa());
+  DESCANT_ASSIGN_OR_RETURN(state_.kernels, kernels::KernelsFor(isa));
+  return absl::OkStatus();
+}
+
+absl::Status CpuRunner::PrepareBrgemm() {
+  if (state_.kernels->gemm != &kernels::BrgemmGemm) return absl::OkStatus();
+  BrgemmRegion region;
+  region.shape = &weights_->shape();
+  region.status.resize(pool_.size());
+  pool_.Run(&PrepareTask, &region);
+  absl::Status status;
+  for (const absl::Status& worker : region.status) status.Update(worker);
+  return status;
+}
+
+absl::Status CpuRunner::AllocateScratch() {
+  state_.config = &model_->config;
+  state_.weights = weights_.get();
+  state_.pool = &pool_;
+  state_.kv = &kv_;
+  state_.output = &output_;
+  state_.workers.resize(pool_.size());
+  state_.counters = std::vector<ItemCounter>(CpuStepPhases(model_->config));
+  ScratchLayout count(nullptr);
+  LayOutScratch(model_->config, limits_, weights_->shape(), kv_.padded_dim(),
+                &count, &state_);
+  DESCANT_ASSIGN_OR_RETURN(scratch_, kernels::Arena::Create(count.size()));
+  ScratchLayout layout(scratch_.data());
+  LayOutScratch(model_->config, limits_, weights_->shape(), kv_.padded_dim(),
+                &layout, &state_);
+  for (CpuWorkerScratch& worker : state_.workers) {
+    samplers_.push_back(
+        std::make_unique<SamplerScratch>(model_->config.vocab_size));
+    worker.sampler = samplers_.back().get();
+  }
+  ReservePlan(limits_, &state_.plan);
+  return absl::OkStatus();
+}
+
+// In fp32 as Hugging Face does it: the angle is rounded before its cosine.
+void CpuRunner::FillRopeTables() {
+  const std::vector<float> frequencies = RopeInverseFrequencies(model_->config);
+  const int64_t positions =
+      std::min<int64_t>(model_->config.max_position,
+                        int64_t{kBlockSize} * limits_.max_blocks_per_sequence);
+  const int64_t half = model_->config.head_dim / 2;
+  rope_cos_.resize(positions * half);
+  rope_sin_.resize(positions * half);
+  for (int64_t position = 0; position < positions; ++position) {
+    for (int64_t i = 0; i < half; ++i) {
+      const float angle = static_cast<float>(position) * frequencies[i];
+      rope_cos_[position * half + i] = std::cos(angle);
+      rope_sin_[position * half + i] = std::sin(angle);
+    }
+  }
+  state_.rope_cos = rope_cos_.data();
+  state_.rope_sin = rope_sin_.data();
+}
+
+absl::Status CpuRunner::Launch(const Batch& batch) {
+  DESCANT_CHECK(batch.rows() <= limits_.max_rows);
+  DESCANT_CHECK(batch.outputs() <= limits_.max_outputs);
+  const int64_t positions =
+      static_cast<int64_t>(rope_cos_.size()) / (model_->config.head_dim / 2);
+  for (const int32_t position : batch.positions) {
+    DESCANT_CHECK(position < positions);
+  }
+  for (const BatchSequence& sequence : batch.sequences) {
+    if (sequence.output == OutputKind::kPooled) {
+      return absl::UnimplementedError("pooled output of a decoder");
+    }
+  }
+  state_.batch = &batch;
+  LayOutStepOutput(batch, model_->config.vocab_size, &output_);
+  result_ = absl::OkStatus();
+  if (batch.empty()) return absl::OkStatus();
+  FillPlan(batch, last_tokens_, *adapters_,
+           model_->config.num_heads / model_->config.num_kv_heads,
+           &state_.plan);
+  for (ItemCounter& counter : state_.counters) {
+    counter.next.store(0, std::memory_order_relaxed);
+  }
+  pool_.Run(&StepTask, &state_);
+  result_ = kernels::BrgemmTakeError();
+  for (const StepOutput::PerSequence& sequence : output_.sequences) {
+    if (sequence.begin == sequence.end || sequence.numeric_fault) continue;
+    last_tokens_[sequence.state_slot] = output_.sampled[sequence.begin].token;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<const StepOutput*> CpuRunner::Collect() {
+  if (!result_.ok()) return result_;
+  return &output_;
+}
+
+absl::Status CpuRunner::LoadAdapter(
+    int32_t slot, const std::shared_ptr<const Adapter>& adapter) {
+  DESCANT_CHECK(slot >= 0 && slot < limits_.max_slots);
+  return adapters_->Load(slot, *adapter);
+}
+
+void CpuRunner::UnloadAdapter(int32_t slot) { adapters_->Unload(slot); }
+
+uint64_t CpuRunner::AdapterBytes(const Adapter& adapter) const {
+  return adapters_->Bytes(adapter);
+}
+
+std::string CpuRunner::Describe() const {
+  return absl::StrCat("cpu ", state_.kernels->name, ", ", pool_.size(),
+                      pool_.size() == 1 ? " thread" : " threads");
+}
+
+absl::Span<const float> CpuRunner::Logits(int32_t output) const {
+  return absl::MakeConstSpan(
+      state_.scratch.logits + int64_t{output} * weights_->shape().vocab_width,
+      model_->config.vocab_size);
+}
+
+}  // namespace descant

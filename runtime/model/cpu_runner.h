@@ -1,0 +1,75 @@
+// The CPU runner: packed bf16 weights, hand-written kernels, pinned workers.
+//
+// A step is computed inside Launch; Collect hands it out. The same request
+// with the same weights on the same instruction set gets the same bits, alone
+// or in any batch, however its prompt was chunked, on any number of threads.
+#ifndef DESCANT_RUNTIME_MODEL_CPU_RUNNER_H_
+#define DESCANT_RUNTIME_MODEL_CPU_RUNNER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "runtime/kernels/arena.h"
+#include "runtime/kernels/worker_pool.h"
+#include "runtime/model/adapter_pool.h"
+#include "runtime/model/cpu_runner_step.h"
+#include "runtime/model/cpu_runner_weights.h"
+#include "runtime/model/kv_cache.h"
+#include "runtime/model/model.h"
+#include "runtime/model/runner.h"
+
+namespace descant {
+
+class CpuRunner final : public Runner {
+ public:
+  // INVALID_ARGUMENT: a bad DESCANT_CPU_ISA, or KV memory below one block.
+  // RESOURCE_EXHAUSTED: memory. Errors of the weight source.
+  static absl::StatusOr<std::unique_ptr<CpuRunner>> Create(
+      std::shared_ptr<const Model> model, const RunnerOptions& options);
+
+  // UNIMPLEMENTED: pooled outputs, which no decoder has.
+  absl::Status Launch(const Batch& batch) override;
+  absl::StatusOr<const StepOutput*> Collect() override;
+  absl::Status LoadAdapter(
+      int32_t slot, const std::shared_ptr<const Adapter>& adapter) override;
+  void UnloadAdapter(int32_t slot) override;
+  uint64_t AdapterBytes(const Adapter& adapter) const override;
+  int32_t num_blocks() const override { return kv_.num_blocks(); }
+  const BatchLimits& limits() const override { return limits_; }
+  std::string Describe() const override;
+
+  // Row `output` of the last step's logits, [vocab_size]: for tests and
+  // measurements.
+  absl::Span<const float> Logits(int32_t output) const;
+
+ private:
+  CpuRunner(std::shared_ptr<const Model> model, const RunnerOptions& options);
+
+  absl::Status ChooseKernels();
+  absl::Status PrepareBrgemm();
+  absl::Status AllocateScratch();
+  void FillRopeTables();
+
+  const std::shared_ptr<const Model> model_;
+  const BatchLimits limits_;
+  kernels::WorkerPool pool_;
+  std::unique_ptr<CpuWeights> weights_;
+  KvCache kv_;
+  std::unique_ptr<AdapterPool> adapters_;
+  kernels::Arena scratch_;
+  std::vector<float> rope_cos_;
+  std::vector<float> rope_sin_;
+  std::vector<std::unique_ptr<SamplerScratch>> samplers_;
+  std::vector<int32_t> last_tokens_;  // by state slot
+  CpuStepState state_;
+  StepOutput output_;
+  absl::Status result_;
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_MODEL_CPU_RUNNER_H_

@@ -1,0 +1,98 @@
+#include "runtime/model/cpu_runner_plan.h"
+
+#include <algorithm>
+
+#include "runtime/base/check.h"
+
+namespace descant {
+namespace {
+
+// Rows of a shrink item: enough to be worth a stream of A.
+constexpr int32_t kShrinkRows = 48;
+
+void FillRows(const Batch& batch, const std::vector<int32_t>& last_tokens,
+              CpuPlan* plan) {
+  plan->rows.resize(batch.rows());
+  plan->new_blocks.clear();
+  for (const BatchSequence& sequence : batch.sequences) {
+    const int32_t* blocks = &batch.block_tables[sequence.block_begin];
+    for (int32_t row = sequence.row_begin; row < sequence.row_end; ++row) {
+      const int32_t token = batch.tokens[row];
+      const int32_t position = batch.positions[row];
+      DESCANT_CHECK(position / kBlockSize < sequence.block_count);
+      const int32_t block = blocks[position / kBlockSize];
+      plan->rows[row] = {token == kTokenFromLastStep
+                             ? last_tokens[sequence.state_slot]
+                             : token,
+                         position, block};
+      if (position % kBlockSize == 0) plan->new_blocks.push_back(block);
+    }
+  }
+}
+
+void FillAttention(const Batch& batch, int32_t group, CpuPlan* plan) {
+  const int32_t most = kernels::AttentionRows(group) / group;
+  plan->attention.clear();
+  for (const BatchSequence& sequence : batch.sequences) {
+    for (int32_t row = sequence.row_begin; row < sequence.row_end;
+         row += most) {
+      plan->attention.push_back({row, std::min(most, sequence.row_end - row),
+                                 batch.positions[row],
+                                 &batch.block_tables[sequence.block_begin]});
+    }
+  }
+}
+
+void FillSegments(const Batch& batch, const AdapterPool& adapters,
+                  CpuPlan* plan) {
+  plan->segments.clear();
+  plan->shrinks.clear();
+  plan->site_mask = 0;
+  plan->max_rank = 0;
+  int64_t elements = 0;
+  for (const Segment& segment : batch.segments) {
+    const PackedAdapter* adapter = adapters.Find(segment.slot);
+    DESCANT_CHECK(adapter != nullptr);
+    if (adapter->site_mask == 0) continue;
+    plan->site_mask |= adapter->site_mask;
+    plan->max_rank = std::max(plan->max_rank, adapter->max_rank);
+    const int32_t index = static_cast<int32_t>(plan->segments.size());
+    plan->segments.push_back({segment.row_begin, segment.row_end,
+                              segment.weight, adapter, nullptr,
+                              adapter->max_rank});
+    elements +=
+        int64_t{segment.row_end - segment.row_begin} * adapter->max_rank;
+    for (int32_t row = segment.row_begin; row < segment.row_end;
+         row += kShrinkRows) {
+      plan->shrinks.push_back(
+          {index, row, std::min(row + kShrinkRows, segment.row_end)});
+    }
+  }
+  if (static_cast<int64_t>(plan->h.size()) < elements) {
+    plan->h.resize(elements);
+  }
+  kernels::bf16_t* h = plan->h.data();
+  for (PlanSegment& segment : plan->segments) {
+    segment.h = h;
+    h += (segment.row_end - segment.row_begin) * segment.h_stride;
+  }
+}
+
+}  // namespace
+
+void ReservePlan(const BatchLimits& limits, CpuPlan* plan) {
+  plan->rows.reserve(limits.max_rows);
+  plan->segments.reserve(limits.max_sequences);
+  plan->attention.reserve(limits.max_rows);
+  plan->shrinks.reserve(limits.max_rows);
+  plan->new_blocks.reserve(limits.max_rows);
+}
+
+void FillPlan(const Batch& batch, const std::vector<int32_t>& last_tokens,
+              const AdapterPool& adapters, int32_t group, CpuPlan* plan) {
+  FillRows(batch, last_tokens, plan);
+  FillAttention(batch, group, plan);
+  FillSegments(batch, adapters, plan);
+}
+
+}  // namespace descant

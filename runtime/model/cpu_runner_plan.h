@@ -1,0 +1,69 @@
+// What a step on the CPU does, worked out from its Batch before the workers
+// start: pure bookkeeping, no arithmetic on tensors.
+#ifndef DESCANT_RUNTIME_MODEL_CPU_RUNNER_PLAN_H_
+#define DESCANT_RUNTIME_MODEL_CPU_RUNNER_PLAN_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "runtime/core/batch.h"
+#include "runtime/kernels/kernels.h"
+#include "runtime/model/adapter_pool.h"
+
+namespace descant {
+
+struct PlanRow {
+  int32_t token;
+  int32_t position;
+  int32_t block;  // physical KV block
+};
+
+// Rows [row_begin, row_end) under one adapter. `h` is their shrunk
+// activation, row stride h_stride, rewritten at every site.
+struct PlanSegment {
+  int32_t row_begin;
+  int32_t row_end;
+  float weight;
+  const PackedAdapter* adapter;
+  kernels::bf16_t* h;
+  int64_t h_stride;
+};
+
+// Some consecutive tokens of a sequence; one item per KV head.
+struct PlanAttention {
+  int32_t row_begin;
+  int32_t tokens;
+  int32_t first_position;
+  const int32_t* blocks;
+};
+
+// Rows of one segment; one item per 16 columns of A at a site.
+struct PlanShrink {
+  int32_t segment;
+  int32_t row_begin;
+  int32_t row_end;
+};
+
+struct CpuPlan {
+  std::vector<PlanRow> rows;
+  std::vector<PlanSegment> segments;
+  std::vector<PlanAttention> attention;
+  std::vector<PlanShrink> shrinks;
+  std::vector<int32_t> new_blocks;  // first written in this step
+  uint32_t site_mask = 0;           // sites at which any segment has work
+  int32_t max_rank = 0;             // of any site of any segment
+  std::vector<kernels::bf16_t> h;   // of all segments
+};
+
+// Room for the largest batch within `limits`.
+void ReservePlan(const BatchLimits& limits, CpuPlan* plan);
+
+// `last_tokens[state_slot]` stands for kTokenFromLastStep; `group` is query
+// heads per KV head. Allocates only when a batch's adapters need more of `h`
+// than any before.
+void FillPlan(const Batch& batch, const std::vector<int32_t>& last_tokens,
+              const AdapterPool& adapters, int32_t group, CpuPlan* plan);
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_MODEL_CPU_RUNNER_PLAN_H_

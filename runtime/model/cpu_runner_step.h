@@ -1,0 +1,77 @@
+// The forward pass of the CPU runner: one parallel region, phases separated by
+// barriers, items of a phase handed out one by one. Who computes an item, and
+// how rows are cut into items, never changes a bit of the result.
+#ifndef DESCANT_RUNTIME_MODEL_CPU_RUNNER_STEP_H_
+#define DESCANT_RUNTIME_MODEL_CPU_RUNNER_STEP_H_
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "runtime/core/batch.h"
+#include "runtime/kernels/kernels.h"
+#include "runtime/kernels/worker_pool.h"
+#include "runtime/model/cpu_runner_plan.h"
+#include "runtime/model/cpu_runner_weights.h"
+#include "runtime/model/kv_cache.h"
+#include "runtime/model/model_config.h"
+#include "runtime/model/sampler.h"
+
+namespace descant {
+
+// Rows of a GEMM that share one pass over a block of weights.
+inline constexpr int32_t kGemmRows = 64;
+
+// Activations of a step, sized for the largest batch. Strides as in CpuShape.
+struct CpuScratch {
+  float* x;                       // residual stream [rows, hidden_width]
+  float* qkv;                     // [rows, qkv_width]
+  float* logits;                  // [outputs, vocab_width]
+  kernels::bf16_t* normed;        // [rows, hidden_stride]
+  kernels::bf16_t* q;             // [rows, q_stride]
+  kernels::bf16_t* attended;      // [rows, q_stride]
+  kernels::bf16_t* activated;     // [rows, mlp_stride]
+  kernels::bf16_t* final_normed;  // [outputs, hidden_stride]
+};
+
+// What one worker has for itself.
+struct CpuWorkerScratch {
+  float* tiles[2];     // [kGemmRows, 32]
+  kernels::bf16_t* k;  // [head_dim]
+  kernels::bf16_t* v;  // [head_dim]
+  void* attention;     // AttentionWorkspaceBytes
+  SamplerScratch* sampler;
+};
+
+struct alignas(64) ItemCounter {
+  std::atomic<int32_t> next{0};
+};
+
+// Everything a step reads and writes; owned by the runner.
+struct CpuStepState {
+  const ModelConfig* config = nullptr;
+  const kernels::CpuKernels* kernels = nullptr;
+  const CpuWeights* weights = nullptr;
+  const float* rope_cos = nullptr;  // [positions, head_dim / 2]
+  const float* rope_sin = nullptr;
+  kernels::WorkerPool* pool = nullptr;
+  KvCache* kv = nullptr;
+  CpuScratch scratch;
+  std::vector<CpuWorkerScratch> workers;
+  std::vector<ItemCounter> counters;  // CpuStepPhases() of them, zero
+  CpuPlan plan;
+  const Batch* batch = nullptr;
+  StepOutput* output = nullptr;
+};
+
+// Phases that hand out items, at most.
+int32_t CpuStepPhases(const ModelConfig& config);
+
+// Computes state->batch by state->plan: every worker calls it inside one
+// region of the pool.
+void RunCpuStep(CpuStepState* state, int32_t worker);
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_MODEL_CPU_RUNNER_STEP_H_

@@ -1,0 +1,83 @@
+// The base model's weights as the CPU kernels read them.
+#ifndef DESCANT_RUNTIME_MODEL_CPU_RUNNER_WEIGHTS_H_
+#define DESCANT_RUNTIME_MODEL_CPU_RUNNER_WEIGHTS_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "runtime/kernels/arena.h"
+#include "runtime/kernels/kernels.h"
+#include "runtime/kernels/worker_pool.h"
+#include "runtime/model/model_config.h"
+#include "runtime/model/weight_source.h"
+
+namespace descant {
+
+// Sizes derived from a ModelConfig. Widths in columns are multiples of 32, so
+// that a block never crosses from one matrix to the next.
+struct CpuShape {
+  explicit CpuShape(const ModelConfig& config);
+
+  int32_t hidden;        // as in the config
+  int32_t hidden_width;  // of the residual stream
+  int32_t q_width;       // heads * head_dim
+  int32_t kv_width;      // kv_heads * head_dim
+  int32_t qkv_width;     // q_width + 2 * kv_width
+  int32_t mlp_width;     // intermediate
+  int32_t vocab_width;   // vocabulary
+  int32_t hidden_pairs;  // of K: hidden
+  int32_t q_pairs;       // of K: heads * head_dim
+  int32_t mlp_pairs;     // of K: intermediate
+  // Row strides of bf16 matrices: a multiple of 32, and not of 1024, which
+  // would put all rows of a tile into one set of the first-level cache.
+  int64_t hidden_stride;
+  int64_t q_stride;
+  int64_t mlp_stride;
+};
+
+struct CpuLayerWeights {
+  const float* attention_norm;  // [hidden_width]
+  const float* mlp_norm;        // [hidden_width]
+  // Packed blocks of 32 columns.
+  const kernels::bf16_t* qkv;  // q's blocks, then k's, then v's
+  const kernels::bf16_t* out;
+  const kernels::bf16_t* gate_up;  // gate's block, up's block, gate's, ...
+  const kernels::bf16_t* down;
+};
+
+// Immutable once loaded.
+class CpuWeights {
+ public:
+  // Reads every tensor once, 32 rows at a time, on all workers. Memory beyond
+  // the packed weights: 32 rows a worker. Errors of `source`;
+  // RESOURCE_EXHAUSTED.
+  static absl::StatusOr<std::unique_ptr<CpuWeights>> Load(
+      const ModelConfig& config, const WeightSource& source,
+      kernels::WorkerPool* pool);
+
+  const CpuShape& shape() const { return shape_; }
+  const CpuLayerWeights& layer(int32_t index) const { return layers_[index]; }
+  const float* final_norm() const { return final_norm_; }
+  const kernels::bf16_t* head() const { return head_; }
+  uint64_t bytes() const { return arena_.size(); }
+
+  // x[0, hidden) = embedding of `token`, in fp32. From the packed head when
+  // the two are tied.
+  void Embed(int32_t token, float* x) const;
+
+ private:
+  explicit CpuWeights(const ModelConfig& config) : shape_(config) {}
+
+  CpuShape shape_;
+  kernels::Arena arena_;
+  std::vector<CpuLayerWeights> layers_;
+  const float* final_norm_ = nullptr;
+  const kernels::bf16_t* head_ = nullptr;
+  const kernels::bf16_t* embedding_ = nullptr;  // [vocab, hidden], or null
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_MODEL_CPU_RUNNER_WEIGHTS_H_
