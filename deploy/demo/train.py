@@ -205,7 +205,6 @@ def main():
     parser.add_argument("--few-shot", type=int, metavar="N", default=0)
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
-    torch.set_num_threads(2)
     names = args.names or list(RECIPES)
     if args.measure:
         measure(names)

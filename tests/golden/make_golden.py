@@ -12,6 +12,8 @@ adapter out costs in fp32: the tests could not tell without a distance.
   make_golden.py [tokenizers] [models] [tiny] [demo]      all by default
 """
 
+import copy
+import functools
 import importlib.metadata
 import json
 import pathlib
@@ -245,8 +247,9 @@ def held_out(name, count):
 
 
 def make_demo():
-    load = lambda dtype: AutoModelForCausalLM.from_pretrained(
-        MODELS, gguf_file=GGUF, dtype=dtype)
+    once = functools.cache(lambda dtype: AutoModelForCausalLM.from_pretrained(
+        MODELS, gguf_file=GGUF, dtype=dtype))
+    load = lambda dtype: copy.deepcopy(once(dtype))
     tokenizer = make_tokenizer_golden.smollm2()
     encode = lambda text: tokenizer.encode(text).ids
     natural = [encode(text) for text in NATURAL]
@@ -259,9 +262,10 @@ def make_demo():
              [encode(text) for text in held_out(name, 6)]
              + prompts(VOCABULARY, [33, 150], 4)) for name in DEMO_ADAPTERS],
         "demo_random": [
-            (name, random_plan(name, False), natural[:2] + prompts(
-                VOCABULARY, [1, 9, 40, 130, 260, 700], 50 + i))
-            for i, name in enumerate(RANDOM)],
+            (name, random_plan(name, False), natural[:3] + prompts(
+                VOCABULARY, [1, 9, 40, 130, longest], 50 + i))
+            for i, (name, longest) in enumerate(zip(
+                RANDOM, [257, 700, 512, 300, 600, 256, 290]))],
     }
     for name, plan in plans.items():
         write(HERE / "data" / f"{name}.json", "demo",
@@ -288,7 +292,6 @@ def make_random_values():
 
 
 def main():
-    torch.set_num_threads(2)
     parts = {"tokenizers": [make_tokenizer_golden.main],
              "models": [make_models.main],
              "tiny": [make_random_values, make_tiny], "demo": [make_demo]}
