@@ -1,0 +1,130 @@
+#include "tests/e2e/golden_data.h"
+
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "adapters/formats/safetensors_writer.h"
+#include "runtime/base/float16.h"
+#include "runtime/base/little_endian.h"
+#include "runtime/base/status_macros.h"
+#include "tests/e2e/server_process.h"
+
+namespace descant::e2e {
+namespace {
+
+using Json = nlohmann::json;
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return absl::NotFoundError(path);
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+absl::StatusOr<Json> ReadJson(const std::string& path) {
+  DESCANT_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (json.is_discarded()) return absl::InvalidArgumentError(path);
+  return json;
+}
+
+std::string Encode(const std::vector<float>& values, Dtype dtype) {
+  std::string bytes;
+  for (const float value : values) {
+    if (dtype == Dtype::kF32) {
+      AppendLittleEndian(value, &bytes);
+    } else if (dtype == Dtype::kF16) {
+      AppendLittleEndian(ToFloat16(value).bits, &bytes);
+    } else {
+      AppendLittleEndian(ToBFloat16(value).bits, &bytes);
+    }
+  }
+  return bytes;
+}
+
+Dtype ParseDtype(const std::string& name) {
+  if (name == "f32") return Dtype::kF32;
+  return name == "f16" ? Dtype::kF16 : Dtype::kBF16;
+}
+
+// The same bits as tests/golden/random_adapter.py.
+AdapterFiles MakeRandom(const Json& adapter) {
+  const RandomAdapterOptions defaults;
+  const Dtype dtype = ParseDtype(adapter["dtype"]);
+  std::vector<SafetensorsEntry> entries;
+  for (const Json& tensor : adapter["tensors"]) {
+    SafetensorsEntry entry;
+    entry.name = tensor[0];
+    entry.dtype = dtype;
+    entry.shape = tensor[1].get<std::vector<uint64_t>>();
+    const double std = absl::StrContains(entry.name, ".lora_A.")
+                           ? defaults.std_a
+                           : defaults.std_b;
+    entry.bytes =
+        Encode(RandomTensor(entry.name, entry.shape[0] * entry.shape[1],
+                            adapter["seed"].get<uint64_t>(), std),
+               dtype);
+    entries.push_back(std::move(entry));
+  }
+  return {adapter["config"].dump(), WriteSafetensors(std::move(entries))};
+}
+
+absl::StatusOr<AdapterFiles> ReadTrained(const std::string& name) {
+  const std::string folder = SourcePath("deploy/demo/adapters/" + name);
+  AdapterFiles files;
+  DESCANT_ASSIGN_OR_RETURN(files.config_json,
+                           ReadFile(folder + "/adapter_config.json"));
+  DESCANT_ASSIGN_OR_RETURN(files.safetensors_bytes,
+                           ReadFile(folder + "/adapter_model.safetensors"));
+  return files;
+}
+
+absl::Status Append(const Json& json, Golden* golden) {
+  for (const Json& adapter : json["adapters"]) {
+    const std::string kind = adapter["kind"];
+    if (kind == "base") continue;
+    GoldenAdapter entry{.name = adapter["name"]};
+    if (kind == "random") {
+      entry.files = MakeRandom(adapter);
+    } else {
+      DESCANT_ASSIGN_OR_RETURN(entry.files, ReadTrained(entry.name));
+    }
+    golden->adapters.push_back(std::move(entry));
+  }
+  for (const Json& item : json["cases"]) {
+    golden->cases.push_back(
+        {.adapter = item["adapter"],
+         .prompt = item["prompt_ids"],
+         .tokens = item["tokens"],
+         .top =
+             item["top"]
+                 .get<std::vector<std::vector<std::pair<int32_t, double>>>>(),
+         .gaps = item["gaps"]});
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Golden> LoadDemoGolden() {
+  Golden golden;
+  for (const char* name : {"demo_base", "demo_trained", "demo_random"}) {
+    DESCANT_ASSIGN_OR_RETURN(
+        const Json json, ReadJson(SourcePath(absl::StrCat("tests/golden/data/",
+                                                          name, ".json"))));
+    DESCANT_RETURN_IF_ERROR(Append(json, &golden));
+  }
+  return golden;
+}
+
+absl::StatusOr<Yardstick> LoadYardstick() {
+  DESCANT_ASSIGN_OR_RETURN(
+      const Json json,
+      ReadJson(SourcePath("tests/golden/data/yardstick.json")));
+  return Yardstick{.p50 = json["all"]["p50"], .p99 = json["all"]["p99"]};
+}
+
+}  // namespace descant::e2e
