@@ -1,6 +1,7 @@
 #include "runtime/model/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -11,9 +12,15 @@
 namespace descant {
 namespace {
 
-// Candidates that top-p looks at first; eight times as many each time they
-// do not reach p.
-constexpr int32_t kFirstCandidates = 128;
+// Tokens summed at once while the draw is searched.
+constexpr int32_t kBlock = 1024;
+// Ranges of weights in [0, 1]: exponent and three bits of the fraction.
+constexpr int32_t kRangeShift = 20;
+constexpr int32_t kRanges = (0x3f800000 >> kRangeShift) + 1;
+
+int32_t RangeOf(float weight) {
+  return static_cast<int32_t>(std::bit_cast<uint32_t>(weight) >> kRangeShift);
+}
 
 bool Allowed(const uint32_t* mask, int32_t token) {
   return mask == nullptr || ((mask[token >> 5] >> (token & 31)) & 1u) != 0;
@@ -114,113 +121,111 @@ class SamplerPass {
     scale_ =
         std::min(1.0f / params_.temperature, std::numeric_limits<float>::max());
     shift_ = logits_[best];
+    WeighAll();
+    const absl::Span<float> weights = this->weights();
     const bool top_k = params_.top_k > 0 && params_.top_k < vocab_;
-    if (top_k || params_.top_p < 1.0f) return DrawFromTop(best, top_k);
-    return DrawFromAll(best);
+    if (top_k || params_.top_p < 1.0f) {
+      const Candidate last = top_k ? LastOfTopK() : LastOfTopP();
+      for (int32_t token = 0; token < vocab_; ++token) {
+        if (Before(last, {logits_[token], token})) weights[token] = 0;
+      }
+    }
+    if (params_.min_p > 0) {
+      for (float& weight : weights) {
+        weight = weight >= params_.min_p ? weight : 0;
+      }
+    }
+    return DrawWeighted(best);
   }
 
-  // weights() = softmax(logits / temperature) up to a factor, 0 where masked;
-  // returns their sum.
-  double WeighAll() {
+  // weights() = softmax(logits / temperature) up to a factor, 0 where masked.
+  // The likeliest has weight 1.
+  void WeighAll() {
     const absl::Span<float> weights = this->weights();
     if (mask_ == nullptr) {
       ExpShifted(logits_, shift_, scale_, weights);
-    } else {
-      for (int32_t token = 0; token < vocab_; ++token) {
-        weights[token] = Allowed(mask_, token)
-                             ? logits_[token]
-                             : std::numeric_limits<float>::lowest();
-      }
-      ExpShifted(weights, shift_, scale_, weights);
+      return;
     }
-    return SumInOrder(weights);
-  }
-
-  // exp((logit - shift) * scale) of an allowed token, as ExpShifted computes
-  // it.
-  float Weight(float logit) const {
-    float weight;
-    ExpShifted({&logit, 1}, shift_, scale_, {&weight, 1});
-    return weight;
-  }
-
-  int32_t DrawFromAll(int32_t best) {
-    double total = WeighAll();
-    const absl::Span<float> weights = this->weights();
-    if (params_.min_p > 0) {
-      for (float& weight : weights)
-        weight = weight >= params_.min_p ? weight : 0;
-      total = SumInOrder(weights);
-    }
-    const double target = Uniform(params_, position_) * total;
-    double sum = 0;
-    int32_t last = best;
     for (int32_t token = 0; token < vocab_; ++token) {
-      if (weights[token] == 0) continue;
-      sum += weights[token];
-      last = token;
-      if (sum > target) return token;
+      weights[token] = Allowed(mask_, token)
+                           ? logits_[token]
+                           : std::numeric_limits<float>::lowest();
     }
-    return last;
+    ExpShifted(weights, shift_, scale_, weights);
   }
 
-  // How many of the first `count` candidates top-p keeps of a distribution
-  // whose weights sum to `total`; -1 when they do not reach p.
-  int32_t KeepTopP(int32_t count, double total) const {
-    const double target = static_cast<double>(params_.top_p) * total;
-    double sum = 0;
-    for (int32_t i = 0; i < count; ++i) {
-      sum += Weight(scratch_->candidates_[i].logit);
-      if (sum >= target) return i + 1;
-    }
-    return -1;
-  }
-
-  int32_t KeepTop(bool top_k) {
-    if (top_k) {
-      const int32_t count = SelectTop(params_.top_k, mask_);
-      if (params_.top_p >= 1.0f) return count;
-      double total = 0;
-      for (int32_t i = 0; i < count; ++i) {
-        total += Weight(scratch_->candidates_[i].logit);
-      }
-      const int32_t kept = KeepTopP(count, total);
-      return kept < 0 ? count : kept;
-    }
-    const double total = WeighAll();
-    for (int64_t wanted = kFirstCandidates;; wanted *= 8) {
-      const int32_t limit =
-          static_cast<int32_t>(std::min<int64_t>(wanted, vocab_));
-      const int32_t count = SelectTop(limit, mask_);
-      const int32_t kept = KeepTopP(count, total);
-      if (kept >= 0) return kept;
-      if (count < limit || limit == vocab_) return count;
-    }
-  }
-
-  int32_t DrawFromTop(int32_t best, bool top_k) {
-    const int32_t kept = KeepTop(top_k);
-    const auto begin = scratch_->candidates_.begin();
-    std::sort(begin, begin + kept, [](const Candidate& a, const Candidate& b) {
-      return a.token < b.token;
-    });
-    const absl::Span<float> weights = this->weights();
-    double total = 0;
-    for (int32_t i = 0; i < kept; ++i) {
-      const float weight = Weight(begin[i].logit);
-      weights[i] = weight >= params_.min_p ? weight : 0;
-      total += weights[i];
-    }
-    const double target = Uniform(params_, position_) * total;
+  // By inverse CDF in order of token id.
+  int32_t DrawWeighted(int32_t best) {
+    const absl::Span<const float> weights = this->weights();
+    const double target = Uniform(params_, position_) * SumInOrder(weights);
     double sum = 0;
     int32_t last = best;
-    for (int32_t i = 0; i < kept; ++i) {
-      if (weights[i] == 0) continue;
-      sum += weights[i];
-      last = begin[i].token;
-      if (sum > target) return last;
+    for (int32_t begin = 0; begin < vocab_; begin += kBlock) {
+      const auto block = weights.subspan(begin, kBlock);
+      const double block_sum = SumInOrder(block);
+      if (sum + block_sum <= target) {
+        sum += block_sum;
+        continue;
+      }
+      for (size_t i = 0; i < block.size(); ++i) {
+        if (block[i] == 0) continue;
+        sum += block[i];
+        last = begin + static_cast<int32_t>(i);
+        if (sum > target) return last;
+      }
     }
     return last;
+  }
+
+  // The least likely token that top-k, and top-p over what it left, keep.
+  Candidate LastOfTopK() {
+    const int32_t count = SelectTop(params_.top_k, mask_);
+    const absl::Span<const Candidate> kept(scratch_->candidates_.data(), count);
+    if (params_.top_p >= 1.0f) return kept.back();
+    double total = 0;
+    for (const Candidate& candidate : kept) {
+      total += weights()[candidate.token];
+    }
+    return LastReaching(kept, 0, params_.top_p * total);
+  }
+
+  // The first of `ordered` at which `sum` and the weights so far reach
+  // `target`, or the last.
+  Candidate LastReaching(absl::Span<const Candidate> ordered, double sum,
+                         double target) {
+    for (const Candidate& candidate : ordered) {
+      sum += weights()[candidate.token];
+      if (sum >= target) return candidate;
+    }
+    return ordered.back();
+  }
+
+  // The least likely token that top-p keeps. Weights are summed by ranges of
+  // an eighth of an octave, and only the range where the sum passes p is
+  // sorted: linear time however flat the distribution is.
+  Candidate LastOfTopP() {
+    const absl::Span<const float> weights = this->weights();
+    double ranges[kRanges] = {};
+    for (const float weight : weights) ranges[RangeOf(weight)] += weight;
+    double total = 0;
+    for (const double range : ranges) total += range;
+    const double target = params_.top_p * total;
+    double sum = 0;
+    int32_t range = kRanges - 1;
+    while (range > 0 && sum + ranges[range] < target) sum += ranges[range--];
+    // Rounding may leave the last range empty.
+    while (ranges[range] == 0) ++range;
+    int32_t count = 0;
+    for (int32_t token = 0; token < vocab_; ++token) {
+      if (weights[token] != 0 && RangeOf(weights[token]) == range) {
+        scratch_->candidates_[count++] = {logits_[token], token};
+      }
+    }
+    const auto begin = scratch_->candidates_.begin();
+    std::sort(begin, begin + count, Before);
+    return LastReaching(
+        {scratch_->candidates_.data(), static_cast<size_t>(count)}, sum,
+        target);
   }
 
   void FillLogprobs(SampleResult* result, absl::Span<TokenLogprob> top) {
