@@ -1,0 +1,26 @@
+// descant.v1.AdminService: for operators, on a listener of its own.
+#ifndef DESCANT_SERVER_ADMIN_SERVICE_H_
+#define DESCANT_SERVER_ADMIN_SERVICE_H_
+
+#include "descant/v1/admin.grpc.pb.h"
+#include "server/edge_context.h"
+
+namespace descant {
+
+class AdminService final : public v1::AdminService::CallbackService {
+ public:
+  explicit AdminService(EdgeContext* edge)
+      : edge_(edge), start_(edge->clock->Now()) {}
+
+  grpc::ServerUnaryReactor* GetStats(grpc::CallbackServerContext* context,
+                                     const v1::GetStatsRequest* request,
+                                     v1::GetStatsResponse* response) override;
+
+ private:
+  EdgeContext* const edge_;
+  const MonotonicTime start_;
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_SERVER_ADMIN_SERVICE_H_

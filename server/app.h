@@ -1,0 +1,79 @@
+// The whole server in one object: engine, store, services and listeners.
+#ifndef DESCANT_SERVER_APP_H_
+#define DESCANT_SERVER_APP_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "adapters/registry.h"
+#include "adapters/store.h"
+#include "grpcpp/server.h"
+#include "prometheus/exposer.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/fs.h"
+#include "runtime/engine.h"
+#include "server/adapter_service.h"
+#include "server/admin_service.h"
+#include "server/backend.h"
+#include "server/config.h"
+#include "server/edge_context.h"
+#include "server/generation_service.h"
+
+namespace descant {
+
+// Order of start: store, recovery, engine, services, listeners; when Start
+// returns, the server is ready. One thread uses it.
+class App {
+ public:
+  // Errors are one line for the operator; ExitCode() says what they mean.
+  static absl::StatusOr<std::unique_ptr<App>> Start(const ServerConfig& config,
+                                                    Backend backend);
+  // REQUIRES: Drain was called.
+  ~App();
+
+  // Not ready from now on, new calls are answered UNAVAILABLE; returns when
+  // the accepted ones have ended, or were ended at `deadline`.
+  void Drain(MonotonicTime deadline);
+
+  // Called about once a second: an engine that has work and makes no progress
+  // is reported as not alive.
+  void CheckLiveness();
+
+  EdgeContext* edge() { return &edge_; }
+
+ private:
+  App() = default;
+  absl::Status OpenStore(const ServerConfig& config, const Backend& backend);
+  absl::Status StartEngine(const ServerConfig& config, Backend* backend);
+  void FillEdge(const ServerConfig& config, const Backend& backend);
+  absl::Status Listen(const ServerConfig& config);
+  void SetReady(bool ready);
+
+  SystemClock clock_;
+  PosixFs fs_;
+  AdapterRegistry registry_;
+  std::unique_ptr<AdapterStore> store_;
+  std::unique_ptr<Engine> engine_;
+  std::shared_ptr<Metrics> metrics_;
+  std::unique_ptr<Egress> egress_;
+  EdgeContext edge_;
+  std::unique_ptr<FrontPool> front_pool_;
+  std::unique_ptr<FrontPool> upload_pool_;
+  std::unique_ptr<GenerationService> generation_;
+  std::unique_ptr<AdapterService> adapters_;
+  std::unique_ptr<AdminService> admin_;
+  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<grpc::Server> admin_server_;
+  std::unique_ptr<prometheus::Exposer> exposer_;
+  bool alive_ = true;
+};
+
+// 0, 78 (configuration), 75 (try again later) or 70 (our own fault).
+int ExitCode(const absl::Status& status);
+
+}  // namespace descant
+
+#endif  // DESCANT_SERVER_APP_H_

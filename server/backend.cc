@@ -1,0 +1,73 @@
+#include "server/backend.h"
+
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/log.h"
+#include "runtime/base/status_macros.h"
+
+namespace descant {
+namespace {
+
+RunnerOptions MakeRunnerOptions(const ServerConfig& config,
+                                int32_t max_model_len) {
+  RunnerOptions options;
+  options.limits.max_rows = config.token_budget;
+  // A decoding sequence takes one row of each step.
+  options.limits.max_sequences =
+      std::min(config.max_running, config.token_budget);
+  options.limits.max_outputs = options.limits.max_sequences;
+  options.limits.max_blocks_per_sequence =
+      (max_model_len + kBlockSize - 1) / kBlockSize;
+  options.limits.max_slots = config.max_adapters;
+  options.kv_bytes = config.kv_memory;
+  options.adapter_bytes = config.adapter_memory;
+  options.threads = config.threads;
+  return options;
+}
+
+absl::StatusOr<std::unique_ptr<Runner>> MakeRunner(
+    const ServerConfig& config, std::shared_ptr<const Model> model,
+    const RunnerOptions& options) {
+  if (config.device == "cuda") {
+    return absl::FailedPreconditionError(
+        "--device=cuda: this build has no CUDA runner");
+  }
+  if (config.device == "reference") {
+    return MakeReferenceRunner(std::move(model), options);
+  }
+  return MakeCpuRunner(std::move(model), options);
+}
+
+}  // namespace
+
+absl::StatusOr<int32_t> ServedModelLen(int32_t flag, int32_t of_model) {
+  if (flag == 0) return of_model;
+  if (flag > of_model) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--max-model-len: the model was made for at most ",
+                     of_model, " tokens"));
+  }
+  return flag;
+}
+
+absl::StatusOr<Backend> LoadBackend(const ServerConfig& config) {
+  DESCANT_ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(config.model));
+  Backend backend;
+  DESCANT_ASSIGN_OR_RETURN(
+      backend.max_model_len,
+      ServedModelLen(config.max_model_len, loaded.model->config.max_position));
+  DESCANT_ASSIGN_OR_RETURN(
+      backend.runner,
+      MakeRunner(config, loaded.model,
+                 MakeRunnerOptions(config, backend.max_model_len)));
+  LogInfo("device: ", backend.runner->Describe(), " (--device=", config.device,
+          "), ", backend.runner->num_blocks(), " KV blocks of ", kBlockSize,
+          " tokens");
+  backend.model = std::move(loaded.model);
+  backend.tokenizer = std::move(loaded.tokenizer);
+  return backend;
+}
+
+}  // namespace descant

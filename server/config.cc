@@ -1,0 +1,451 @@
+#include "server/config.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <map>
+#include <set>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "runtime/base/fs.h"
+#include "runtime/base/log.h"
+#include "runtime/base/status_macros.h"
+#include "server/config_values.h"
+#include "yaml-cpp/yaml.h"
+
+namespace descant {
+namespace {
+
+constexpr uint64_t kMaxConfigFileBytes = 1 << 20;
+
+// One option: a flag and a YAML key.
+struct Option {
+  absl::string_view name;
+  absl::string_view value;  // for --help; empty: a switch
+  absl::string_view help;
+  std::function<absl::Status(absl::string_view, ServerConfig*)> set;
+};
+
+template <typename T>
+auto Text(T ServerConfig::*field) {
+  return [field](absl::string_view text, ServerConfig* config) {
+    if (text.empty()) return absl::InvalidArgumentError("must not be empty");
+    config->*field = std::string(text);
+    return absl::OkStatus();
+  };
+}
+
+auto Number(int32_t ServerConfig::*field, int64_t min, int64_t max) {
+  return [field, min, max](absl::string_view text, ServerConfig* config) {
+    return ParseNumber(text, min, max, &(config->*field));
+  };
+}
+
+auto Bytes(uint64_t ServerConfig::*field, uint64_t min) {
+  return [field, min](absl::string_view text, ServerConfig* config) {
+    return ParseBytes(text, min, &(config->*field));
+  };
+}
+
+auto Time(Duration ServerConfig::*field) {
+  return [field](absl::string_view text, ServerConfig* config) {
+    return ParseDuration(text, std::chrono::milliseconds(1),
+                         std::chrono::hours(24), &(config->*field));
+  };
+}
+
+auto Switch(bool ServerConfig::*field) {
+  return [field](absl::string_view text, ServerConfig* config) {
+    return ParseBool(text, &(config->*field));
+  };
+}
+
+auto Address(std::string ServerConfig::*field, bool may_be_none) {
+  return [field, may_be_none](absl::string_view text,
+                              ServerConfig* config) -> absl::Status {
+    if (!may_be_none || text != "none") {
+      DESCANT_RETURN_IF_ERROR(ValidateAddress(text));
+    }
+    config->*field = std::string(text);
+    return absl::OkStatus();
+  };
+}
+
+absl::Status SetDevice(absl::string_view text, ServerConfig* config) {
+  if (text != "auto" && text != "cpu" && text != "reference" &&
+      text != "cuda") {
+    return absl::InvalidArgumentError("must be auto, cpu, reference or cuda");
+  }
+  config->device = std::string(text);
+  return absl::OkStatus();
+}
+
+using C = ServerConfig;
+constexpr int64_t kMega = 1 << 20;
+
+const std::vector<Option>& Options() {
+  static const auto* const options = new std::vector<Option>{
+      {"model", "PATH",
+       "Base model: a GGUF file or a Hugging Face directory. Required.",
+       Text(&C::model)},
+      {"device", "NAME",
+       "auto, cpu, reference (fp32, slow) or cuda. Default auto: cuda if "
+       "built and present, else cpu.",
+       SetDevice},
+      {"threads", "N", "Kernel threads. Default: one for each CPU.",
+       Number(&C::threads, 1, 1024)},
+      {"listen", "HOST:PORT",
+       "Generation and adapters. Default 127.0.0.1:50051.",
+       Address(&C::listen, false)},
+      {"admin-listen", "HOST:PORT",
+       "Operators' service, or none. Default 127.0.0.1:50052.",
+       Address(&C::admin_listen, true)},
+      {"metrics-listen", "HOST:PORT",
+       "Prometheus page /metrics, or none. Default 127.0.0.1:9090.",
+       Address(&C::metrics_listen, true)},
+      {"insecure-no-auth", "",
+       "Allow --listen or --admin-listen on an address that other machines "
+       "reach, although callers are not authenticated.",
+       Switch(&C::insecure_no_auth)},
+      {"reflection", "",
+       "gRPC reflection also where --listen is not a loopback address.",
+       Switch(&C::reflection)},
+      {"max-model-len", "N",
+       "Prompt and answer together, in tokens. Default: the model's.",
+       Number(&C::max_model_len, 1, kMega)},
+      {"token-budget", "N",
+       "Most rows of one step: decodes and prefill chunks. Default 256.",
+       Number(&C::token_budget, 1, 65536)},
+      {"max-running", "N", "Most sequences that run at once. Default 64.",
+       Number(&C::max_running, 1, 4096)},
+      {"max-waiting", "N",
+       "Most requests that wait; beyond it the answer is UNAVAILABLE. "
+       "Default 1024.",
+       Number(&C::max_waiting, 1, kMega)},
+      {"kv-memory", "SIZE", "KV cache, for instance 2GiB. Default: chosen.",
+       Bytes(&C::kv_memory, 1 << 20)},
+      {"adapter-memory", "SIZE",
+       "Adapters on the device, for instance 512MiB. Default: chosen.",
+       Bytes(&C::adapter_memory, 1 << 20)},
+      {"max-adapters", "N", "Most adapters on the device at once. Default 64.",
+       Number(&C::max_adapters, 1, 65536)},
+      {"max-adapter-rank", "N", "Highest rank an upload may have. Default 512.",
+       Number(&C::max_adapter_rank, 1, 512)},
+      {"adapter-dir", "PATH",
+       "Where uploads are kept. Default: descant/adapters in the user's "
+       "state directory.",
+       Text(&C::adapter_dir)},
+      {"max-stored-adapters", "N",
+       "Most adapters kept; beyond it uploads are refused. Default 100000.",
+       Number(&C::max_stored_adapters, 1, 100 * kMega)},
+      {"max-upload-size", "SIZE",
+       "Largest tensors file of an upload. Default 1GiB.",
+       Bytes(&C::max_upload_size, 1024)},
+      {"request-timeout", "TIME",
+       "Deadline of requests that have none, and the latest for all. "
+       "Default 10m.",
+       Time(&C::request_timeout)},
+      {"stream-stall-timeout", "TIME",
+       "A stream whose reader takes nothing for so long is ended. Default "
+       "30s.",
+       Time(&C::stream_stall_timeout)},
+      {"upload-idle-timeout", "TIME",
+       "An upload that sends nothing for so long is ended. Default 30s.",
+       Time(&C::upload_idle_timeout)},
+      {"drain-timeout", "TIME",
+       "After SIGTERM: how long accepted requests may take. Default 30s.",
+       Time(&C::drain_timeout)},
+  };
+  return *options;
+}
+
+const Option* FindOption(absl::string_view name) {
+  for (const Option& option : Options()) {
+    if (option.name == name) return &option;
+  }
+  return nullptr;
+}
+
+absl::Status Explain(absl::string_view where, const absl::Status& status) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(where, ": ", status.message()));
+}
+
+// Finds duplicate keys too, which yaml-cpp lets pass.
+absl::Status ApplyYaml(const YAML::Node& root, const std::string& path,
+                       ServerConfig* config) {
+  if (!root.IsMap()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": must be a map of options"));
+  }
+  std::set<std::string> seen;
+  for (const auto& entry : root) {
+    if (!entry.first.IsScalar()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": keys must be plain names"));
+    }
+    const std::string key = entry.first.Scalar();
+    const std::string where = absl::StrCat(
+        path, ":", entry.first.Mark().line + 1, ": ", LogSafe(key));
+    const Option* option = FindOption(key);
+    if (option == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat(where, ": unknown key"));
+    }
+    if (!seen.insert(key).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(where, ": given more than once"));
+    }
+    if (!entry.second.IsScalar()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(where, ": must be a single value"));
+    }
+    const std::string value = entry.second.Scalar();
+    if (auto status = option->set(value, config); !status.ok()) {
+      return Explain(where, status);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ApplyFile(const std::string& path, ServerConfig* config) {
+  PosixFs fs;
+  auto content = ReadFile(&fs, path, kMaxConfigFileBytes);
+  if (!content.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": cannot be read as a file"));
+  }
+  if (content->find('\0') != std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": is not text"));
+  }
+  // yaml-cpp reports by exception; it ends here.
+  try {
+    const YAML::Node root = YAML::Load(*content);
+    if (!root.IsDefined() || root.IsNull()) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ": is empty"));
+    }
+    return ApplyYaml(root, path, config);
+  } catch (const YAML::Exception& error) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ":", error.mark.line + 1, ": is not valid YAML: ", error.msg));
+  }
+}
+
+// The command line as (flag, value) in order.
+using Given = std::vector<std::pair<const Option*, std::string>>;
+
+absl::Status UnknownFlag(absl::string_view name) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--", LogSafe(name), ": unknown flag; --help lists them all"));
+}
+
+absl::StatusOr<Given> SplitArguments(const std::vector<std::string>& arguments,
+                                     std::string* config_path,
+                                     ServerConfig* config) {
+  Given given;
+  std::set<std::string> seen;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    absl::string_view text = arguments[i];
+    if (text == "-h") text = "--help";
+    if (!absl::ConsumePrefix(&text, "--") || text.empty()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          LogSafe(arguments[i]), ": not a flag; flags are --name=value"));
+    }
+    const size_t equals = text.find('=');
+    const std::string name(text.substr(0, equals));
+    if (equals == absl::string_view::npos &&
+        (name == "help" || name == "version")) {
+      (name == "help" ? config->help : config->version) = true;
+      continue;
+    }
+    const Option* option = FindOption(name);
+    if (option == nullptr && name != "config") return UnknownFlag(name);
+    if (!seen.insert(name).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--", name, ": given more than once"));
+    }
+    std::string value;
+    if (equals != absl::string_view::npos) {
+      value = std::string(text.substr(equals + 1));
+    } else if (option != nullptr && option->value.empty()) {
+      value = "true";
+    } else if (i + 1 < arguments.size()) {
+      value = arguments[++i];
+    } else {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--", name, ": needs a value"));
+    }
+    if (option == nullptr) {
+      *config_path = value;
+    } else {
+      given.emplace_back(option, value);
+    }
+  }
+  return given;
+}
+
+absl::Status CheckMemory(const ServerConfig& config) {
+  const uint64_t machine = MachineMemoryBytes();
+  // The sum may wrap where both are absurd; each alone is checked first.
+  if (config.kv_memory > machine || config.adapter_memory > machine ||
+      config.kv_memory + config.adapter_memory > machine) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--kv-memory, --adapter-memory: together more than the ",
+                     machine >> 20, "MiB of memory there are"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckAddresses(const ServerConfig& config) {
+  const std::pair<absl::string_view, absl::string_view> listeners[] = {
+      {"--listen", config.listen},
+      {"--admin-listen", config.admin_listen},
+      {"--metrics-listen", config.metrics_listen}};
+  std::set<std::string> taken;
+  for (const auto& [flag, address] : listeners) {
+    if (address == "none") continue;
+    if (!taken.insert(std::string(address)).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(flag, ": another listener has this address"));
+    }
+    // The page of metrics holds no tenant's data and takes no commands.
+    const bool guarded = flag != "--metrics-listen";
+    if (guarded && !IsLoopbackAddress(address) && !config.insecure_no_auth) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          flag,
+          ": other machines reach this address and callers are not "
+          "authenticated; bind a loopback address, or say "
+          "--insecure-no-auth"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckWhole(ServerConfig* config) {
+  if (config->model.empty()) {
+    return absl::InvalidArgumentError(
+        "--model: required, a GGUF file or a Hugging Face directory");
+  }
+  DESCANT_RETURN_IF_ERROR(CheckAddresses(*config));
+  DESCANT_RETURN_IF_ERROR(CheckMemory(*config));
+  if (config->adapter_dir.empty()) {
+    DESCANT_ASSIGN_OR_RETURN(config->adapter_dir, DefaultAdapterDir());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<ServerConfig> ParseConfig(
+    const std::vector<std::string>& arguments) {
+  ServerConfig config;
+  std::string path;
+  DESCANT_ASSIGN_OR_RETURN(const Given given,
+                           SplitArguments(arguments, &path, &config));
+  if (config.help || config.version) return config;
+  if (!path.empty()) {
+    DESCANT_RETURN_IF_ERROR(ApplyFile(path, &config));
+  }
+  for (const auto& [option, value] : given) {
+    if (auto status = option->set(value, &config); !status.ok()) {
+      return Explain(absl::StrCat("--", option->name), status);
+    }
+  }
+  DESCANT_RETURN_IF_ERROR(CheckWhole(&config));
+  return config;
+}
+
+std::string OptionsHelp() {
+  static constexpr size_t kColumn = 29;
+  static constexpr size_t kWidth = 79;
+  std::string text;
+  const auto add = [&text](std::string left, absl::string_view help) {
+    std::string line = absl::StrCat("  ", left);
+    line.resize(std::max(kColumn, line.size() + 1), ' ');
+    std::istringstream words{std::string(help)};
+    for (std::string word; words >> word;) {
+      if (line.size() + word.size() > kWidth) {
+        absl::StrAppend(&text, absl::StripTrailingAsciiWhitespace(line), "\n");
+        line.assign(kColumn, ' ');
+      }
+      absl::StrAppend(&line, word, " ");
+    }
+    absl::StrAppend(&text, absl::StripTrailingAsciiWhitespace(line), "\n");
+  };
+  add("--config=PATH",
+      "YAML file with the same names as the flags below, for instance "
+      "\"token-budget: 512\". Flags win over the file.");
+  for (const Option& option : Options()) {
+    add(absl::StrCat("--", option.name, option.value.empty() ? "" : "=",
+                     option.value),
+        option.help);
+  }
+  add("--version", "Print the version and exit.");
+  add("--help", "Print this text and exit.");
+  return text;
+}
+
+bool IsLoopbackAddress(absl::string_view address) {
+  const size_t colon = address.rfind(':');
+  absl::string_view host = address.substr(0, colon);
+  return host == "localhost" || host == "[::1]" ||
+         absl::StartsWith(host, "127.");
+}
+
+absl::Status ValidateAddress(absl::string_view address) {
+  const size_t colon = address.rfind(':');
+  int port = 0;
+  if (colon == absl::string_view::npos || colon == 0 ||
+      !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 1 ||
+      port > 65535) {
+    return absl::InvalidArgumentError(
+        "must be HOST:PORT with a port from 1 to 65535, for instance "
+        "127.0.0.1:50051");
+  }
+  for (const char c : address) {
+    if (!absl::ascii_isalnum(c) && !absl::StrContains(".:[]-_%", c)) {
+      return absl::InvalidArgumentError("holds a character no host name has");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> DefaultAdapterDir() {
+  const char* state = std::getenv("XDG_STATE_HOME");
+  if (state != nullptr && state[0] == '/') {
+    return absl::StrCat(state, "/descant/adapters");
+  }
+  const char* home = std::getenv("HOME");
+  if (home != nullptr && home[0] == '/') {
+    return absl::StrCat(home, "/.local/state/descant/adapters");
+  }
+  return absl::InvalidArgumentError(
+      "--adapter-dir: required, because there is no home directory");
+}
+
+uint64_t MachineMemoryBytes() {
+  uint64_t bytes = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
+                   static_cast<uint64_t>(sysconf(_SC_PAGE_SIZE));
+  for (const char* path : {"/sys/fs/cgroup/memory.max",
+                           "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    std::ifstream file(path);
+    std::string text;
+    uint64_t limit = 0;
+    if (file >> text && absl::SimpleAtoi(text, &limit)) {
+      bytes = std::min(bytes, limit);
+    }
+  }
+  return bytes;
+}
+
+}  // namespace descant

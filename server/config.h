@@ -1,0 +1,70 @@
+// The server's configuration: command line over YAML file over defaults.
+#ifndef DESCANT_SERVER_CONFIG_H_
+#define DESCANT_SERVER_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "runtime/base/clock.h"
+
+namespace descant {
+
+// Flags and YAML keys have the same names and values; see OptionsHelp(). 0
+// means "chosen from the machine or the model" where the comment says so.
+struct ServerConfig {
+  std::string model;  // required
+  std::string listen = "127.0.0.1:50051";
+  std::string admin_listen = "127.0.0.1:50052";   // or "none"
+  std::string metrics_listen = "127.0.0.1:9090";  // or "none"
+  std::string adapter_dir;  // empty: under the user's state directory
+  std::string device = "auto";
+  int32_t threads = 0;        // 0: one per CPU of the cgroup
+  int32_t max_model_len = 0;  // 0: the model's
+  int32_t token_budget = 256;
+  int32_t max_running = 64;
+  int32_t max_waiting = 1024;
+  uint64_t kv_memory = 0;       // bytes; 0: chosen
+  uint64_t adapter_memory = 0;  // bytes; 0: chosen
+  int32_t max_adapters = 64;    // slots on the device
+  int32_t max_adapter_rank = 512;
+  int32_t max_stored_adapters = 100000;
+  uint64_t max_upload_size = uint64_t{1} << 30;
+  Duration request_timeout = std::chrono::minutes(10);
+  Duration stream_stall_timeout = std::chrono::seconds(30);
+  Duration upload_idle_timeout = std::chrono::seconds(30);
+  Duration drain_timeout = std::chrono::seconds(30);
+  bool reflection = false;
+  bool insecure_no_auth = false;
+
+  bool help = false;     // command line only
+  bool version = false;  // command line only
+};
+
+// `arguments` without the program's name. Reads --config where given. Errors
+// are one line that names the flag, or the file and its key, and what was
+// expected: the process ends with exit code 78.
+absl::StatusOr<ServerConfig> ParseConfig(
+    const std::vector<std::string>& arguments);
+
+// The text of --help.
+std::string OptionsHelp();
+
+// Whether HOST:PORT can only be reached from this machine.
+bool IsLoopbackAddress(absl::string_view address);
+
+// "127.0.0.1:50051", "[::1]:50051", "localhost:50051".
+absl::Status ValidateAddress(absl::string_view address);
+
+// $XDG_STATE_HOME/descant/adapters or ~/.local/state/descant/adapters.
+absl::StatusOr<std::string> DefaultAdapterDir();
+
+// Bytes this process may use: the smaller of the machine's memory and the
+// cgroup's limit.
+uint64_t MachineMemoryBytes();
+
+}  // namespace descant
+
+#endif  // DESCANT_SERVER_CONFIG_H_

@@ -1,0 +1,90 @@
+// What every service of the edge shares. Built once, outlives all calls.
+#ifndef DESCANT_SERVER_EDGE_CONTEXT_H_
+#define DESCANT_SERVER_EDGE_CONTEXT_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "adapters/base_shape.h"
+#include "adapters/registry.h"
+#include "adapters/store.h"
+#include "grpcpp/server_context.h"
+#include "runtime/base/clock.h"
+#include "runtime/engine.h"
+#include "runtime/tokenizer/chat_template.h"
+#include "runtime/tokenizer/tokenizer.h"
+#include "server/egress.h"
+#include "server/front_pool.h"
+#include "server/metrics.h"
+#include "server/request_validation.h"
+
+namespace descant {
+
+// For GetModel. Constant.
+struct ModelFacts {
+  std::string name;
+  std::string architecture;
+  std::string fingerprint;
+  std::string device;
+  std::string version;
+  std::vector<int32_t> eos_token_ids;
+  std::vector<std::string> target_modules;
+  std::vector<BaseModule> linear_modules;
+};
+
+// Constant.
+struct EdgeOptions {
+  ModelLimits model;
+  Duration request_timeout = std::chrono::minutes(10);
+  Duration stream_stall_timeout = std::chrono::seconds(30);
+  Duration upload_idle_timeout = std::chrono::seconds(30);
+  uint64_t max_upload_bytes = uint64_t{1} << 30;
+  int32_t max_adapter_rank = 512;
+  int32_t max_stored_adapters = 100000;
+  int32_t adapter_slots = 0;
+};
+
+// Thread-safe: pointers to thread-safe parts, constants and atomics.
+struct EdgeContext {
+  Engine* engine = nullptr;
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::optional<ChatTemplate> chat_template;
+  AdapterRegistry* registry = nullptr;
+  AdapterStore* store = nullptr;
+  Metrics* metrics = nullptr;
+  FrontPool* front_pool = nullptr;
+  FrontPool* upload_pool = nullptr;
+  Egress* egress = nullptr;
+  const Clock* clock = nullptr;
+  ModelFacts facts;
+  EdgeOptions options;
+
+  // Set once, by the drain.
+  std::atomic<bool> draining{false};
+  std::atomic<RequestId> next_request_id{1};
+  std::atomic<uint64_t> seed_state{0};
+  std::atomic<int> uploads{0};
+  // Generations and uploads that are not done: what a drain waits for.
+  std::atomic<int> active_calls{0};
+
+  // A seed for a request that brought none.
+  uint64_t DrawSeed();
+  // The call's deadline, at most `request_timeout` from now.
+  MonotonicTime DeadlineOf(const grpc::CallbackServerContext& context) const;
+  const ChatTemplate* chat() const {
+    return chat_template.has_value() ? &*chat_template : nullptr;
+  }
+};
+
+// UNAVAILABLE while the server drains.
+absl::Status CheckAdmitting(const EdgeContext& edge);
+// UNAVAILABLE: a pool is full.
+absl::Status PoolFull();
+
+}  // namespace descant
+
+#endif  // DESCANT_SERVER_EDGE_CONTEXT_H_

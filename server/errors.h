@@ -1,0 +1,55 @@
+// absl::Status inside, grpc::Status with google.rpc details outside: the one
+// place where one becomes the other.
+#ifndef DESCANT_SERVER_ERRORS_H_
+#define DESCANT_SERVER_ERRORS_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "grpcpp/support/status.h"
+#include "runtime/core/request.h"
+
+namespace descant {
+
+// Reasons (ErrorInfo.reason) of the edge. Those of adapters are in
+// adapters/error_reason.h, those of the engine QUEUE_FULL and DRAINING.
+namespace reason {
+inline constexpr absl::string_view kFieldInvalid = "FIELD_INVALID";
+inline constexpr absl::string_view kPromptMissing = "PROMPT_MISSING";
+inline constexpr absl::string_view kPromptEmpty = "PROMPT_EMPTY";
+inline constexpr absl::string_view kPromptTooLong = "PROMPT_TOO_LONG";
+inline constexpr absl::string_view kContextExceeded = "CONTEXT_EXCEEDED";
+inline constexpr absl::string_view kNotUtf8 = "NOT_UTF8";
+inline constexpr absl::string_view kTokenOutOfRange = "TOKEN_OUT_OF_RANGE";
+inline constexpr absl::string_view kChatTemplate = "CHAT_TEMPLATE";
+inline constexpr absl::string_view kQueueFull = "QUEUE_FULL";
+inline constexpr absl::string_view kDraining = "DRAINING";
+inline constexpr absl::string_view kStreamStalled = "STREAM_STALLED";
+inline constexpr absl::string_view kUploadIdle = "UPLOAD_IDLE";
+inline constexpr absl::string_view kUploadProtocol = "UPLOAD_PROTOCOL";
+inline constexpr absl::string_view kUploadLimit = "UPLOAD_LIMIT";
+inline constexpr absl::string_view kAdapterQuota = "ADAPTER_QUOTA";
+inline constexpr absl::string_view kAdapterNumeric = "ADAPTER_NUMERIC";
+}  // namespace reason
+
+// What a status can't know of the call it ends.
+struct CallFacts {
+  std::string adapter_id;  // as validated: for ResourceInfo
+  RequestId request_id = 0;
+};
+
+// Always an ErrorInfo (domain "descant"); BadRequest where the status names a
+// field; ResourceInfo for NOT_FOUND and ALREADY_EXISTS; RetryInfo for
+// UNAVAILABLE; QuotaFailure for a quota; RequestInfo for INTERNAL. The text of
+// an INTERNAL error is logged and not told.
+grpc::Status ToGrpcStatus(const absl::Status& status,
+                          const CallFacts& facts = {});
+
+// INVALID_ARGUMENT about one field of a request.
+absl::Status FieldError(absl::string_view field, absl::string_view message,
+                        absl::string_view reason = reason::kFieldInvalid);
+
+}  // namespace descant
+
+#endif  // DESCANT_SERVER_ERRORS_H_

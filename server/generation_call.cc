@@ -1,0 +1,126 @@
+#include "server/generation_call.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/status_macros.h"
+
+namespace descant {
+
+GenerationCall::GenerationCall(EdgeContext* edge,
+                               grpc::CallbackServerContext* context,
+                               const v1::GenerateRequest* request,
+                               const char* rpc)
+    : edge_(edge),
+      context_(context),
+      request_(request),
+      rpc_(rpc),
+      arrival_(edge->clock->Now()) {
+  edge_->active_calls.fetch_add(1);
+}
+
+GenerationCall::~GenerationCall() { edge_->active_calls.fetch_sub(1); }
+
+void GenerationCall::Begin() {
+  self_ = shared_from_this();
+  facts_.request_id = edge_->next_request_id.fetch_add(1);
+  if (auto status = CheckAdmitting(*edge_); !status.ok()) {
+    return RejectWith(status);
+  }
+  // A copy of its own: once the call has ended, self_ may be gone.
+  auto self = shared_from_this();
+  if (!edge_->front_pool->TryPost([self] { self->Prepare(); })) {
+    RejectWith(PoolFull());
+  }
+}
+
+void GenerationCall::RejectWith(const absl::Status& status) {
+  edge_->metrics->RecordRefusal(rpc_, absl::StatusCodeToString(status.code()));
+  Reject(ToGrpcStatus(status, facts_));
+}
+
+absl::StatusOr<Request> GenerationCall::MakeRequest() {
+  if (request_ == nullptr) {
+    return FieldError("request", "must be set", reason::kPromptMissing);
+  }
+  const ModelLimits& limits = edge_->options.model;
+  DESCANT_ASSIGN_OR_RETURN(plan_, ValidateGenerate(*request_, limits));
+  Request request;
+  if (plan_.adapter.has_value()) {
+    facts_.adapter_id = request_->adapter_id();
+    DESCANT_ASSIGN_OR_RETURN(request.adapter,
+                             edge_->registry->Lookup("", *plan_.adapter));
+    adapter_digest_ = request.adapter->digest;
+  }
+  DESCANT_ASSIGN_OR_RETURN(
+      request.prompt,
+      EncodePrompt(*request_, *edge_->tokenizer, edge_->chat(), limits));
+  DESCANT_RETURN_IF_ERROR(FitMaxTokens(
+      static_cast<int32_t>(request.prompt.size()), limits, &plan_));
+  if (!plan_.has_seed) plan_.sampling.seed = edge_->DrawSeed();
+
+  request.id = facts_.request_id;
+  request.client_request_id = plan_.client_request_id;
+  request.priority = plan_.priority;
+  request.sampling = plan_.sampling;
+  request.arrival = arrival_;
+  request.deadline = edge_->DeadlineOf(*context_);
+  return request;
+}
+
+void GenerationCall::Prepare() {
+  if (cancelled_.load()) return RejectWith(absl::CancelledError("cancelled"));
+  if (edge_->DeadlineOf(*context_) <= edge_->clock->Now()) {
+    return RejectWith(
+        absl::DeadlineExceededError("the deadline passed before the start"));
+  }
+  absl::StatusOr<Request> request = MakeRequest();
+  if (!request.ok()) return RejectWith(request.status());
+  const RequestId id = request->id;
+  const absl::Status status =
+      edge_->engine->Submit(*std::move(request), shared_from_this());
+  if (!status.ok()) return RejectWith(status);
+  submitted_.store(true);
+  if (cancelled_.load()) edge_->engine->Cancel(id);
+}
+
+void GenerationCall::CancelGeneration() {
+  cancelled_.store(true);
+  if (submitted_.load()) edge_->engine->Cancel(facts_.request_id);
+}
+
+void GenerationCall::OnTokens(absl::Span<const TokenEvent> tokens,
+                              const std::string& text) {
+  const MonotonicTime now = edge_->clock->Now();
+  if (!tokens.empty()) {
+    if (any_token_) {
+      const Duration each =
+          (now - last_token_) / static_cast<int64_t>(tokens.size());
+      for (size_t i = 0; i < tokens.size(); ++i) {
+        edge_->metrics->ObserveInterToken(each);
+      }
+    } else {
+      edge_->metrics->ObserveFirstToken(now - arrival_);
+      any_token_ = true;
+    }
+    last_token_ = now;
+  }
+  Append(tokens, text);
+}
+
+void GenerationCall::OnFinish(const RequestResult& result) {
+  GenerationRecord record;
+  if (plan_.adapter.has_value()) record.adapter = plan_.adapter->name;
+  record.digest = adapter_digest_;
+  record.reason = result.reason;
+  record.prompt_tokens = result.prompt_tokens;
+  record.cached_tokens = result.cached_tokens;
+  record.generated_tokens = result.generated_tokens;
+  record.max_tokens = plan_.sampling.max_tokens;
+  record.end_to_end = edge_->clock->Now() - arrival_;
+  record.timings = result.timings;
+  edge_->metrics->RecordGeneration(record);
+  Complete(result);
+}
+
+}  // namespace descant

@@ -1,0 +1,100 @@
+// One generation from its arrival to its status: what Generate and
+// GenerateStream have in common.
+#ifndef DESCANT_SERVER_GENERATION_CALL_H_
+#define DESCANT_SERVER_GENERATION_CALL_H_
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "descant/v1/generation.pb.h"
+#include "grpcpp/server_context.h"
+#include "grpcpp/support/server_callback.h"
+#include "runtime/engine.h"
+#include "server/edge_context.h"
+#include "server/egress.h"
+#include "server/errors.h"
+#include "server/request_validation.h"
+
+namespace descant {
+
+// Threads: Begin and OnCancel on RPC threads, Prepare on the front pool,
+// OnTokens and OnFinish on the engine thread, Flush and Sweep on the egress
+// thread. The call keeps itself alive from Begin until OnDone of its reactor.
+class GenerationCall : public TokenSink,
+                       public Egress::Call,
+                       public std::enable_shared_from_this<GenerationCall> {
+ public:
+  // `request` may be null: the client sent none.
+  GenerationCall(EdgeContext* edge, grpc::CallbackServerContext* context,
+                 const v1::GenerateRequest* request, const char* rpc);
+  ~GenerationCall() override;
+
+  // Admits the call or ends it.
+  void Begin();
+
+  void OnTokens(absl::Span<const TokenEvent> tokens,
+                const std::string& text) final;
+  void OnFinish(const RequestResult& result) final;
+  void Flush() override = 0;
+  void Sweep(MonotonicTime now) override {}
+
+ protected:
+  // The status of a call that the engine never saw. Once, and nothing after.
+  virtual void Reject(const grpc::Status& status) = 0;
+  // On the engine thread; Complete once, last.
+  virtual void Append(absl::Span<const TokenEvent> tokens,
+                      const std::string& text) = 0;
+  virtual void Complete(const RequestResult& result) = 0;
+
+  // The client is gone: its sequence ends within a step.
+  void CancelGeneration();
+  // From OnDone: nothing of gRPC is touched after it.
+  void ReleaseSelf() { self_.reset(); }
+
+  EdgeContext* edge() const { return edge_; }
+  grpc::CallbackServerContext* context() const { return context_; }
+  const GenerationPlan& plan() const { return plan_; }
+  const CallFacts& facts() const { return facts_; }
+  const std::string& adapter_digest() const { return adapter_digest_; }
+
+  // Fields that GenerateResponse and GenerateStreamResponse share.
+  template <typename Response>
+  void SetIdentity(Response* response) const {
+    response->set_adapter_digest(adapter_digest_);
+    response->set_seed(plan_.sampling.seed);
+    response->set_request_id(std::to_string(facts_.request_id));
+    response->set_client_request_id(plan_.client_request_id);
+  }
+
+ private:
+  void Prepare();
+  absl::StatusOr<Request> MakeRequest();
+  void RejectWith(const absl::Status& status);
+
+  EdgeContext* const edge_;
+  grpc::CallbackServerContext* const context_;
+  const v1::GenerateRequest* const request_;
+  const char* const rpc_;
+  const MonotonicTime arrival_;
+  std::shared_ptr<GenerationCall> self_;
+
+  // Written by Prepare before Submit, constant after.
+  GenerationPlan plan_;
+  CallFacts facts_;
+  std::string adapter_digest_;
+
+  // Each side sets its own flag and then reads the other's, so that a
+  // cancellation beside Submit is seen by at least one.
+  std::atomic<bool> cancelled_{false};
+  std::atomic<bool> submitted_{false};
+
+  // The engine thread's.
+  MonotonicTime last_token_{};
+  bool any_token_ = false;
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_SERVER_GENERATION_CALL_H_

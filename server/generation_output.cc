@@ -1,0 +1,104 @@
+#include "server/generation_output.h"
+
+#include <chrono>
+
+#include "runtime/base/reason.h"
+#include "server/errors.h"
+
+namespace descant {
+namespace {
+
+void SetDuration(Duration from, google::protobuf::Duration* to) {
+  const auto nanos =
+      std::chrono::duration_cast<std::chrono::nanoseconds>(from).count();
+  to->set_seconds(nanos / 1000000000);
+  to->set_nanos(static_cast<int32_t>(nanos % 1000000000));
+}
+
+}  // namespace
+
+size_t AppendTokens(absl::Span<const TokenEvent> tokens,
+                    const std::string& text, const OutputPlan& plan,
+                    v1::Choice* choice) {
+  constexpr size_t kBytesPerId = 4;
+  constexpr size_t kBytesPerLogprob = 12;
+  size_t bytes = text.size();
+  if (!text.empty()) choice->mutable_text()->append(text);
+  if (plan.token_ids) {
+    for (const TokenEvent& event : tokens) choice->add_token_ids(event.token);
+    bytes += tokens.size() * kBytesPerId;
+  }
+  if (plan.logprobs) {
+    for (const TokenEvent& event : tokens) {
+      v1::TokenLogprobs* entry = choice->add_logprobs();
+      entry->set_token_id(event.token);
+      entry->set_logprob(event.logprob);
+      for (const TokenLogprob& top : event.top) {
+        v1::TopLogprob* likely = entry->add_top();
+        likely->set_token_id(top.token);
+        likely->set_logprob(top.logprob);
+      }
+      bytes += kBytesPerLogprob * (1 + event.top.size());
+    }
+  }
+  return bytes;
+}
+
+void SetFinish(const RequestResult& result, v1::Choice* choice) {
+  switch (result.reason) {
+    case FinishReason::kLength:
+      choice->set_finish_reason(v1::FINISH_REASON_LENGTH);
+      break;
+    case FinishReason::kEndOfSequence:
+      choice->set_finish_reason(v1::FINISH_REASON_END_OF_SEQUENCE);
+      break;
+    case FinishReason::kStopToken:
+      choice->set_finish_reason(v1::FINISH_REASON_STOP_TOKEN);
+      choice->set_stop_token_id(result.stop_token);
+      break;
+    case FinishReason::kStopString:
+      choice->set_finish_reason(v1::FINISH_REASON_STOP_STRING);
+      choice->set_stop_string(result.stop);
+      break;
+    case FinishReason::kNone:
+    case FinishReason::kCancelled:
+    case FinishReason::kDeadline:
+    case FinishReason::kError:
+      break;
+  }
+}
+
+void SetUsage(const RequestResult& result, v1::Usage* usage) {
+  usage->set_prompt_tokens(static_cast<uint32_t>(result.prompt_tokens));
+  usage->set_completion_tokens(static_cast<uint32_t>(result.generated_tokens));
+  usage->set_cached_tokens(static_cast<uint32_t>(result.cached_tokens));
+}
+
+void SetTimings(const RequestTimings& timings, v1::Timings* proto) {
+  SetDuration(timings.queue, proto->mutable_queue());
+  SetDuration(timings.prefill, proto->mutable_prefill());
+  SetDuration(timings.decode, proto->mutable_decode());
+}
+
+absl::Status ResultStatus(const RequestResult& result) {
+  switch (result.reason) {
+    case FinishReason::kLength:
+    case FinishReason::kEndOfSequence:
+    case FinishReason::kStopToken:
+    case FinishReason::kStopString:
+      return absl::OkStatus();
+    case FinishReason::kCancelled:
+      if (!result.status.ok()) return result.status;
+      return absl::CancelledError("the call was cancelled");
+    case FinishReason::kDeadline:
+      if (!result.status.ok()) return result.status;
+      return absl::DeadlineExceededError("the deadline passed");
+    case FinishReason::kNone:
+    case FinishReason::kError:
+      if (!result.status.ok()) return result.status;
+      return absl::InternalError("generation failed without a status");
+  }
+  return absl::InternalError("unknown finish reason");
+}
+
+}  // namespace descant

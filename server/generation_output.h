@@ -1,0 +1,30 @@
+// What the engine says, as messages.
+#ifndef DESCANT_SERVER_GENERATION_OUTPUT_H_
+#define DESCANT_SERVER_GENERATION_OUTPUT_H_
+
+#include <cstddef>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "descant/v1/common.pb.h"
+#include "runtime/engine.h"
+#include "server/request_validation.h"
+
+namespace descant {
+
+// Appends to `choice`; returns about how many bytes that adds to the message.
+size_t AppendTokens(absl::Span<const TokenEvent> tokens,
+                    const std::string& text, const OutputPlan& plan,
+                    v1::Choice* choice);
+
+void SetFinish(const RequestResult& result, v1::Choice* choice);
+void SetUsage(const RequestResult& result, v1::Usage* usage);
+void SetTimings(const RequestTimings& timings, v1::Timings* proto);
+
+// OK where the result is an answer.
+absl::Status ResultStatus(const RequestResult& result);
+
+}  // namespace descant
+
+#endif  // DESCANT_SERVER_GENERATION_OUTPUT_H_

@@ -1,0 +1,59 @@
+// Every limit of the edge that is not a flag, in one place. A request beyond
+// one of them is refused before anything is allocated for it.
+#ifndef DESCANT_SERVER_LIMITS_H_
+#define DESCANT_SERVER_LIMITS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/base/clock.h"
+
+namespace descant::limits {
+
+// Transport. Beyond these gRPC itself answers RESOURCE_EXHAUSTED or closes.
+inline constexpr int kMaxReceiveBytes = 4 << 20;
+inline constexpr int kMaxSendBytes = 64 << 20;
+inline constexpr int kMaxMetadataBytes = 8 << 10;
+inline constexpr int kMaxConcurrentStreams = 1024;  // of one connection
+inline constexpr size_t kTransportMemoryBytes = size_t{512} << 20;
+
+// Generate.
+inline constexpr uint64_t kMaxPromptBytes = 1 << 20;
+inline constexpr int32_t kMaxChatMessages = 256;
+inline constexpr int32_t kDefaultMaxTokens = 256;
+inline constexpr int32_t kMaxTopLogprobs = 20;
+inline constexpr int32_t kMaxStopEntries = 16;  // strings; and ids
+inline constexpr int32_t kMaxStopStringBytes = 256;
+inline constexpr int32_t kMaxClientRequestIdBytes = 128;
+inline constexpr int32_t kMaxPriority = 100;  // and its negative
+inline constexpr size_t kMaxAdapterIdBytes = 256;
+// Temperatures below this are greedy: logits divided by them overflow.
+inline constexpr float kMinTemperature = 1e-5f;
+
+// Streams. A stream with this much waiting for its reader is paused; see
+// --stream-stall-timeout for what follows.
+inline constexpr size_t kMaxStreamPendingBytes = 256 << 10;
+
+// Uploads.
+inline constexpr uint64_t kMaxConfigBytes = 64 << 10;
+inline constexpr uint64_t kMaxChunkBytes = 2 << 20;
+inline constexpr int kMaxEmptyChunks = 16;
+inline constexpr int kMaxParallelUploads = 8;
+// Small chunks are gathered up to this size before they are validated.
+inline constexpr size_t kUploadBatchBytes = 512 << 10;
+
+// Front pool: what may wait to be validated and tokenized.
+inline constexpr int kFrontThreads = 2;
+inline constexpr size_t kFrontQueue = 1024;
+inline constexpr int kUploadThreads = 1;
+inline constexpr size_t kUploadQueue = 64;
+
+// What a client that is told to come back waits.
+inline constexpr Duration kRetryDelay = std::chrono::seconds(1);
+
+// Series of per-adapter metrics; the others share the label "other".
+inline constexpr size_t kMaxAdapterSeries = 100;
+
+}  // namespace descant::limits
+
+#endif  // DESCANT_SERVER_LIMITS_H_

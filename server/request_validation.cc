@@ -1,0 +1,336 @@
+#include "server/request_validation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/reason.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/tokenizer/unicode.h"
+#include "server/errors.h"
+#include "server/limits.h"
+
+namespace descant {
+namespace {
+
+// A float of the request in [min, max]; NaN and infinities are in no range.
+absl::Status CheckRange(absl::string_view field, float value, float min,
+                        float max) {
+  if (std::isfinite(value) && value >= min && value <= max) {
+    return absl::OkStatus();
+  }
+  return FieldError(field,
+                    absl::StrCat("must be a number from ", min, " to ", max));
+}
+
+absl::Status ValidateSampling(const v1::SamplingOptions& options,
+                              GenerationPlan* plan) {
+  SamplingParams& sampling = plan->sampling;
+  if (options.has_temperature()) {
+    const float temperature = options.temperature();
+    if (!std::isfinite(temperature) || temperature < 0) {
+      return FieldError("sampling.temperature",
+                        "must be finite and not negative");
+    }
+    sampling.temperature =
+        temperature < limits::kMinTemperature ? 0 : temperature;
+  }
+  if (options.has_top_k()) {
+    if (options.top_k() < 0) {
+      return FieldError("sampling.top_k", "must not be negative");
+    }
+    sampling.top_k = options.top_k();
+  }
+  if (options.has_top_p()) {
+    DESCANT_RETURN_IF_ERROR(
+        CheckRange("sampling.top_p", options.top_p(), 0, 1));
+    if (options.top_p() == 0) {
+      return FieldError("sampling.top_p", "must be more than 0");
+    }
+    sampling.top_p = options.top_p();
+  }
+  if (options.has_min_p()) {
+    DESCANT_RETURN_IF_ERROR(
+        CheckRange("sampling.min_p", options.min_p(), 0, 1));
+    sampling.min_p = options.min_p();
+  }
+  plan->has_seed = options.has_seed();
+  sampling.seed = options.seed();
+  return absl::OkStatus();
+}
+
+absl::Status ValidateStopStrings(const v1::StoppingOptions& options,
+                                 SamplingParams* sampling) {
+  if (options.stop_strings_size() > limits::kMaxStopEntries) {
+    return FieldError("stopping.stop_strings",
+                      absl::StrCat("at most ", limits::kMaxStopEntries));
+  }
+  for (int i = 0; i < options.stop_strings_size(); ++i) {
+    const std::string& stop = options.stop_strings(i);
+    if (stop.empty() ||
+        stop.size() > static_cast<size_t>(limits::kMaxStopStringBytes)) {
+      return FieldError(absl::StrCat("stopping.stop_strings[", i, "]"),
+                        absl::StrCat("must have 1 to ",
+                                     limits::kMaxStopStringBytes, " bytes"));
+    }
+    sampling->stop_strings.push_back(stop);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateStopping(const v1::StoppingOptions& options,
+                              const ModelLimits& limits, GenerationPlan* plan) {
+  if (options.has_max_tokens()) {
+    if (options.max_tokens() < 1 ||
+        options.max_tokens() > limits.max_model_len) {
+      return FieldError(
+          "stopping.max_tokens",
+          absl::StrCat("must be from 1 to ", limits.max_model_len));
+    }
+    plan->has_max_tokens = true;
+    plan->sampling.max_tokens = options.max_tokens();
+  }
+  DESCANT_RETURN_IF_ERROR(ValidateStopStrings(options, &plan->sampling));
+  if (options.stop_token_ids_size() > limits::kMaxStopEntries) {
+    return FieldError("stopping.stop_token_ids",
+                      absl::StrCat("at most ", limits::kMaxStopEntries));
+  }
+  DESCANT_ASSIGN_OR_RETURN(plan->sampling.stop_token_ids,
+                           ValidateTokenIds(options.stop_token_ids(),
+                                            "stopping.stop_token_ids", limits));
+  plan->sampling.ignore_eos = options.ignore_eos();
+  return absl::OkStatus();
+}
+
+absl::Status ValidateOutput(const v1::OutputOptions& options,
+                            GenerationPlan* plan) {
+  plan->output.logprobs = options.logprobs();
+  plan->output.token_ids = options.token_ids();
+  if (options.has_top_logprobs()) {
+    if (options.top_logprobs() < 0 ||
+        options.top_logprobs() > limits::kMaxTopLogprobs) {
+      return FieldError(
+          "output.top_logprobs",
+          absl::StrCat("must be from 0 to ", limits::kMaxTopLogprobs));
+    }
+    plan->output.logprobs = true;
+  }
+  plan->sampling.top_logprobs =
+      plan->output.logprobs ? options.top_logprobs() : -1;
+  return absl::OkStatus();
+}
+
+absl::Status ValidateText(absl::string_view text, absl::string_view field,
+                          uint64_t max_bytes) {
+  if (text.size() > max_bytes) {
+    return FieldError(field,
+                      absl::StrCat("longer than the ", max_bytes,
+                                   " bytes that can fit into the context"),
+                      reason::kPromptTooLong);
+  }
+  if (!IsValidUtf8(text)) {
+    return FieldError(field, "is not valid UTF-8", reason::kNotUtf8);
+  }
+  if (text.find('\0') != absl::string_view::npos) {
+    return FieldError(field, "holds a NUL character");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodeText(const std::string& text,
+                                                absl::string_view field,
+                                                const Tokenizer& tokenizer,
+                                                const ModelLimits& limits) {
+  DESCANT_RETURN_IF_ERROR(ValidateText(text, field, limits.max_prompt_bytes));
+  return tokenizer.Encode(text);
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodeMessages(
+    const v1::ChatMessages& chat, const Tokenizer& tokenizer,
+    const ChatTemplate* chat_template, const ModelLimits& limits) {
+  if (chat.messages_size() == 0) {
+    return FieldError("messages", "must not be empty", reason::kPromptEmpty);
+  }
+  if (chat.messages_size() > limits::kMaxChatMessages) {
+    return FieldError("messages",
+                      absl::StrCat("at most ", limits::kMaxChatMessages));
+  }
+  if (chat_template == nullptr) {
+    return ReasonedError(absl::StatusCode::kFailedPrecondition,
+                         reason::kChatTemplate,
+                         "the model has no chat template that this server "
+                         "renders; send a text prompt",
+                         "messages");
+  }
+  std::vector<ChatMessage> messages;
+  uint64_t room = limits.max_prompt_bytes;
+  for (int i = 0; i < chat.messages_size(); ++i) {
+    const v1::ChatMessage& message = chat.messages(i);
+    const std::string field = absl::StrCat("messages[", i, "]");
+    if (message.role() != "system" && message.role() != "user" &&
+        message.role() != "assistant") {
+      return FieldError(absl::StrCat(field, ".role"),
+                        "must be system, user or assistant");
+    }
+    DESCANT_RETURN_IF_ERROR(
+        ValidateText(message.content(), absl::StrCat(field, ".content"), room));
+    room -= message.content().size();
+    messages.push_back({message.role(), message.content()});
+  }
+  // As Transformers does: the template spells out all special tokens.
+  return tokenizer.Encode(chat_template->RenderChatMl(messages, true),
+                          {.add_special_tokens = false});
+}
+
+}  // namespace
+
+absl::StatusOr<GenerationPlan> ValidateGenerate(
+    const v1::GenerateRequest& request, const ModelLimits& limits) {
+  GenerationPlan plan;
+  plan.sampling.max_tokens = limits::kDefaultMaxTokens;
+  if (request.has_adapter_id()) {
+    if (request.adapter_id().size() > limits::kMaxAdapterIdBytes) {
+      return FieldError(
+          "adapter_id",
+          absl::StrCat("longer than ", limits::kMaxAdapterIdBytes, " bytes"));
+    }
+    DESCANT_ASSIGN_OR_RETURN(plan.adapter,
+                             ParseAdapterId(request.adapter_id()));
+  }
+  if (request.prompt_case() == v1::GenerateRequest::PROMPT_NOT_SET) {
+    return FieldError("prompt",
+                      "one of text, text_bytes, token_ids or messages must "
+                      "be set",
+                      reason::kPromptMissing);
+  }
+  DESCANT_RETURN_IF_ERROR(ValidateSampling(request.sampling(), &plan));
+  DESCANT_RETURN_IF_ERROR(ValidateStopping(request.stopping(), limits, &plan));
+  DESCANT_RETURN_IF_ERROR(ValidateOutput(request.output(), &plan));
+  if (request.client_request_id().size() >
+      static_cast<size_t>(limits::kMaxClientRequestIdBytes)) {
+    return FieldError("client_request_id",
+                      absl::StrCat("longer than ",
+                                   limits::kMaxClientRequestIdBytes, " bytes"));
+  }
+  plan.client_request_id = request.client_request_id();
+  if (std::abs(static_cast<int64_t>(request.priority())) >
+      limits::kMaxPriority) {
+    return FieldError(
+        "priority", absl::StrCat("must be from -", limits::kMaxPriority, " to ",
+                                 limits::kMaxPriority));
+  }
+  plan.priority = request.priority();
+  return plan;
+}
+
+absl::StatusOr<std::vector<int32_t>> ValidateTokenIds(
+    const google::protobuf::RepeatedField<int64_t>& ids,
+    absl::string_view field, const ModelLimits& limits) {
+  std::vector<int32_t> out;
+  out.reserve(static_cast<size_t>(ids.size()));
+  for (int i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= limits.vocab_size) {
+      return FieldError(
+          absl::StrCat(field, "[", i, "]"),
+          absl::StrCat("must be from 0 to ", limits.vocab_size - 1),
+          reason::kTokenOutOfRange);
+    }
+    out.push_back(static_cast<int32_t>(ids[i]));
+  }
+  return out;
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodePrompt(
+    const v1::GenerateRequest& request, const Tokenizer& tokenizer,
+    const ChatTemplate* chat, const ModelLimits& limits) {
+  absl::StatusOr<std::vector<int32_t>> tokens;
+  switch (request.prompt_case()) {
+    case v1::GenerateRequest::kText:
+      tokens = EncodeText(request.text(), "text", tokenizer, limits);
+      break;
+    case v1::GenerateRequest::kTextBytes:
+      tokens =
+          EncodeText(request.text_bytes(), "text_bytes", tokenizer, limits);
+      break;
+    case v1::GenerateRequest::kMessages:
+      tokens = EncodeMessages(request.messages(), tokenizer, chat, limits);
+      break;
+    case v1::GenerateRequest::kTokenIds:
+      if (request.token_ids().ids_size() > limits.max_model_len) {
+        return FieldError("token_ids.ids",
+                          absl::StrCat("more than the ", limits.max_model_len,
+                                       " tokens of the context"),
+                          reason::kContextExceeded);
+      }
+      tokens =
+          ValidateTokenIds(request.token_ids().ids(), "token_ids.ids", limits);
+      break;
+    case v1::GenerateRequest::PROMPT_NOT_SET:
+      return FieldError("prompt", "must be set", reason::kPromptMissing);
+  }
+  if (!tokens.ok()) return tokens.status();
+  const bool is_empty_text =
+      (request.prompt_case() == v1::GenerateRequest::kText &&
+       request.text().empty()) ||
+      (request.prompt_case() == v1::GenerateRequest::kTextBytes &&
+       request.text_bytes().empty());
+  if (tokens->empty() || is_empty_text) {
+    return FieldError("prompt", "must have at least one token",
+                      reason::kPromptEmpty);
+  }
+  return tokens;
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodeInput(
+    const v1::TokenizeRequest& request, const Tokenizer& tokenizer,
+    const ChatTemplate* chat, const ModelLimits& limits) {
+  switch (request.input_case()) {
+    case v1::TokenizeRequest::kText:
+      return EncodeText(request.text(), "text", tokenizer, limits);
+    case v1::TokenizeRequest::kTextBytes:
+      return EncodeText(request.text_bytes(), "text_bytes", tokenizer, limits);
+    case v1::TokenizeRequest::kMessages:
+      return EncodeMessages(request.messages(), tokenizer, chat, limits);
+    case v1::TokenizeRequest::INPUT_NOT_SET:
+      break;
+  }
+  return FieldError("input", "one of text, text_bytes or messages must be set",
+                    reason::kPromptMissing);
+}
+
+absl::Status FitMaxTokens(int32_t prompt_tokens, const ModelLimits& limits,
+                          GenerationPlan* plan) {
+  const int32_t room = limits.max_model_len - prompt_tokens;
+  if (room < 1) {
+    return FieldError("prompt",
+                      absl::StrCat(prompt_tokens,
+                                   " tokens leave no room for an answer in "
+                                   "the context of ",
+                                   limits.max_model_len),
+                      reason::kContextExceeded);
+  }
+  if (!plan->has_max_tokens) {
+    plan->sampling.max_tokens = std::min(plan->sampling.max_tokens, room);
+  } else if (plan->sampling.max_tokens > room) {
+    return FieldError("stopping.max_tokens",
+                      absl::StrCat(prompt_tokens, " prompt tokens and ",
+                                   plan->sampling.max_tokens,
+                                   " more do not fit into the context of ",
+                                   limits.max_model_len),
+                      reason::kContextExceeded);
+  }
+  return absl::OkStatus();
+}
+
+uint64_t MaxPromptBytes(const Tokenizer& tokenizer, int32_t max_model_len) {
+  size_t longest = 1;
+  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    longest = std::max(longest, tokenizer.TokenBytes(id).size());
+  }
+  return std::min<uint64_t>(
+      limits::kMaxPromptBytes,
+      static_cast<uint64_t>(longest) * static_cast<uint64_t>(max_model_len));
+}
+
+}  // namespace descant

@@ -1,0 +1,35 @@
+// Generate: the answer in one message.
+#ifndef DESCANT_SERVER_UNARY_GENERATION_H_
+#define DESCANT_SERVER_UNARY_GENERATION_H_
+
+#include "server/generation_call.h"
+
+namespace descant {
+
+class UnaryGeneration final : public grpc::ServerUnaryReactor,
+                              public GenerationCall {
+ public:
+  UnaryGeneration(EdgeContext* edge, grpc::CallbackServerContext* context,
+                  const v1::GenerateRequest* request,
+                  v1::GenerateResponse* response)
+      : GenerationCall(edge, context, request, "Generate"),
+        response_(response) {}
+
+  void OnCancel() override { CancelGeneration(); }
+  void OnDone() override { ReleaseSelf(); }
+  void Flush() override;
+
+ private:
+  void Reject(const grpc::Status& status) override { Finish(status); }
+  void Append(absl::Span<const TokenEvent> tokens,
+              const std::string& text) override;
+  void Complete(const RequestResult& result) override;
+
+  // The engine thread's until Complete, then the egress thread's.
+  v1::GenerateResponse* const response_;
+  RequestResult result_;
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_SERVER_UNARY_GENERATION_H_
