@@ -35,21 +35,6 @@ struct SchedulerOptions {
   std::vector<int32_t> eos_token_ids;
 };
 
-// What happened to one sequence. The last event of a sequence has `finish`;
-// after it the id is forgotten.
-struct SequenceEvent {
-  RequestId id = 0;
-  // New tokens: StepOutput::sampled[begin, end) of the step just given to
-  // Update. A token that ended the sequence is included.
-  int32_t begin = 0;
-  int32_t end = 0;
-  FinishReason finish = FinishReason::kNone;
-  int32_t stop_token = -1;  // for kEndOfSequence and kStopToken
-  int32_t prompt_tokens = 0;
-  int32_t generated_tokens = 0;  // so far
-  MonotonicTime first_scheduled{};
-};
-
 // Thread-compatible, except Validate. A caller's step:
 //   Schedule -> load slots_to_load() -> [launch, collect] -> Update | FailStep
 // with Events() read and cleared after each call. One step may be in flight:

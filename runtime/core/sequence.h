@@ -69,6 +69,21 @@ struct Sequence {
   int32_t slot() const { return lease ? lease->slot() : kNoSlot; }
 };
 
+// What happened to one sequence. The last event of a sequence has `finish`;
+// after it the id is forgotten.
+struct SequenceEvent {
+  RequestId id = 0;
+  // New tokens: StepOutput::sampled[begin, end) of the step just given to
+  // Scheduler::Update. A token that ended the sequence is included.
+  int32_t begin = 0;
+  int32_t end = 0;
+  FinishReason finish = FinishReason::kNone;
+  int32_t stop_token = -1;  // for kEndOfSequence and kStopToken
+  int32_t prompt_tokens = 0;
+  int32_t generated_tokens = 0;  // so far
+  MonotonicTime first_scheduled{};
+};
+
 inline int32_t BlocksFor(int32_t tokens) {
   return (tokens + kBlockSize - 1) / kBlockSize;
 }
