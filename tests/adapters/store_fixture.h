@@ -1,0 +1,82 @@
+// What the store's tests share.
+#ifndef DESCANT_TESTS_ADAPTERS_STORE_FIXTURE_H_
+#define DESCANT_TESTS_ADAPTERS_STORE_FIXTURE_H_
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "adapters/store.h"
+#include "tests/adapters/adapter_fixture.h"
+
+namespace descant {
+
+class FixedClock final : public Clock {
+ public:
+  MonotonicTime Now() const override { return {}; }
+  double UnixSeconds() const override { return 1.5; }
+};
+
+// A store with its registry, on any Fs.
+struct TestStore {
+  AdapterRegistry registry;
+  FixedClock clock;
+  std::unique_ptr<AdapterStore> store;
+
+  absl::Status Open(Fs* fs, const std::string& directory,
+                    const std::string& fingerprint = "sha256:tiny") {
+    BaseShape base = TinyBase();
+    base.fingerprint = fingerprint;
+    StoreOptions options;
+    options.directory = directory;
+    options.model_name = "tiny";
+    auto opened = AdapterStore::Open(
+        fs, &clock, options, std::make_shared<BaseShape>(base), &registry);
+    if (!opened.ok()) return opened.status();
+    store = *std::move(opened);
+    return absl::OkStatus();
+  }
+
+  static UploadSpec Spec(const std::string& tenant, const std::string& name,
+                         uint64_t seed) {
+    const AdapterFiles files = TinyAdapter(seed);
+    UploadSpec spec;
+    spec.tenant = tenant;
+    spec.name = name;
+    spec.config_json = files.config_json;
+    spec.declared_size = files.safetensors_bytes.size();
+    return spec;
+  }
+
+  absl::StatusOr<PublishResult> Upload(const std::string& tenant,
+                                       const std::string& name, uint64_t seed,
+                                       bool replace = false) {
+    UploadSpec spec = Spec(tenant, name, seed);
+    spec.condition.replace = replace;
+    const std::string bytes = TinyAdapter(seed).safetensors_bytes;
+    auto upload = store->BeginUpload(std::move(spec));
+    if (!upload.ok()) return upload.status();
+    const absl::Status appended = (*upload)->Append(BytesOf(bytes));
+    if (!appended.ok()) return appended;
+    return (*upload)->Commit();
+  }
+
+  // "tenant/name" to digest, of what can be served.
+  std::map<std::string, std::string> Served() const {
+    std::map<std::string, std::string> served;
+    for (const char* tenant : {"", "acme", "other"}) {
+      const auto page = registry.List(tenant, kMaxPageSize, "");
+      for (const RegistryEntry& entry : page->entries) {
+        served[std::string(tenant) + "/" + entry.info.name] =
+            entry.state == AdapterState::kReady ? entry.adapter->digest
+                                                : "damaged";
+      }
+    }
+    return served;
+  }
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_TESTS_ADAPTERS_STORE_FIXTURE_H_
