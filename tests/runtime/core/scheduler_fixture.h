@@ -1,0 +1,166 @@
+// Batches are rendered as one line of text and compared. "1[3]* 2@0[0-4] |
+// 0:1-6" reads: sequence 1 with the row at position 3, which samples a token;
+// sequence 2 on slot 0 with the rows at positions 0 to 4, a chunk without a
+// sample; slot 0 is the segment of rows 1 to 5. "?" marks a row whose token is
+// still in flight.
+#ifndef DESCANT_TESTS_RUNTIME_CORE_SCHEDULER_FIXTURE_H_
+#define DESCANT_TESTS_RUNTIME_CORE_SCHEDULER_FIXTURE_H_
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "runtime/base/reason.h"
+#include "runtime/core/scheduler.h"
+#include "tests/testing/fake_runner.h"
+
+namespace descant {
+
+inline constexpr int32_t kEos = 99;
+
+inline std::string Render(const Batch& batch) {
+  std::string line;
+  for (const BatchSequence& s : batch.sequences) {
+    absl::StrAppend(&line, line.empty() ? "" : " ", s.id);
+    if (s.slot != kNoSlot) absl::StrAppend(&line, "@", s.slot);
+    absl::StrAppend(&line, "[", batch.positions[s.row_begin]);
+    if (s.row_end - s.row_begin > 1) {
+      absl::StrAppend(&line, "-", batch.positions[s.row_end - 1]);
+    }
+    absl::StrAppend(&line, "]");
+    if (batch.tokens[s.row_begin] == kTokenFromLastStep) {
+      absl::StrAppend(&line, "?");
+    }
+    if (s.output == OutputKind::kTokens) absl::StrAppend(&line, "*");
+  }
+  absl::StrAppend(&line, " |");
+  for (const Segment& segment : batch.segments) {
+    absl::StrAppend(&line, " ", segment.slot, ":", segment.row_begin, "-",
+                    segment.row_end);
+  }
+  return line;
+}
+
+inline std::string Render(const std::vector<SequenceEvent>& events) {
+  std::string line;
+  for (const SequenceEvent& event : events) {
+    absl::StrAppend(&line, line.empty() ? "" : " ", event.id, ":",
+                    event.generated_tokens);
+    switch (event.finish) {
+      case FinishReason::kNone:
+        break;
+      case FinishReason::kLength:
+        absl::StrAppend(&line, "=length");
+        break;
+      case FinishReason::kEndOfSequence:
+        absl::StrAppend(&line, "=eos");
+        break;
+      case FinishReason::kStopToken:
+        absl::StrAppend(&line, "=stop(", event.stop_token, ")");
+        break;
+      case FinishReason::kStopString:
+        absl::StrAppend(&line, "=string");
+        break;
+      case FinishReason::kCancelled:
+        absl::StrAppend(&line, "=cancelled");
+        break;
+      case FinishReason::kDeadline:
+        absl::StrAppend(&line, "=deadline");
+        break;
+      case FinishReason::kError:
+        absl::StrAppend(&line, "=error");
+        break;
+    }
+  }
+  return line;
+}
+
+class SchedulerFixture : public testing::Test {
+ protected:
+  SchedulerFixture() {
+    options_.limits.max_rows = 16;
+    options_.limits.max_sequences = 4;
+    options_.limits.max_outputs = 4;
+    options_.limits.max_blocks_per_sequence = 8;
+    options_.limits.max_slots = 2;
+    options_.num_blocks = 16;
+    options_.max_model_len = 200;
+    options_.max_running_sequences = 4;
+    options_.eos_token_ids = {kEos};
+  }
+
+  Scheduler& scheduler() {
+    if (!scheduler_) scheduler_ = std::make_unique<Scheduler>(options_);
+    return *scheduler_;
+  }
+
+  static Request Make(RequestId id, int32_t prompt, int32_t max_tokens,
+                      std::shared_ptr<const Adapter> adapter = nullptr) {
+    Request request;
+    request.id = id;
+    request.prompt.assign(prompt, 5);
+    request.sampling.max_tokens = max_tokens;
+    request.adapter = std::move(adapter);
+    return request;
+  }
+
+  // Schedules a step and loads its slots.
+  std::string Schedule() {
+    now_ += std::chrono::milliseconds(1);
+    scheduler().ClearEvents();
+    scheduler().Schedule(now_);
+    const std::vector<int32_t> slots(scheduler().slots_to_load().begin(),
+                                     scheduler().slots_to_load().end());
+    for (const int32_t slot : slots) scheduler().slots().MarkLoaded(slot);
+    scheduler().CheckInvariants();
+    const Batch& batch = scheduler().batch();
+    if (!batch.empty()) in_flight_.push_back(&batch);
+    return Render(batch);
+  }
+
+  // The oldest step in flight samples `token` everywhere.
+  std::string Update(int32_t token = 7, RequestId faulty = 0) {
+    const Batch& batch = *in_flight_.front();
+    StepOutput output;
+    output.step = batch.step;
+    for (const BatchSequence& s : batch.sequences) {
+      auto& result = output.sequences.emplace_back();
+      result.id = s.id;
+      result.numeric_fault = s.id == faulty;
+      result.begin = static_cast<int32_t>(output.sampled.size());
+      if (s.output == OutputKind::kTokens) {
+        output.sampled.emplace_back().token = token;
+      }
+      result.end = static_cast<int32_t>(output.sampled.size());
+    }
+    in_flight_.erase(in_flight_.begin());
+    scheduler().ClearEvents();
+    scheduler().Update(output);
+    scheduler().CheckInvariants();
+    return Render(scheduler().events());
+  }
+
+  std::string Step(int32_t token = 7) {
+    std::string line = Schedule();
+    if (!in_flight_.empty()) Update(token);
+    return line;
+  }
+
+  SchedulerOptions options_;
+  MonotonicTime now_{std::chrono::seconds(1)};
+  std::vector<const Batch*> in_flight_;
+  const std::shared_ptr<const Adapter> a_ = MakeFakeAdapter("a");
+  const std::shared_ptr<const Adapter> b_ = MakeFakeAdapter("b");
+  const std::shared_ptr<const Adapter> c_ = MakeFakeAdapter("c");
+  std::unique_ptr<Scheduler> scheduler_;
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_TESTS_RUNTIME_CORE_SCHEDULER_FIXTURE_H_

@@ -1,0 +1,187 @@
+// Faults, deadlines, aborts, pauses, steps in flight, fairness, refusals.
+#include "tests/runtime/core/scheduler_fixture.h"
+
+namespace descant {
+namespace {
+
+using testing::SizeIs;
+
+using SchedulerLifecycleTest = SchedulerFixture;
+
+TEST_F(SchedulerLifecycleTest, ANumericFaultStaysInItsSequence) {
+  scheduler().Add(Make(1, 2, 9));
+  scheduler().Add(Make(2, 2, 9));
+  Schedule();
+  EXPECT_EQ(Update(7, /*faulty=*/1), "1:0=error 2:1");
+  EXPECT_THAT(scheduler().tainted_blocks(), SizeIs(1));
+  EXPECT_EQ(scheduler().blocks().free(), 14);
+  scheduler().TaintedBlocksCleared();
+  EXPECT_EQ(scheduler().blocks().free(), 15);
+}
+
+TEST_F(SchedulerLifecycleTest, AFailedStepFailsWhatWasInIt) {
+  scheduler().Add(Make(1, 16, 9));
+  scheduler().Add(Make(2, 2, 9));
+  EXPECT_EQ(Schedule(), "1[0-15]* |");
+  scheduler().ClearEvents();
+  scheduler().FailStep();
+  in_flight_.clear();
+  EXPECT_EQ(Render(scheduler().events()), "1:0=error");
+  EXPECT_EQ(Step(), "2[0-1]* |");
+}
+
+TEST_F(SchedulerLifecycleTest, ExpiredRequestsNeverRun) {
+  Request request = Make(1, 2, 9);
+  request.deadline = now_;
+  scheduler().Add(std::move(request));
+  Request later = Make(2, 2, 9);
+  later.deadline = now_ + std::chrono::milliseconds(3);
+  scheduler().Add(std::move(later));
+  EXPECT_EQ(Schedule(), "2[0-1]* |");
+  EXPECT_EQ(Render(scheduler().events()), "1:0=deadline");
+  Update();
+  EXPECT_EQ(Step(), "2[2]* |");
+  EXPECT_EQ(Schedule(), " |");
+  EXPECT_EQ(Render(scheduler().events()), "2:2=deadline");
+}
+
+TEST_F(SchedulerLifecycleTest, AbortFreesAtOnceAndOnlyOnce) {
+  scheduler().Add(Make(1, 2, 9, a_));
+  scheduler().Add(Make(2, 40, 9));
+  Step();
+  scheduler().ClearEvents();
+  scheduler().Abort(1, FinishReason::kCancelled);
+  scheduler().Abort(1, FinishReason::kCancelled);
+  scheduler().Abort(2, FinishReason::kStopString);
+  scheduler().Abort(77, FinishReason::kCancelled);
+  EXPECT_EQ(Render(scheduler().events()), "1:1=cancelled 2:0=string");
+  EXPECT_TRUE(scheduler().idle());
+  EXPECT_EQ(scheduler().blocks().used(), 0);
+  EXPECT_EQ(scheduler().slots().leased(), 0);
+}
+
+TEST_F(SchedulerLifecycleTest, APausedSequenceKeepsItsBlocks) {
+  scheduler().Add(Make(1, 2, 9));
+  scheduler().Add(Make(2, 2, 9));
+  Step();
+  scheduler().SetPaused(1, true);
+  EXPECT_EQ(Step(), "2[2]* |");
+  EXPECT_EQ(scheduler().blocks().used(), 2);
+  scheduler().SetPaused(1, false);
+  EXPECT_EQ(Step(), "1[2]* 2[3]* |");
+}
+
+TEST_F(SchedulerLifecycleTest, APausedSequenceMakesRoomForOneThatWaits) {
+  options_.max_running_sequences = 1;
+  scheduler().Add(Make(1, 2, 9));
+  Step(21);
+  scheduler().SetPaused(1, true);
+  scheduler().Add(Make(2, 2, 2));
+  EXPECT_EQ(Step(), "2[0-1]* |");
+  EXPECT_EQ(Step(), "2[2]* |");
+  scheduler().SetPaused(1, false);
+  EXPECT_EQ(Schedule(), "1[0-2]* |");
+  EXPECT_EQ(scheduler().batch().tokens[2], 21);
+}
+
+TEST_F(SchedulerLifecycleTest, AStepInFlightLeavesATokenOpen) {
+  scheduler().Add(Make(1, 2, 3));
+  EXPECT_EQ(Schedule(), "1[0-1]* |");
+  EXPECT_EQ(Schedule(), "1[2]?* |");
+  EXPECT_EQ(scheduler().batch().sequences[0].generated, 1);
+  EXPECT_EQ(Update(31), "1:1");
+  EXPECT_EQ(Schedule(), "1[3]?* |");
+  EXPECT_EQ(Update(32), "1:2");
+  EXPECT_EQ(Schedule(), " |");  // the third token is on its way
+  EXPECT_EQ(Update(33), "1:3=length");
+  EXPECT_TRUE(scheduler().idle());
+}
+
+TEST_F(SchedulerLifecycleTest, WhatAStepInFlightUsesIsKeptUntilItIsDone) {
+  scheduler().Add(Make(1, 2, 9, a_));
+  Schedule();
+  Schedule();
+  EXPECT_EQ(Update(kEos), "1:1=eos");
+  EXPECT_EQ(scheduler().blocks().used(), 1);
+  EXPECT_EQ(scheduler().slots().leased(), 1);
+  EXPECT_EQ(Update(5), "");
+  EXPECT_EQ(scheduler().blocks().used(), 0);
+  EXPECT_EQ(scheduler().slots().leased(), 0);
+}
+
+TEST_F(SchedulerLifecycleTest, PriorityIsWithinATenantAndFairnessBetweenThem) {
+  options_.max_running_sequences = 1;
+  for (RequestId id = 1; id <= 4; ++id) {
+    Request request = Make(id, 4, 1);
+    request.tenant = "a";
+    request.priority = id == 4 ? 9 : 0;
+    scheduler().Add(std::move(request));
+  }
+  Request other = Make(5, 4, 1);
+  other.tenant = "b";
+  scheduler().Add(std::move(other));
+  EXPECT_EQ(Step(), "4[0-3]* |");
+  EXPECT_EQ(Step(), "5[0-3]* |");
+  EXPECT_EQ(Step(), "1[0-3]* |");
+  EXPECT_EQ(Step(), "2[0-3]* |");
+}
+
+TEST_F(SchedulerLifecycleTest, BackloggedTenantsStayWithinTheBound) {
+  // One tenant with long requests on many adapters, one with short ones.
+  options_.limits.max_slots = 4;
+  const int32_t long_prompt = 60;
+  const int32_t long_answer = 40;
+  RequestId next = 1;
+  int64_t served[2] = {0, 0};
+  int waiting[2] = {0, 0};
+  std::vector<int> tenant_of = {0};
+  int64_t worst = 0;
+  // VTC's bound: 2 max(prompt cost, output cost of all that may run).
+  const int64_t bound =
+      2 * std::max<int64_t>(kPromptTokenCost * long_prompt,
+                            kOutputTokenCost * 4 * long_answer);
+  for (int step = 0; step < 4000; ++step) {
+    for (int tenant = 0; tenant < 2; ++tenant) {
+      while (waiting[tenant] < 6) {
+        const bool heavy = tenant == 0;
+        Request request =
+            Make(next, heavy ? long_prompt : 3, heavy ? long_answer : 5,
+                 MakeFakeAdapter(absl::StrCat(tenant, "-", next % 5)));
+        request.tenant = heavy ? "heavy" : "light";
+        tenant_of.push_back(tenant);
+        ++next;
+        scheduler().Add(std::move(request));
+        ++waiting[tenant];
+      }
+    }
+    Schedule();
+    for (const BatchSequence& s : scheduler().batch().sequences) {
+      const int tenant = tenant_of[s.id];
+      const int32_t prompt = tenant == 0 ? long_prompt : 3;
+      const bool first = s.computed_length == 0 && s.generated == 0;
+      if (first) served[tenant] += kPromptTokenCost * prompt;
+      if (first) --waiting[tenant];
+      if (s.output == OutputKind::kTokens) served[tenant] += kOutputTokenCost;
+    }
+    Update();
+    worst = std::max(worst, std::abs(served[0] - served[1]));
+  }
+  EXPECT_LE(worst, bound);
+  EXPECT_GT(served[0] + served[1], 10000);
+}
+
+TEST_F(SchedulerLifecycleTest, RefusesWhatCanNeverRun) {
+  const Scheduler& s = scheduler();
+  EXPECT_TRUE(s.Validate(Make(1, 199, 1)).ok());
+  EXPECT_EQ(ReasonOf(s.Validate(Make(1, 200, 1))), "PROMPT_TOO_LONG");
+  EXPECT_EQ(ReasonOf(s.Validate(Make(1, 0, 1))), "PROMPT_EMPTY");
+  EXPECT_EQ(ReasonOf(s.Validate(Make(1, 5, 0))), "MAX_TOKENS_INVALID");
+}
+
+TEST_F(SchedulerLifecycleTest, WithoutSlotsAdaptersAreRefused) {
+  options_.limits.max_slots = 0;
+  EXPECT_EQ(ReasonOf(scheduler().Validate(Make(1, 5, 1, a_))), "ADAPTERS_OFF");
+}
+
+}  // namespace
+}  // namespace descant
