@@ -49,7 +49,8 @@ struct LoadedModel {
 // them (about 0.1 s per 100 MB), and keeps none of them.
 absl::StatusOr<LoadedModel> LoadModel(const std::string& path);
 
-// Plain ATen in fp32: the oracle. Slow.
+// Plain ATen in fp32: the oracle. Slow. `threads` sets ATen's, which belong to
+// the process.
 absl::StatusOr<std::unique_ptr<Runner>> MakeReferenceRunner(
     std::shared_ptr<const Model> model, const RunnerOptions& options);
 

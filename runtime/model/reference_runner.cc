@@ -1,5 +1,6 @@
 #include "runtime/model/reference_runner.h"
 
+#include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 
@@ -334,6 +335,7 @@ absl::StatusOr<std::unique_ptr<Runner>> MakeReferenceRunner(
     std::shared_ptr<const Model> model, const RunnerOptions& options) {
   try {
     c10::InferenceMode guard;
+    if (options.threads > 0) at::set_num_threads(options.threads);
     auto runner = std::make_unique<ReferenceRunner>(std::move(model), options);
     DESCANT_RETURN_IF_ERROR(runner->LoadWeights());
     return runner;

@@ -34,6 +34,7 @@ class ReferenceRunnerTest : public testing::TestWithParam<const char*> {
                                                        golden.tokens.size()));
     }
     RunnerOptions options;
+    options.threads = 1;
     options.limits =
         DriverLimits(static_cast<int32_t>(golden_.cases.size()), longest,
                      static_cast<int32_t>(golden_.adapters.size()));
@@ -136,6 +137,7 @@ class TinyRunnerTest : public testing::Test {
     model_ = loaded->model;
     golden_ = ReadGolden("tiny_llama");
     RunnerOptions options;
+    options.threads = 1;
     options.limits = DriverLimits(4, 64, 4);
     auto runner = MakeReferenceRunner(model_, options);
     ASSERT_TRUE(runner.ok()) << runner.status();
