@@ -136,6 +136,11 @@ std::set<CrashFs::Snapshot> CrashFs::CrashStates() const {
       for (int tail = 0; tail < kTails; ++tail) {
         Snapshot snapshot;
         for (const auto& [path, inode] : names) {
+          // A file is lost with its directory. Parents sort before children.
+          const std::string parent = ParentOf(path);
+          if (!parent.empty() && !snapshot.directories.contains(parent)) {
+            continue;
+          }
           if (inode == nullptr) {
             snapshot.directories.insert(path);
           } else {

@@ -1,0 +1,26 @@
+// Hostile GGUF files.
+#include <cstddef>
+#include <cstdint>
+
+#include "adapters/formats/gguf.h"
+#include "runtime/base/check.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const auto index = descant::GgufIndex::Parse(
+      absl::MakeConstSpan(reinterpret_cast<const char*>(data), size));
+  if (!index.ok()) return 0;
+  for (const descant::GgufTensor& tensor : index->tensors()) {
+    DESCANT_CHECK(tensor.begin <= size && tensor.bytes <= size - tensor.begin);
+    DESCANT_CHECK(index->FindTensor(tensor.name) == &tensor);
+  }
+  for (const char* key : {"tokens", "types", "llama.eps", "flag"}) {
+    index->GetString(key);
+    index->GetInt(key);
+    index->GetFloat(key);
+    index->GetBool(key);
+    index->GetStringArray(key);
+    index->GetIntArray(key);
+    index->GetFloatArray(key);
+  }
+  return 0;
+}
