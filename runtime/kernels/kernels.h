@@ -37,10 +37,12 @@ inline constexpr int32_t kSoftmaxBlocks = 4;
 // C[m, 32] = (accumulate ? C : 0) + A[m, 2 * k_pairs] * B[2 * k_pairs, 32].
 // A: bf16, row stride lda. B: bf16 pairs, ldb elements from one pair of rows
 // to the next (64 when packed alone). C: fp32, row stride ldc, 64-byte aligned
-// rows are faster.
+// rows are faster. `next`: what this thread multiplies by next, laid out as B,
+// to be fetched meanwhile; or null.
 using GemmFn = void (*)(int32_t m, int32_t k_pairs, const bf16_t* a,
-                        int64_t lda, const bf16_t* b, int64_t ldb, float* c,
-                        int64_t ldc, bool accumulate);
+                        int64_t lda, const bf16_t* b, int64_t ldb,
+                        const bf16_t* next, float* c, int64_t ldc,
+                        bool accumulate);
 
 // H[m, 16] = bf16(scale[16] * (A[m, 2 * k_pairs] * B[2 * k_pairs, 16])).
 // B: [k_pairs][16][2]. H: row stride ldh.
@@ -87,8 +89,12 @@ struct AttentionItem {
   int64_t v_offset;
   int32_t padded_dim;
   const int32_t* blocks;  // physical blocks in order of position
-  float scale;            // of the scores: 1 / sqrt(head_dim)
-  bf16_t* out;            // laid out as q, row stride out_stride
+  // Block 0 of the KV head, as `kv`, and the physical block that this thread
+  // is likely to attend to next; or null.
+  const bf16_t* next_kv;
+  int32_t next_block;
+  float scale;  // of the scores: 1 / sqrt(head_dim)
+  bf16_t* out;  // laid out as q, row stride out_stride
   int64_t out_stride;
 };
 

@@ -170,7 +170,7 @@ absl::Status CpuRunner::AllocateScratch() {
   state_.kv = &kv_;
   state_.output = &output_;
   state_.workers.resize(pool_.size());
-  state_.counters = std::vector<ItemCounter>(CpuStepPhases(model_->config));
+  state_.counters = std::vector<ItemCounter>(kCounterPhases * pool_.size());
   ScratchLayout count(nullptr);
   LayOutScratch(model_->config, limits_, weights_->shape(), kv_.padded_dim(),
                 &count, &state_);
@@ -228,7 +228,7 @@ absl::Status CpuRunner::Launch(const Batch& batch) {
            model_->config.num_heads / model_->config.num_kv_heads,
            &state_.plan);
   for (ItemCounter& counter : state_.counters) {
-    counter.next.store(0, std::memory_order_relaxed);
+    counter.taken.store(0, std::memory_order_relaxed);
   }
   pool_.Run(&StepTask, &state_);
   result_ = kernels::BrgemmTakeError();

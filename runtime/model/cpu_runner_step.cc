@@ -31,6 +31,7 @@ class Step {
         scratch_(state->scratch),
         plan_(state->plan),
         mine_(state->workers[worker]),
+        worker_(worker),
         rows_(state->batch->rows()) {}
 
   void Run();
@@ -75,17 +76,33 @@ class Step {
   const CpuScratch& scratch_;
   const CpuPlan& plan_;
   const CpuWorkerScratch& mine_;
+  const int32_t worker_;
   const int32_t rows_;
   int32_t phase_ = 0;
+  bool last_chunk_ = false;  // of rows that meet the current block
 };
 
 template <typename Body>
 void Step::ForEach(int32_t items, const Body& body) {
-  std::atomic<int32_t>& next = state_.counters[phase_++].next;
-  for (;;) {
-    const int32_t item = next.fetch_add(1, std::memory_order_relaxed);
-    if (item >= items) break;
-    body(item);
+  const int32_t workers = state_.pool->size();
+  ItemCounter* counters = &state_.counters[phase_ % kCounterPhases * workers];
+  // Nobody has used these since two barriers ago, nor will before the next.
+  ItemCounter* later =
+      &state_.counters[(phase_ + 2) % kCounterPhases * workers];
+  later[worker_].taken.store(0, std::memory_order_relaxed);
+  ++phase_;
+  for (int32_t i = 0; i < workers; ++i) {
+    const int32_t owner = (worker_ + i) % workers;
+    const int32_t begin =
+        static_cast<int32_t>(int64_t{items} * owner / workers);
+    const int32_t end =
+        static_cast<int32_t>(int64_t{items} * (owner + 1) / workers);
+    for (;;) {
+      const int32_t item =
+          begin + counters[owner].taken.fetch_add(1, std::memory_order_relaxed);
+      if (item >= end) break;
+      body(item);
+    }
   }
   state_.pool->Barrier();
 }
@@ -109,6 +126,7 @@ void Step::ForBlocks(int32_t blocks, int32_t rows, const Body& body) {
     const int32_t part = item % parts;
     const int32_t last = chunks * (part + 1) / parts;
     for (int32_t chunk = chunks * part / parts; chunk < last; ++chunk) {
+      last_chunk_ = chunk + 1 == last;
       body(block, static_cast<int32_t>(int64_t{rows} * chunk / chunks),
            static_cast<int32_t>(int64_t{rows} * (chunk + 1) / chunks));
     }
@@ -203,10 +221,14 @@ void Step::Shrink(int32_t layer, LoraSite site, const bf16_t* a, int64_t lda,
 
 void Step::Multiply(const Product& product, int64_t block, int32_t begin,
                     int32_t end, float* c, int64_t ldc) {
+  const int64_t size = int64_t{product.k_pairs} * 2 * kColumnBlock;
+  const bf16_t* b = product.b + block * size;
+  // Shares are contiguous. (Past the last block lies other memory, which a
+  // fetch does not mind.)
+  const bf16_t* next = last_chunk_ ? b + size : nullptr;
   kernels_.gemm(end - begin, product.k_pairs, product.a + begin * product.lda,
-                product.lda,
-                product.b + block * product.k_pairs * 2 * kColumnBlock,
-                2 * kColumnBlock, c, ldc, /*accumulate=*/false);
+                product.lda, b, 2 * kColumnBlock, next, c, ldc,
+                /*accumulate=*/false);
 }
 
 void Step::Expand(int32_t layer, LoraSite site, int32_t slice, int32_t block,
@@ -224,7 +246,7 @@ void Step::Expand(int32_t layer, LoraSite site, int32_t slice, int32_t block,
             packed.h_offset,
         segment.h_stride,
         packed.b + int64_t{block} * packed.rank_pairs * 2 * kColumnBlock,
-        2 * kColumnBlock, c + (first - begin) * ldc, ldc,
+        2 * kColumnBlock, nullptr, c + (first - begin) * ldc, ldc,
         /*accumulate=*/true);
   }
 }
@@ -292,6 +314,11 @@ void Step::Attend(int32_t layer) {
     attention.v_offset = state_.kv->v_offset();
     attention.padded_dim = state_.kv->padded_dim();
     attention.blocks = plan.blocks;
+    attention.next_kv = nullptr;
+    if (item + 1 < items) {
+      attention.next_kv = state_.kv->Head(layer, (item + 1) % heads);
+      attention.next_block = plan_.attention[(item + 1) / heads].blocks[0];
+    }
     attention.scale = 1.0f / __builtin_sqrtf(config_.head_dim);
     attention.out = scratch_.attended + offset;
     attention.out_stride = shape_.q_stride;
@@ -372,10 +399,6 @@ void Step::Sample() {
 }
 
 }  // namespace
-
-int32_t CpuStepPhases(const ModelConfig& config) {
-  return 16 + 16 * config.num_layers;
-}
 
 void RunCpuStep(CpuStepState* state, int32_t worker) {
   Step(state, worker).Run();

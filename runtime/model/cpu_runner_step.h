@@ -1,6 +1,7 @@
 // The forward pass of the CPU runner: one parallel region, phases separated by
-// barriers, items of a phase handed out one by one. Who computes an item, and
-// how rows are cut into items, never changes a bit of the result.
+// barriers. Each worker has a contiguous share of a phase's items, and takes
+// from the others' when it is through. Who computes an item, and how rows are
+// cut into items, never changes a bit of the result.
 #ifndef DESCANT_RUNTIME_MODEL_CPU_RUNNER_STEP_H_
 #define DESCANT_RUNTIME_MODEL_CPU_RUNNER_STEP_H_
 
@@ -44,9 +45,13 @@ struct CpuWorkerScratch {
   SamplerScratch* sampler;
 };
 
+// How far a worker's share of a phase has been handed out.
 struct alignas(64) ItemCounter {
-  std::atomic<int32_t> next{0};
+  std::atomic<int32_t> taken{0};
 };
+// Phases whose counters are alive at once: one counts, one is cleared for
+// later, and barriers keep them apart.
+inline constexpr int32_t kCounterPhases = 4;
 
 // Everything a step reads and writes; owned by the runner.
 struct CpuStepState {
@@ -59,14 +64,11 @@ struct CpuStepState {
   KvCache* kv = nullptr;
   CpuScratch scratch;
   std::vector<CpuWorkerScratch> workers;
-  std::vector<ItemCounter> counters;  // CpuStepPhases() of them, zero
+  std::vector<ItemCounter> counters;  // [kCounterPhases, workers], zero
   CpuPlan plan;
   const Batch* batch = nullptr;
   StepOutput* output = nullptr;
 };
-
-// Phases that hand out items, at most.
-int32_t CpuStepPhases(const ModelConfig& config);
 
 // Computes state->batch by state->plan: every worker calls it inside one
 // region of the pool.

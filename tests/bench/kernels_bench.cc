@@ -81,6 +81,7 @@ void GemmTask(void* context, int32_t worker) {
     if (block >= blocks) break;
     region.gemm(region.m, region.k / 2, region.a, region.k,
                 region.b + block * kColumnBlock * region.k, 2 * kColumnBlock,
+                region.b + (block + 1) * kColumnBlock * region.k,
                 region.c[worker].data(), kColumnBlock, false);
   }
 }

@@ -20,8 +20,8 @@ absl::Status BrgemmPrepare(int32_t k_pairs, int64_t lda, int64_t ldc);
 
 // A GemmFn. REQUIRES: built; accumulate is false.
 void BrgemmGemm(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
-                const bf16_t* b, int64_t ldb, float* c, int64_t ldc,
-                bool accumulate);
+                const bf16_t* b, int64_t ldb, const bf16_t* next, float* c,
+                int64_t ldc, bool accumulate);
 
 // Gives the thread's tile registers back.
 void BrgemmRelease();

@@ -10,7 +10,7 @@ absl::Status BrgemmPrepare(int32_t, int64_t, int64_t) {
 }
 
 void BrgemmGemm(int32_t, int32_t, const bf16_t*, int64_t, const bf16_t*,
-                int64_t, float*, int64_t, bool) {
+                int64_t, const bf16_t*, float*, int64_t, bool) {
   DESCANT_CHECK(BrgemmBuilt());
 }
 

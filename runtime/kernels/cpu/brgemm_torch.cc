@@ -44,8 +44,8 @@ absl::Status BrgemmPrepare(int32_t k_pairs, int64_t lda, int64_t ldc) {
 }
 
 void BrgemmGemm(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
-                const bf16_t* b, int64_t ldb, float* c, int64_t ldc,
-                bool accumulate) {
+                const bf16_t* b, int64_t ldb, const bf16_t* next, float* c,
+                int64_t ldc, bool accumulate) {
   try {
     for (int32_t row = 0; row < m; row += kMaxRows) {
       Call(std::min(m - row, kMaxRows), k_pairs, a + row * lda, lda, b, ldb,

@@ -88,8 +88,8 @@ inline bf16_t Round(float x) {
 }  // namespace
 
 void GemmAvx2(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
-              const bf16_t* b, int64_t ldb, float* c, int64_t ldc,
-              bool accumulate) {
+              const bf16_t* b, int64_t ldb, const bf16_t* next, float* c,
+              int64_t ldc, bool accumulate) {
   for (int32_t row = 0; row < m; row += kTileRows) {
     const int32_t rows = m - row < kTileRows ? m - row : kTileRows;
     for (int32_t n = 0; n < kColumnBlock; n += kTileColumns) {

@@ -15,8 +15,10 @@ namespace {
 typedef int32_t __attribute__((may_alias)) PairBits;
 
 constexpr int32_t kTileRows = 12;
-// How far ahead a stream of weights is fetched, in bytes.
-constexpr int64_t kPrefetchBytes = 2048;
+// How far ahead a stream of weights is fetched, in elements: 2 KiB.
+constexpr int64_t kNear = 1024;
+// A next block of up to this many elements is fetched whole instead.
+constexpr int64_t kSmallBlock = 4096;
 
 inline __m512bh LoadPairs(const bf16_t* p) {
   return (__m512bh)_mm512_loadu_si512(p);
@@ -46,10 +48,12 @@ inline __attribute__((always_inline)) void Step(const bf16_t* const* a,
   }
 }
 
-template <int R, int V, bool kPrefetch>
+// `kAhead` pairs of K out of every four are fetched from `ahead` on, a place
+// laid out as `b`: all four of them when it is soon to be read.
+template <int R, int V, int kAhead>
 inline __attribute__((always_inline)) void Accumulate(
     int32_t k_pairs, const bf16_t* a, int64_t lda, const bf16_t* b, int64_t ldb,
-    __m512 (&c)[R][V]) {
+    const bf16_t* ahead, __m512 (&c)[R][V]) {
   const bf16_t* rows[(R + 2) / 3];
 #pragma GCC unroll 4
   for (int i = 0; i < (R + 2) / 3; ++i) rows[i] = a + 3 * i * lda;
@@ -57,10 +61,12 @@ inline __attribute__((always_inline)) void Accumulate(
   for (; k + 4 <= k_pairs; k += 4) {
 #pragma GCC unroll 4
     for (int u = 0; u < 4; ++u) {
-      if (kPrefetch) {
-        const char* ahead = reinterpret_cast<const char*>(b) + kPrefetchBytes;
+      if (u < kAhead) {
 #pragma GCC unroll 2
-        for (int v = 0; v < V; ++v) _mm_prefetch(ahead + 64 * v, _MM_HINT_T0);
+        for (int v = 0; v < V; ++v) {
+          _mm_prefetch(ahead + 32 * v, kAhead == 4 ? _MM_HINT_T0 : _MM_HINT_T1);
+        }
+        ahead += ldb;
       }
       Step<R, V>(rows, lda, 2 * u, b, c);
       b += ldb;
@@ -76,9 +82,10 @@ inline __attribute__((always_inline)) void Accumulate(
   }
 }
 
-template <int R, bool kPrefetch>
+template <int R, int kAhead>
 void Tile(int32_t k_pairs, const bf16_t* a, int64_t lda, const bf16_t* b,
-          int64_t ldb, float* c, int64_t ldc, bool accumulate) {
+          int64_t ldb, const bf16_t* ahead, float* c, int64_t ldc,
+          bool accumulate) {
   __m512 sum[R][2];
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
@@ -86,7 +93,7 @@ void Tile(int32_t k_pairs, const bf16_t* a, int64_t lda, const bf16_t* b,
     sum[r][1] =
         accumulate ? _mm512_loadu_ps(c + r * ldc + 16) : _mm512_setzero_ps();
   }
-  Accumulate<R, 2, kPrefetch>(k_pairs, a, lda, b, ldb, sum);
+  Accumulate<R, 2, kAhead>(k_pairs, a, lda, b, ldb, ahead, sum);
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
     _mm512_storeu_ps(c + r * ldc, sum[r][0]);
@@ -100,7 +107,7 @@ void ShrinkTile(int32_t k_pairs, const bf16_t* a, int64_t lda, const bf16_t* b,
   __m512 sum[R][1];
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r) sum[r][0] = _mm512_setzero_ps();
-  Accumulate<R, 1, true>(k_pairs, a, lda, b, 32, sum);
+  Accumulate<R, 1, 4>(k_pairs, a, lda, b, 32, b + kNear, sum);
   const __m512 scales = _mm512_loadu_ps(scale);
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
@@ -111,31 +118,48 @@ void ShrinkTile(int32_t k_pairs, const bf16_t* a, int64_t lda, const bf16_t* b,
 }
 
 using TileFn = void (*)(int32_t, const bf16_t*, int64_t, const bf16_t*, int64_t,
-                        float*, int64_t, bool);
+                        const bf16_t*, float*, int64_t, bool);
 using ShrinkTileFn = void (*)(int32_t, const bf16_t*, int64_t, const bf16_t*,
                               const float*, bf16_t*, int64_t);
 
 #define DESCANT_ROWS_1_TO_12(F) \
   { F(1), F(2), F(3), F(4), F(5), F(6), F(7), F(8), F(9), F(10), F(11), F(12) }
-#define DESCANT_FIRST(r) &Tile<r, true>
-#define DESCANT_NEXT(r) &Tile<r, false>
+#define DESCANT_TILE_0(r) &Tile<r, 0>
+#define DESCANT_TILE_1(r) &Tile<r, 1>
+#define DESCANT_TILE_2(r) &Tile<r, 2>
+#define DESCANT_TILE_4(r) &Tile<r, 4>
 #define DESCANT_SHRINK(r) &ShrinkTile<r>
-constexpr TileFn kFirstTiles[] = DESCANT_ROWS_1_TO_12(DESCANT_FIRST);
-constexpr TileFn kNextTiles[] = DESCANT_ROWS_1_TO_12(DESCANT_NEXT);
+constexpr TileFn kTiles0[] = DESCANT_ROWS_1_TO_12(DESCANT_TILE_0);
+constexpr TileFn kTiles1[] = DESCANT_ROWS_1_TO_12(DESCANT_TILE_1);
+constexpr TileFn kTiles2[] = DESCANT_ROWS_1_TO_12(DESCANT_TILE_2);
+constexpr TileFn kTiles4[] = DESCANT_ROWS_1_TO_12(DESCANT_TILE_4);
 constexpr ShrinkTileFn kShrinkTiles[] = DESCANT_ROWS_1_TO_12(DESCANT_SHRINK);
 
 }  // namespace
 
+// One tile streams B, so it fetches just ahead of itself. Several tiles read B
+// from the second-level cache after the first: meanwhile memory would be idle,
+// so they share the fetching of the next block.
 void GemmAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
-                const bf16_t* b, int64_t ldb, float* c, int64_t ldc,
-                bool accumulate) {
+                const bf16_t* b, int64_t ldb, const bf16_t* next, float* c,
+                int64_t ldc, bool accumulate) {
   int32_t tiles = (m + kTileRows - 1) / kTileRows;
-  const TileFn* variants = kFirstTiles;
-  for (; tiles > 0; --tiles) {
+  if (tiles == 1) {
+    const bool whole = next != nullptr && k_pairs * ldb <= kSmallBlock;
+    kTiles4[m - 1](k_pairs, a, lda, b, ldb, whole ? next : b + kNear, c, ldc,
+                   accumulate);
+    return;
+  }
+  const int32_t each = tiles > 3 ? 1 : 2;
+  const TileFn* fetching = each == 1 ? kTiles1 : kTiles2;
+  const int64_t share = k_pairs / 4 * each;
+  for (int64_t fetched = 0; tiles > 0; --tiles, fetched += share) {
     // Tiles of nearly equal height.
     const int32_t rows = (m + tiles - 1) / tiles;
-    variants[rows - 1](k_pairs, a, lda, b, ldb, c, ldc, accumulate);
-    variants = kNextTiles;
+    const bool fetch = next != nullptr && fetched < k_pairs;
+    const TileFn* variants = fetch ? fetching : kTiles0;
+    variants[rows - 1](k_pairs, a, lda, b, ldb,
+                       fetch ? next + fetched * ldb : b, c, ldc, accumulate);
     a += rows * lda;
     c += rows * ldc;
     m -= rows;

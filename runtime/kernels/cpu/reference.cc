@@ -13,8 +13,8 @@ float Widen(bf16_t bits) { return ToFloat(BFloat16{bits}); }
 bf16_t Round(float x) { return ToBFloat16(x).bits; }
 
 void Gemm(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
-          const bf16_t* b, int64_t ldb, float* c, int64_t ldc,
-          bool accumulate) {
+          const bf16_t* b, int64_t ldb, const bf16_t* next, float* c,
+          int64_t ldc, bool accumulate) {
   for (int32_t row = 0; row < m; ++row) {
     for (int32_t n = 0; n < kColumnBlock; ++n) {
       float sum = accumulate ? c[row * ldc + n] : 0.0f;

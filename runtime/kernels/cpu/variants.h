@@ -15,11 +15,11 @@ extern const CpuKernels kAvx2Kernels;    // AVX2, FMA
 extern const CpuKernels kAvx512Kernels;  // AVX-512 F, BW, DQ, VL, BF16
 
 void GemmAvx2(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
-              const bf16_t* b, int64_t ldb, float* c, int64_t ldc,
-              bool accumulate);
+              const bf16_t* b, int64_t ldb, const bf16_t* next, float* c,
+              int64_t ldc, bool accumulate);
 void GemmAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
-                const bf16_t* b, int64_t ldb, float* c, int64_t ldc,
-                bool accumulate);
+                const bf16_t* b, int64_t ldb, const bf16_t* next, float* c,
+                int64_t ldc, bool accumulate);
 void ShrinkAvx2(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
                 const bf16_t* b, const float* scale, bf16_t* h, int64_t ldh);
 void ShrinkAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,

@@ -80,10 +80,10 @@ TEST_P(KernelsTest, GemmMatchesTheOracle) {
           const int ldc = kColumnBlock + 3;
           auto expected = Floats(m * ldc);
           auto actual = expected;
-          kScalarKernels.gemm(m, pairs, a.data(), lda, b.data(), 64,
+          kScalarKernels.gemm(m, pairs, a.data(), lda, b.data(), 64, nullptr,
                               expected.data(), ldc, accumulate);
-          gemm(m, pairs, a.data(), lda, b.data(), 64, actual.data(), ldc,
-               accumulate);
+          gemm(m, pairs, a.data(), lda, b.data(), 64, nullptr, actual.data(),
+               ldc, accumulate);
           for (int i = 0; i < m * ldc; ++i) {
             ASSERT_NEAR(expected[i], actual[i], 2e-6f * k + 1e-5f)
                 << "m " << m << " k " << k << " at " << i;
@@ -103,14 +103,14 @@ TEST_P(KernelsTest, GemmBitsDoNotDependOnRows) {
     for (const GemmFn gemm : {kernels_->gemm, kernels_->tile}) {
       std::vector<float> alone(kMaxRows * kColumnBlock);
       for (int row = 0; row < kMaxRows; ++row) {
-        gemm(1, pairs, a.data() + row * lda, lda, b.data(), 64,
+        gemm(1, pairs, a.data() + row * lda, lda, b.data(), 64, nullptr,
              alone.data() + row * kColumnBlock, kColumnBlock, false);
       }
       for (int m = 1; m <= kMaxRows; ++m) {
         for (int first = 0; first + m <= kMaxRows; first += 7) {
           std::vector<float> c(m * kColumnBlock);
-          gemm(m, pairs, a.data() + first * lda, lda, b.data(), 64, c.data(),
-               kColumnBlock, false);
+          gemm(m, pairs, a.data() + first * lda, lda, b.data(), 64, nullptr,
+               c.data(), kColumnBlock, false);
           ASSERT_EQ(0,
                     std::memcmp(c.data(), alone.data() + first * kColumnBlock,
                                 c.size() * sizeof(float)))
@@ -227,6 +227,8 @@ struct AttentionCase {
     item.v_offset = kKvBlock * head_dim;
     item.padded_dim = padded_dim;
     item.blocks = blocks.data();
+    item.next_kv = nullptr;
+    item.next_block = 0;
     item.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
     item.out = out + first * width;
     item.out_stride = width;
