@@ -70,19 +70,19 @@ struct GemmRegion {
   const bf16_t* b;
   int64_t copies;
   std::vector<float>* c;  // one tile a worker
-  std::atomic<int64_t> next{0};
 };
 
 void GemmTask(void* context, int32_t worker) {
   GemmRegion& region = *static_cast<GemmRegion*>(context);
   const int64_t blocks = region.copies * region.n / kColumnBlock;
-  for (;;) {
-    const int64_t block = region.next.fetch_add(1);
-    if (block >= blocks) break;
-    region.gemm(region.m, region.k / 2, region.a, region.k,
-                region.b + block * kColumnBlock * region.k, 2 * kColumnBlock,
-                region.b + (block + 1) * kColumnBlock * region.k,
-                region.c[worker].data(), kColumnBlock, false);
+  const int64_t workers = Pool().size();
+  // Contiguous shares, as in a step.
+  for (int64_t block = blocks * worker / workers;
+       block < blocks * (worker + 1) / workers; ++block) {
+    const bf16_t* b = region.b + block * kColumnBlock * region.k;
+    region.gemm(region.m, region.k / 2, region.a, region.k, b, 2 * kColumnBlock,
+                b + kColumnBlock * region.k, region.c[worker].data(),
+                kColumnBlock, false);
   }
 }
 
@@ -103,10 +103,7 @@ void RunGemm(benchmark::State& state, GemmFn gemm) {
   region.a = a.data();
   region.b = reinterpret_cast<const bf16_t*>(weights.data());
   region.c = c.data();
-  for (auto _ : state) {
-    region.next = 0;
-    Pool().Run(&GemmTask, &region);
-  }
+  for (auto _ : state) Pool().Run(&GemmTask, &region);
   const double passes = static_cast<double>(state.iterations() * region.copies);
   state.counters["GB/s"] = benchmark::Counter(
       1e-9 * passes * static_cast<double>(bytes), benchmark::Counter::kIsRate);
