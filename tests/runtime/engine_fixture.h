@@ -113,31 +113,35 @@ class CollectingSink final : public TokenSink {
 // Holds the engine thread in Launch while closed.
 class Gate {
  public:
-  void Close() {
+  void Close() { CloseAfter(0); }
+  // Lets `steps` more steps pass.
+  void CloseAfter(int steps) {
     MutexLock lock(&mutex_);
-    open_ = false;
+    steps_left_ = steps;
   }
   void Open() {
     MutexLock lock(&mutex_);
-    open_ = true;
+    steps_left_ = -1;
     changed_.SignalAll();
   }
   void Pass() {
     MutexLock lock(&mutex_);
-    ++arrived_;
-    changed_.SignalAll();
-    while (!open_) changed_.Wait(&mutex_);
+    held_ = steps_left_ == 0;
+    if (held_) changed_.SignalAll();
+    while (steps_left_ == 0) changed_.Wait(&mutex_);
+    if (steps_left_ > 0) --steps_left_;
+    held_ = false;
   }
   void WaitUntilHeld() {
     MutexLock lock(&mutex_);
-    while (arrived_ == 0) changed_.Wait(&mutex_);
+    while (!held_) changed_.Wait(&mutex_);
   }
 
  private:
   Mutex mutex_;
   CondVar changed_;
-  bool open_ ABSL_GUARDED_BY(mutex_) = true;
-  int arrived_ ABSL_GUARDED_BY(mutex_) = 0;
+  int steps_left_ ABSL_GUARDED_BY(mutex_) = -1;  // -1: open
+  bool held_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 class EngineFixture : public testing::Test {
@@ -194,6 +198,14 @@ class EngineFixture : public testing::Test {
 
   ExpectedAnswer Alone(const Request& request) const {
     return runner_->Alone(request, eos_, options_.max_model_len);
+  }
+
+  // REQUIRES: the queue is full, and Stop was or will be called.
+  void WaitUntilDraining() {
+    const auto sink = std::make_shared<CollectingSink>();
+    while (ReasonOf(engine_->Submit(Make(3, 3), sink)) == "QUEUE_FULL") {
+      std::this_thread::yield();
+    }
   }
 
   // The stats follow the answer by a moment.

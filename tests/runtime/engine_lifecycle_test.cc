@@ -10,15 +10,19 @@ using EngineLifecycleTest = EngineFixture;
 
 TEST_F(EngineLifecycleTest, CancelFreesEverythingWithinAStep) {
   Start();
+  gate_.CloseAfter(3);
   const Request request = Make(50, 300, MakeFakeAdapter("a"));
   const auto sink = Submit(request);
-  sink->WaitForTokens(3);
+  gate_.WaitUntilHeld();
   engine_->Cancel(request.id);
   engine_->Cancel(request.id);
   engine_->Cancel(4711);
+  gate_.Open();
   const RequestResult result = sink->Wait();
   EXPECT_EQ(result.reason, FinishReason::kCancelled);
   EXPECT_TRUE(absl::IsCancelled(result.status));
+  // Three steps, and the one that ran when the cancellation came.
+  EXPECT_EQ(result.generated_tokens, 4);
   WaitUntilIdle();
   EXPECT_EQ(engine_->Stats().blocks_used, 0);
 }
@@ -31,7 +35,7 @@ TEST_F(EngineLifecycleTest, AFullInboxAnswersAtOnce) {
   const auto running = Submit(Make(3, 2));
   gate_.WaitUntilHeld();
   const auto first = Submit(Make(3, 2));
-  // The queue's length is that of the last step: two fit beside what runs.
+  // What runs counts until its first step is done.
   auto sink = std::make_shared<CollectingSink>();
   std::vector<std::shared_ptr<CollectingSink>> accepted = {running, first};
   absl::Status status;
@@ -201,38 +205,42 @@ TEST_F(EngineLifecycleTest, StopFinishesWhatWasAccepted) {
 }
 
 TEST_F(EngineLifecycleTest, StopAtItsDeadlineFailsTheRest) {
+  options_.max_waiting_requests = 2;
   Start();
   gate_.Close();
-  const auto sink = Submit(Make(10, 390));
+  const auto running = Submit(Make(10, 390));
   gate_.WaitUntilHeld();
   const auto waiting = Submit(Make(10, 390));
-  std::thread stopper(
-      [&] { engine_->Stop(clock_.Now() + std::chrono::seconds(1)); });
+  const MonotonicTime deadline = clock_.Now() + std::chrono::seconds(1);
+  std::thread stopper([&] { engine_->Stop(deadline); });
+  WaitUntilDraining();
   clock_.Advance(std::chrono::seconds(2));
   gate_.Open();
   stopper.join();
-  // Advance may come before Stop reads the clock: then both just finish.
-  for (const auto& each : {sink, waiting}) {
-    ASSERT_TRUE(each->finished());
-    const RequestResult result = each->Wait();
-    if (result.reason == FinishReason::kLength) continue;
+  for (const auto& sink : {running, waiting}) {
+    ASSERT_TRUE(sink->finished());
+    const RequestResult result = sink->Wait();
     EXPECT_EQ(result.reason, FinishReason::kError);
+    EXPECT_TRUE(absl::IsUnavailable(result.status));
     EXPECT_EQ(ReasonOf(result.status), "DRAINING");
   }
   engine_.reset();
 }
 
 TEST_F(EngineLifecycleTest, StopNowFailsWhatRunsAndWhatWaits) {
+  options_.max_waiting_requests = 2;
   options_.max_running_sequences = 1;
-  gate_.Close();
   Start();
+  gate_.Close();
   const auto running = Submit(Make(10, 390));
   gate_.WaitUntilHeld();
   const auto waiting = Submit(Make(10, 390));
   std::thread stopper([&] { engine_->Stop(clock_.Now()); });
+  WaitUntilDraining();
   gate_.Open();
   stopper.join();
   EXPECT_TRUE(absl::IsUnavailable(running->Wait().status));
+  EXPECT_EQ(running->Wait().generated_tokens, 1);
   EXPECT_TRUE(absl::IsUnavailable(waiting->Wait().status));
   engine_.reset();
 }
@@ -244,7 +252,7 @@ TEST_F(EngineLifecycleTest, ProgressIsNowWhileIdleAndOldWhileAStepHangs) {
   gate_.Close();
   const auto sink = Submit(Make(3, 2));
   const MonotonicTime before = clock_.Now();
-  while (engine_->Stats().waiting > 0) std::this_thread::yield();
+  gate_.WaitUntilHeld();
   clock_.Advance(std::chrono::seconds(60));
   EXPECT_LE(engine_->LastProgress(), before);
   gate_.Open();
