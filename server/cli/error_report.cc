@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -48,8 +49,12 @@ Details ParseDetails(const std::string& bytes) {
       details.reason = info.reason();
     } else if (any.UnpackTo(&bad_request)) {
       for (const auto& violation : bad_request.field_violations()) {
+        // Some descriptions begin with the field's name themselves.
         details.notes.push_back(
-            absl::StrCat(violation.field(), ": ", violation.description()));
+            absl::StartsWith(violation.description(), violation.field())
+                ? violation.description()
+                : absl::StrCat(violation.field(), ": ",
+                               violation.description()));
       }
     } else if (any.UnpackTo(&quota)) {
       for (const auto& violation : quota.violations()) {

@@ -33,7 +33,7 @@ std::unique_ptr<ServerProcess> StartWith(const std::string& adapter_dir) {
 
 AdapterFiles FilesOf(ServerProcess& server, uint64_t seed) {
   return RandomAdapterFor(GetModel(server), {".q_proj", ".v_proj"},
-                          {.rank = 8, .alpha = 64, .seed = seed});
+                          {.rank = 8, .alpha = 256, .seed = seed});
 }
 
 grpc::Status UploadNew(ServerProcess& server, const std::string& name,

@@ -80,7 +80,7 @@ void UploadAdapters(ServerProcess& server, const v1::GetModelResponse& model) {
   for (int i = 0; i < kAdapters; ++i) {
     RandomAdapterOptions options = {.rank = kRanks[i % kRanks.size()],
                                     .seed = kSeed + static_cast<uint64_t>(i)};
-    options.alpha = 2.0 * options.rank;
+    options.alpha = 16.0 * options.rank;
     const grpc::Status status =
         Upload(server, absl::StrCat("random-", i),
                RandomAdapterFor(model, kModules[i % kModules.size()], options));

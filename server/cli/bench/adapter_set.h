@@ -17,7 +17,7 @@ namespace descant::cli {
 using AdapterDigests = std::map<std::string, std::string>;
 
 // Makes and uploads every adapter that `legs` use: A ~ N(0, 0.02), B ~ N(0,
-// 0.01), bf16, alpha 2 x rank, one seed per adapter drawn from `seed`.
+// 0.01), bf16, alpha 16 x rank, one seed per adapter drawn from `seed`.
 // Adapters of the same name that are there already are replaced. Adds what was
 // uploaded to `digests`, also when it fails half-way.
 grpc::Status UploadBenchAdapters(const Connection& connection,

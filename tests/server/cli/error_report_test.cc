@@ -35,6 +35,18 @@ TEST(ErrorReportTest, CodeReasonMessageAndFields) {
       "(0, 1]");
 }
 
+TEST(ErrorReportTest, NamesAFieldOnce) {
+  google::rpc::Status details;
+  google::rpc::BadRequest bad_request;
+  auto* violation = bad_request.add_field_violations();
+  violation->set_field("seed");
+  violation->set_description("seed: too large");
+  details.add_details()->PackFrom(bad_request);
+  EXPECT_EQ(DescribeError(WithDetails(grpc::StatusCode::INVALID_ARGUMENT,
+                                      "refused", details)),
+            "INVALID_ARGUMENT: refused; seed: too large");
+}
+
 TEST(ErrorReportTest, WhenToComeBack) {
   google::rpc::Status details;
   google::rpc::RetryInfo retry;
