@@ -21,6 +21,7 @@
 #include "runtime/base/fs.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/tokenizer/unicode.h"
 #include "server/config_values.h"
 #include "yaml-cpp/yaml.h"
 
@@ -225,8 +226,9 @@ absl::Status ApplyFile(const std::string& path, ServerConfig* config) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": cannot be read as a file"));
   }
-  if (content->find('\0') != std::string::npos) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": is not text"));
+  if (!IsValidUtf8(*content) || content->find('\0') != std::string::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": is not UTF-8 text"));
   }
   // yaml-cpp reports by exception; it ends here.
   try {
@@ -366,7 +368,7 @@ absl::StatusOr<ServerConfig> ParseConfig(
 }
 
 std::string OptionsHelp() {
-  static constexpr size_t kColumn = 29;
+  static constexpr size_t kColumn = 31;
   static constexpr size_t kWidth = 79;
   std::string text;
   const auto add = [&text](std::string left, absl::string_view help) {

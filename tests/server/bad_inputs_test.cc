@@ -1,0 +1,427 @@
+// Bad inputs over real gRPC: each gets its documented code and a reason, and
+// the tokens of a neighbour stay what they were. Row numbers are those of the
+// project's table of bad inputs.
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/server/test_server.h"
+
+namespace descant {
+namespace {
+
+using grpc::StatusCode;
+
+// One server for all cases, with one good adapter whose tokens are known.
+class BadInputsTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    server_ = new TestServer;
+    ASSERT_TRUE(server_->Upload("neighbour", 7).ok());
+    expected_ = new std::vector<int32_t>(server_->Tokens("neighbour", 40));
+    ASSERT_EQ(expected_->size(), 40u);
+  }
+  static void TearDownTestSuite() {
+    delete server_;
+    delete expected_;
+  }
+
+  void TearDown() override {
+    EXPECT_EQ(server_->Tokens("neighbour", 40), *expected_);
+  }
+
+  static void Expect(const std::string& what, const grpc::Status& status,
+                     StatusCode code) {
+    EXPECT_EQ(status.error_code(), code)
+        << what << ": " << status.error_message();
+    if (code == StatusCode::OK) return;
+    EXPECT_NE(ReasonIn(status), "") << what;
+  }
+
+  static grpc::Status Generate(const v1::GenerateRequest& request,
+                               v1::GenerateResponse* response = nullptr) {
+    grpc::ClientContext context;
+    v1::GenerateResponse unused;
+    return server_->generation().Generate(
+        &context, request, response == nullptr ? &unused : response);
+  }
+
+  static v1::GenerateRequest Request() {
+    v1::GenerateRequest request;
+    request.set_text("Hello");
+    request.mutable_stopping()->set_max_tokens(4);
+    return request;
+  }
+
+  static TestServer* server_;
+  static std::vector<int32_t>* expected_;
+};
+
+TestServer* BadInputsTest::server_ = nullptr;
+std::vector<int32_t>* BadInputsTest::expected_ = nullptr;
+
+TEST_F(BadInputsTest, UploadStreams) {
+  const auto refuse = [&](const std::string& what, const UploadPlan& plan,
+                          StatusCode code) {
+    Expect(what, server_->Send(plan), code);
+    grpc::ClientContext context;
+    v1::GetAdapterRequest get;
+    get.set_adapter_id("bad");
+    v1::GetAdapterResponse found;
+    Expect(what + ", then get",
+           server_->adapters().GetAdapter(&context, get, &found),
+           StatusCode::NOT_FOUND);
+  };
+  const UploadPlan good = server_->PlanUpload("bad", 1);
+
+  UploadPlan plan = good;  // row 1
+  plan.messages.erase(plan.messages.begin());
+  refuse("chunk first", plan, StatusCode::INVALID_ARGUMENT);
+
+  plan = good;  // row 2
+  plan.messages.insert(plan.messages.begin() + 1, plan.messages[0]);
+  refuse("two headers", plan, StatusCode::INVALID_ARGUMENT);
+
+  plan = good;  // row 3
+  plan.messages.resize(1);
+  refuse("header only", plan, StatusCode::INVALID_ARGUMENT);
+  plan.messages.clear();
+  refuse("nothing", plan, StatusCode::INVALID_ARGUMENT);
+
+  plan = good;  // row 4
+  plan.messages.pop_back();
+  refuse("too few bytes", plan, StatusCode::INVALID_ARGUMENT);
+
+  plan = good;  // row 5
+  plan.messages.emplace_back().set_chunk("x");
+  refuse("one byte over", plan, StatusCode::INVALID_ARGUMENT);
+
+  for (const uint64_t size : {uint64_t{1} << 63, ~uint64_t{0}}) {  // row 6
+    plan = good;
+    plan.header()->set_size_bytes(size);
+    refuse("absurd size", plan, StatusCode::RESOURCE_EXHAUSTED);
+  }
+  plan = good;
+  plan.header()->set_size_bytes(0);
+  refuse("no size", plan, StatusCode::INVALID_ARGUMENT);
+
+  for (const std::string& sha :
+       {std::string(), std::string(63, 'a'), std::string(65, 'a'),
+        std::string(64, 'g'), std::string(64, 'A'), std::string(64, '0')}) {
+    plan = good;  // row 7
+    plan.header()->set_sha256(sha);
+    refuse("sha256 " + sha, plan, StatusCode::INVALID_ARGUMENT);
+  }
+
+  plan = good;  // row 9
+  plan.messages.resize(1);
+  for (int i = 0; i < 64; ++i) plan.messages.emplace_back().set_chunk("");
+  refuse("empty chunks", plan, StatusCode::INVALID_ARGUMENT);
+  plan.messages.resize(1);
+  for (int i = 0; i < 64; ++i) plan.messages.emplace_back();
+  refuse("empty messages", plan, StatusCode::INVALID_ARGUMENT);
+
+  plan = good;  // row 10: gRPC's own answer
+  plan.messages[1].set_chunk(std::string(5 << 20, 'x'));
+  EXPECT_EQ(server_->Send(plan).error_code(), StatusCode::RESOURCE_EXHAUSTED);
+
+  plan = good;
+  plan.header()->set_base_fingerprint("sha256:" + std::string(64, '0'));
+  refuse("another base", plan, StatusCode::FAILED_PRECONDITION);
+
+  plan = good;
+  plan.header()->set_format(static_cast<v1::AdapterFormat>(9));
+  refuse("unknown format", plan, StatusCode::INVALID_ARGUMENT);
+
+  plan = good;
+  plan.header()->set_config_json(std::string(65537, ' '));
+  refuse("long config", plan, StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(BadInputsTest, OneByteChunksAreFine) {  // row 8
+  UploadPlan plan = server_->PlanUpload("bytewise", 2);
+  std::string bytes;
+  for (size_t i = 1; i < plan.messages.size(); ++i) {
+    bytes += plan.messages[i].chunk();
+  }
+  plan.messages.resize(1);
+  for (const char c : bytes) {
+    plan.messages.emplace_back().set_chunk(std::string(1, c));
+  }
+  Expect("one byte a chunk", server_->Send(plan), StatusCode::OK);
+}
+
+TEST_F(BadInputsTest, CancelledUploadLeavesNothing) {  // row 12
+  const UploadPlan plan = server_->PlanUpload("cancelled", 3);
+  grpc::ClientContext context;
+  v1::UploadAdapterResponse response;
+  const auto writer = server_->adapters().UploadAdapter(&context, &response);
+  writer->Write(plan.messages[0]);
+  writer->Write(plan.messages[1]);
+  context.TryCancel();
+  EXPECT_EQ(writer->Finish().error_code(), StatusCode::CANCELLED);
+  grpc::ClientContext get_context;
+  v1::GetAdapterRequest get;
+  get.set_adapter_id("cancelled");
+  v1::GetAdapterResponse found;
+  Expect("get", server_->adapters().GetAdapter(&get_context, get, &found),
+         StatusCode::NOT_FOUND);
+}
+
+TEST_F(BadInputsTest, SameNameAgain) {  // rows 15, 16
+  v1::UploadAdapterResponse first;
+  v1::UploadAdapterResponse again;
+  Expect("first", server_->Send(server_->PlanUpload("again", 4), &first),
+         StatusCode::OK);
+  EXPECT_TRUE(first.created());
+  Expect("same", server_->Send(server_->PlanUpload("again", 4), &again),
+         StatusCode::OK);
+  EXPECT_FALSE(again.created());
+  EXPECT_EQ(first.adapter().digest(), again.adapter().digest());
+
+  UploadPlan other = server_->PlanUpload("again", 5);
+  Expect("other", server_->Send(other), StatusCode::ALREADY_EXISTS);
+  other.header()->set_replace(true);
+  Expect("replace", server_->Send(other, &again), StatusCode::OK);
+  EXPECT_NE(first.adapter().digest(), again.adapter().digest());
+}
+
+TEST_F(BadInputsTest, Names) {  // rows 20, 21, 22, 24, 25
+  const std::vector<std::string> names = {"",
+                                          " ",
+                                          "\t",
+                                          "\n",
+                                          "..",
+                                          "../etc",
+                                          "a/../b",
+                                          "/etc/passwd",
+                                          "a/",
+                                          "a\\b",
+                                          "%2e%2e",
+                                          "a..b",
+                                          ".a",
+                                          "-a",
+                                          "a,b",
+                                          "a@b",
+                                          std::string("a\0b", 3),
+                                          "a\x01",
+                                          "\x1b[31mred",
+                                          "\u202eright",
+                                          "\U0001f600",
+                                          std::string(64, 'a'),
+                                          std::string(1 << 20, 'a'),
+                                          "base",
+                                          "none",
+                                          server_->app().edge()->facts.name};
+  for (const std::string& name : names) {
+    UploadPlan plan = server_->PlanUpload("x", 1);
+    plan.header()->set_name(name);
+    Expect("name " + name.substr(0, 70), server_->Send(plan),
+           StatusCode::INVALID_ARGUMENT);
+  }
+  UploadPlan plan = server_->PlanUpload(std::string(63, 'a'), 1);
+  Expect("63 characters", server_->Send(plan), StatusCode::OK);
+}
+
+TEST_F(BadInputsTest, Adapters) {  // row 55
+  const auto status = [&](const std::string& id) {
+    v1::GenerateRequest request = Request();
+    request.set_adapter_id(id);
+    return Generate(request);
+  };
+  Expect("unknown", status("unknown"), StatusCode::NOT_FOUND);
+  Expect("unknown version", status("neighbour@sha256:" + std::string(64, '0')),
+         StatusCode::NOT_FOUND);
+  for (const char* id : {"", "../x", "neighbour@", "neighbour@sha256:12",
+                         "neighbour@md5:00", "@", "a b"}) {
+    Expect(absl::StrCat("id ", id), status(id), StatusCode::INVALID_ARGUMENT);
+  }
+  Expect("known", status("neighbour"), StatusCode::OK);
+}
+
+TEST_F(BadInputsTest, Prompts) {  // rows 56 to 60
+  v1::GenerateRequest request = Request();
+  const auto expect = [&](const std::string& what, StatusCode code) {
+    Expect(what, Generate(request), code);
+  };
+  request.clear_prompt();
+  expect("no prompt", StatusCode::INVALID_ARGUMENT);
+  request.set_text("");
+  expect("empty text", StatusCode::INVALID_ARGUMENT);
+  request.set_text_bytes("");
+  expect("empty bytes", StatusCode::INVALID_ARGUMENT);
+  request.mutable_token_ids();
+  expect("no tokens", StatusCode::INVALID_ARGUMENT);
+  request.mutable_messages();
+  expect("no messages", StatusCode::INVALID_ARGUMENT);
+  for (const std::string& bytes :
+       {std::string("\xff"), std::string("a\xc3"), std::string("\xed\xa0\x80"),
+        std::string("\xc0\x80"), std::string("a\0b", 3)}) {
+    request.set_text_bytes(bytes);
+    expect("bytes", StatusCode::INVALID_ARGUMENT);
+  }
+  for (const char* part : {"a", " ", "\xcc\x81"}) {
+    std::string text;
+    while (text.size() < 3900000) text += part;
+    request.set_text(text);
+    const auto start = std::chrono::steady_clock::now();
+    expect("3.9 MB", StatusCode::INVALID_ARGUMENT);
+    EXPECT_LT(std::chrono::steady_clock::now() - start,
+              std::chrono::seconds(2));
+  }
+  const int vocab = server_->app().edge()->options.model.vocab_size;
+  for (const int64_t id :
+       {int64_t{-1}, int64_t{vocab}, int64_t{1} << 32, int64_t{1} << 62}) {
+    request.mutable_token_ids()->Clear();
+    request.mutable_token_ids()->add_ids(id);
+    expect(absl::StrCat("token ", id), StatusCode::INVALID_ARGUMENT);
+  }
+  const auto tokens = [&](int count) {
+    request.mutable_token_ids()->Clear();
+    for (int i = 0; i < count; ++i) request.mutable_token_ids()->add_ids(5);
+  };
+  tokens(508);  // the context has 512
+  expect("at the limit", StatusCode::OK);
+  tokens(509);
+  expect("one over", StatusCode::INVALID_ARGUMENT);
+  tokens(512);
+  request.mutable_stopping()->clear_max_tokens();
+  expect("no room", StatusCode::INVALID_ARGUMENT);
+  tokens(513);
+  expect("prompt over", StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(BadInputsTest, ExtremesThatAreFine) {  // rows 64, 68, 69, 71
+  for (const float temperature : {0.0f, 1e-45f, 1e-5f, 100.0f, 3e38f}) {
+    v1::GenerateRequest request = Request();
+    request.mutable_sampling()->set_temperature(temperature);
+    Expect(absl::StrCat("temperature ", temperature), Generate(request),
+           StatusCode::OK);
+  }
+  for (const uint64_t seed : {uint64_t{0}, ~uint64_t{0}}) {
+    v1::GenerateRequest request = Request();
+    request.mutable_sampling()->set_seed(seed);
+    request.set_client_request_id("the same");
+    v1::GenerateResponse first;
+    v1::GenerateResponse second;
+    Expect("seed", Generate(request, &first), StatusCode::OK);
+    Expect("seed", Generate(request, &second), StatusCode::OK);
+    EXPECT_EQ(first.seed(), seed);
+    EXPECT_EQ(first.choices(0).text(), second.choices(0).text());
+    EXPECT_NE(first.request_id(), second.request_id());
+    EXPECT_EQ(first.client_request_id(), "the same");
+  }
+  v1::GenerateRequest request = Request();
+  for (int i = 0; i < 10000; ++i) {
+    request.GetReflection()->MutableUnknownFields(&request)->AddVarint(1000 + i,
+                                                                       1);
+  }
+  Expect("unknown fields", Generate(request), StatusCode::OK);
+}
+
+TEST_F(BadInputsTest, SamplingOverTheWire) {  // rows 61, 63 to 67
+  using R = v1::GenerateRequest;
+  const std::vector<std::function<void(R*)>> changes = {
+      [](R* r) { r->mutable_stopping()->set_max_tokens(0); },
+      [](R* r) { r->mutable_stopping()->set_max_tokens(-1); },
+      [](R* r) { r->mutable_stopping()->set_max_tokens(2147483647); },
+      [](R* r) { r->mutable_output()->set_top_logprobs(-1); },
+      [](R* r) { r->mutable_output()->set_top_logprobs(2147483647); },
+      [](R* r) { r->mutable_sampling()->set_temperature(-1); },
+      [](R* r) { r->mutable_sampling()->set_temperature(NAN); },
+      [](R* r) { r->mutable_sampling()->set_temperature(INFINITY); },
+      [](R* r) { r->mutable_sampling()->set_top_p(0); },
+      [](R* r) { r->mutable_sampling()->set_top_p(NAN); },
+      [](R* r) { r->mutable_sampling()->set_top_k(-5); },
+      [](R* r) { r->mutable_sampling()->set_min_p(2); },
+      [](R* r) { r->mutable_stopping()->add_stop_strings(""); }};
+  for (size_t i = 0; i < changes.size(); ++i) {
+    R request = Request();
+    changes[i](&request);
+    Expect(absl::StrCat("change ", i), Generate(request),
+           StatusCode::INVALID_ARGUMENT);
+    // The same request, streamed.
+    v1::GenerateStreamRequest stream;
+    *stream.mutable_request() = request;
+    grpc::ClientContext context;
+    const auto reader = server_->generation().GenerateStream(&context, stream);
+    v1::GenerateStreamResponse part;
+    EXPECT_FALSE(reader->Read(&part));
+    Expect(absl::StrCat("streamed change ", i), reader->Finish(),
+           StatusCode::INVALID_ARGUMENT);
+  }
+  grpc::ClientContext context;
+  const auto reader = server_->generation().GenerateStream(&context, {});
+  Expect("stream without a request", reader->Finish(),
+         StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(BadInputsTest, Deadlines) {  // row 70
+  // gRPC counts in milliseconds: an answer of many steps is later than that.
+  v1::GenerateRequest request = Request();
+  request.mutable_stopping()->set_max_tokens(500);
+  request.mutable_stopping()->set_ignore_eos(true);
+  for (const auto offset : {std::chrono::nanoseconds(std::chrono::hours(-1)),
+                            std::chrono::nanoseconds(1)}) {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + offset);
+    v1::GenerateResponse response;
+    EXPECT_EQ(server_->generation()
+                  .Generate(&context, request, &response)
+                  .error_code(),
+              StatusCode::DEADLINE_EXCEEDED);
+  }
+}
+
+TEST_F(BadInputsTest, Lists) {  // row 81
+  const auto list = [&](int size, const std::string& token) {
+    v1::ListAdaptersRequest request;
+    request.set_page_size(size);
+    request.set_page_token(token);
+    grpc::ClientContext context;
+    v1::ListAdaptersResponse response;
+    return server_->adapters().ListAdapters(&context, request, &response);
+  };
+  Expect("default", list(0, ""), StatusCode::OK);
+  Expect("negative", list(-1, ""), StatusCode::INVALID_ARGUMENT);
+  Expect("huge", list(2147483647, ""), StatusCode::INVALID_ARGUMENT);
+  Expect("forged", list(10, "../../etc"), StatusCode::INVALID_ARGUMENT);
+}
+
+TEST_F(BadInputsTest, DeleteTwice) {  // row 80
+  ASSERT_TRUE(server_->Upload("gone", 9).ok());
+  v1::DeleteAdapterRequest request;
+  request.set_adapter_id("gone");
+  const auto remove = [&] {
+    grpc::ClientContext context;
+    v1::DeleteAdapterResponse response;
+    return server_->adapters().DeleteAdapter(&context, request, &response);
+  };
+  Expect("first", remove(), StatusCode::OK);
+  Expect("second", remove(), StatusCode::NOT_FOUND);
+}
+
+TEST_F(BadInputsTest, Messages) {
+  v1::GenerateRequest request = Request();
+  auto* message = request.mutable_messages()->add_messages();
+  message->set_role("user");
+  message->set_content("hi");
+  const bool has_chat = server_->app().edge()->chat() != nullptr;
+  const grpc::Status status = Generate(request);
+  if (!has_chat) {
+    Expect("no template", status, StatusCode::FAILED_PRECONDITION);
+    EXPECT_EQ(ReasonIn(status), "CHAT_TEMPLATE");
+    return;
+  }
+  Expect("chat", status, StatusCode::OK);
+  message->set_role("root");
+  Expect("role", Generate(request), StatusCode::INVALID_ARGUMENT);
+}
+
+}  // namespace
+}  // namespace descant

@@ -1,0 +1,214 @@
+#include "server/config.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace descant {
+namespace {
+
+using ::testing::HasSubstr;
+
+class ConfigTest : public ::testing::Test {
+ protected:
+  ConfigTest() {
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "config-XXXXXX").string();
+    folder_ = mkdtemp(pattern.data());
+  }
+  ~ConfigTest() override { std::filesystem::remove_all(folder_); }
+
+  std::string WriteFile(const std::string& content) {
+    const std::string path = folder_ + "/server.yaml";
+    std::ofstream(path, std::ios::binary) << content;
+    return path;
+  }
+
+  // The error of a configuration file; "" where it is accepted.
+  std::string FileError(const std::string& content) {
+    const auto config = ParseConfig({"--config=" + WriteFile(content)});
+    return config.ok() ? "" : std::string(config.status().message());
+  }
+
+  std::string folder_;
+};
+
+std::string FlagError(std::vector<std::string> flags) {
+  flags.push_back("--model=m.gguf");
+  const auto config = ParseConfig(flags);
+  if (config.ok()) return "";
+  EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(config.status().message().find('\n'), absl::string_view::npos)
+      << "one line: " << config.status().message();
+  return std::string(config.status().message());
+}
+
+TEST_F(ConfigTest, DefaultsAreSafe) {
+  const auto config = ParseConfig({"--model=m.gguf"});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_TRUE(IsLoopbackAddress(config->listen));
+  EXPECT_TRUE(IsLoopbackAddress(config->admin_listen));
+  EXPECT_TRUE(IsLoopbackAddress(config->metrics_listen));
+  EXPECT_FALSE(config->reflection);
+  EXPECT_EQ(config->token_budget, 256);
+  EXPECT_EQ(config->device, "auto");
+  EXPECT_THAT(config->adapter_dir, HasSubstr("descant/adapters"));
+}
+
+TEST_F(ConfigTest, FlagsWinOverTheFile) {
+  const std::string path = WriteFile(
+      "model: file.gguf\n"
+      "token-budget: 512\n"
+      "kv-memory: 64MiB\n"
+      "reflection: true\n"
+      "drain-timeout: 5s\n");
+  const auto config =
+      ParseConfig({"--token-budget=128", "--config", path, "--threads", "3"});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->model, "file.gguf");
+  EXPECT_EQ(config->token_budget, 128);
+  EXPECT_EQ(config->threads, 3);
+  EXPECT_EQ(config->kv_memory, uint64_t{64} << 20);
+  EXPECT_TRUE(config->reflection);
+  EXPECT_EQ(config->drain_timeout, std::chrono::seconds(5));
+}
+
+TEST_F(ConfigTest, HelpAndVersionNeedNothingElse) {
+  EXPECT_TRUE(ParseConfig({"--help"})->help);
+  EXPECT_TRUE(ParseConfig({"-h"})->help);
+  EXPECT_TRUE(ParseConfig({"--version"})->version);
+}
+
+TEST_F(ConfigTest, HelpNamesEveryFlagAndFitsATerminal) {
+  const std::string help = OptionsHelp();
+  for (const char* flag :
+       {"--model=", "--config=", "--listen=", "--admin-listen=",
+        "--metrics-listen=", "--device=", "--threads=", "--token-budget=",
+        "--kv-memory=", "--adapter-memory=", "--max-adapters=",
+        "--max-adapter-rank=", "--max-model-len=", "--adapter-dir=",
+        "--reflection", "--insecure-no-auth", "--version"}) {
+    EXPECT_THAT(help, HasSubstr(flag));
+  }
+  size_t begin = 0;
+  while (begin < help.size()) {
+    const size_t end = help.find('\n', begin);
+    ASSERT_NE(end, std::string::npos);
+    EXPECT_LE(end - begin, 80u) << help.substr(begin, end - begin);
+    begin = end + 1;
+  }
+}
+
+TEST_F(ConfigTest, ModelIsRequired) {
+  const auto config = ParseConfig({});
+  ASSERT_FALSE(config.ok());
+  EXPECT_THAT(std::string(config.status().message()), HasSubstr("--model"));
+}
+
+// Row 91: what is wrong with the file as such.
+TEST_F(ConfigTest, BadFiles) {
+  const auto missing = ParseConfig({"--config=" + folder_ + "/none.yaml"});
+  EXPECT_FALSE(missing.ok());
+  const auto directory = ParseConfig({"--config=" + folder_});
+  EXPECT_FALSE(directory.ok());
+  EXPECT_THAT(FileError(""), HasSubstr("is empty"));
+  EXPECT_THAT(FileError("# nothing\n"), HasSubstr("is empty"));
+  EXPECT_NE(FileError(std::string("model: \xff\xfe\n")), "");
+  EXPECT_NE(FileError(std::string("mo\0del: x\n", 10)), "");
+  EXPECT_THAT(FileError("model: [\n"), HasSubstr("not valid YAML"));
+  EXPECT_THAT(FileError("- model\n"), HasSubstr("must be a map"));
+  EXPECT_THAT(FileError("just text\n"), HasSubstr("must be a map"));
+  EXPECT_THAT(FileError("model: m\nmodle: m\n"), HasSubstr("unknown key"));
+  EXPECT_THAT(FileError("model: m\nmodle: m\n"), HasSubstr(":2:"));
+  EXPECT_THAT(FileError("model: m\nmodel: n\n"),
+              HasSubstr("given more than once"));
+  EXPECT_THAT(FileError("model: [a, b]\n"), HasSubstr("single value"));
+  EXPECT_THAT(FileError("config: other.yaml\nmodel: m\n"),
+              HasSubstr("unknown key"));
+  EXPECT_EQ(FileError("model: m\n"), "");
+}
+
+struct FlagCase {
+  std::string flag;
+  std::string expected;  // in the message; "" where the flag is fine
+};
+
+class FlagTest : public ::testing::TestWithParam<FlagCase> {};
+
+TEST_P(FlagTest, Refused) {
+  const FlagCase& param = GetParam();
+  const std::string error = FlagError({param.flag});
+  if (param.expected.empty()) {
+    EXPECT_EQ(error, "");
+    return;
+  }
+  EXPECT_THAT(error, HasSubstr(param.expected)) << param.flag;
+  // The message names the flag.
+  EXPECT_THAT(error, HasSubstr(param.flag.substr(0, param.flag.find('='))));
+}
+
+// Row 92, and the command line itself.
+INSTANTIATE_TEST_SUITE_P(
+    All, FlagTest,
+    ::testing::Values(
+        FlagCase{"--token-budget=0", "from 1"},
+        FlagCase{"--token-budget=-1", "from 1"},
+        FlagCase{"--token-budget=1e3", "whole number"},
+        FlagCase{"--token-budget=9999999999999999999", "whole number"},
+        FlagCase{"--token-budget=", "whole number"},
+        FlagCase{"--max-waiting=0", "from 1"},
+        FlagCase{"--threads=0", "from 1"},
+        FlagCase{"--max-adapter-rank=513", "to 512"},
+        FlagCase{"--max-model-len=0", "from 1"},
+        FlagCase{"--kv-memory=0", "at least"},
+        FlagCase{"--kv-memory=-1GiB", "size such as"},
+        FlagCase{"--kv-memory=2GB", "size such as"},
+        FlagCase{"--kv-memory=99999999TiB", "size such as"},
+        FlagCase{"--kv-memory=100TiB", "memory there are"},
+        FlagCase{"--adapter-memory=100TiB", "memory there are"},
+        FlagCase{"--listen=127.0.0.1", "HOST:PORT"},
+        FlagCase{"--listen=127.0.0.1:0", "port from 1"},
+        FlagCase{"--listen=127.0.0.1:70000", "port from 1"},
+        FlagCase{"--listen=:50051", "HOST:PORT"},
+        FlagCase{"--listen=none", "HOST:PORT"},
+        FlagCase{"--listen=a b:1", "no host name"},
+        FlagCase{"--listen=0.0.0.0:50051", "--insecure-no-auth"},
+        FlagCase{"--listen=[::]:50051", "--insecure-no-auth"},
+        FlagCase{"--admin-listen=10.0.0.1:50052", "--insecure-no-auth"},
+        FlagCase{"--admin-listen=127.0.0.1:50051", "has this address"},
+        FlagCase{"--device=tpu", "auto, cpu"},
+        FlagCase{"--request-timeout=0", "time such as"},
+        FlagCase{"--request-timeout=-1s", "time such as"},
+        FlagCase{"--request-timeout=soon", "time such as"},
+        FlagCase{"--reflection=yes", "true or false"},
+        FlagCase{"--adapter-dir=", "must not be empty"},
+        FlagCase{"--nonsense", "unknown flag"},
+        FlagCase{"--nonsense=1", "unknown flag"},
+        FlagCase{"--model=again", "more than once"},
+        FlagCase{"stray", "not a flag"}, FlagCase{"-x", "not a flag"},
+        FlagCase{"--metrics-listen=none", ""},
+        FlagCase{"--metrics-listen=0.0.0.0:9090", ""},
+        FlagCase{"--listen=[::1]:50051", ""},
+        FlagCase{"--listen=localhost:50051", ""}, FlagCase{"--reflection", ""},
+        FlagCase{"--reflection=false", ""}, FlagCase{"--kv-memory=1MiB", ""},
+        FlagCase{"--request-timeout=1m30s", ""}));
+
+TEST_F(ConfigTest, NoAuthenticationIsSaidAloud) {
+  EXPECT_EQ(FlagError({"--listen=0.0.0.0:50051", "--insecure-no-auth"}), "");
+}
+
+TEST_F(ConfigTest, LastFlagNeedsItsValue) {
+  const auto config = ParseConfig({"--model"});
+  ASSERT_FALSE(config.ok());
+  EXPECT_THAT(std::string(config.status().message()),
+              HasSubstr("needs a value"));
+}
+
+}  // namespace
+}  // namespace descant

@@ -1,0 +1,162 @@
+#include "server/metrics.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace descant {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class FixedClock final : public Clock {
+ public:
+  MonotonicTime Now() const override { return {}; }
+  double UnixSeconds() const override { return 1700000000.75; }
+};
+
+class MetricsTest : public ::testing::Test {
+ protected:
+  MetricsTest() {
+    stats_.running = 3;
+    stats_.waiting = 2;
+    stats_.blocks_total = 200;
+    stats_.blocks_used = 50;
+    stats_.slots_total = 8;
+    stats_.slots_used = 2;
+    stats_.prompt_tokens = 1000;
+    stats_.generated_tokens = 500;
+    stats_.preemptions = 4;
+    stats_.running_adapters = {"alpha", "beta"};
+    stats_.waiting_adapters = {"gamma"};
+  }
+
+  MetricsOptions Options() {
+    MetricsOptions options;
+    options.model_name = "tiny";
+    options.version = "1.2.3";
+    options.device = "fake";
+    options.base_fingerprint = "sha256:00";
+    options.max_model_len = 2048;
+    options.max_adapter_series = 3;
+    return options;
+  }
+
+  GenerationRecord Record(const std::string& adapter) {
+    GenerationRecord record;
+    record.adapter = adapter;
+    record.digest = adapter.empty() ? "" : "sha256:" + adapter;
+    record.reason = FinishReason::kLength;
+    record.prompt_tokens = 10;
+    record.generated_tokens = 5;
+    record.max_tokens = 16;
+    record.end_to_end = std::chrono::milliseconds(80);
+    record.timings.prefill = std::chrono::milliseconds(30);
+    record.timings.decode = std::chrono::milliseconds(40);
+    return record;
+  }
+
+  EngineStats stats_;
+  FixedClock clock_;
+  Metrics metrics_{Options(), [this] { return stats_; }, [] { return 7; },
+                   &clock_};
+};
+
+TEST_F(MetricsTest, TheGatewaysSignals) {
+  const std::string page = RenderMetrics(metrics_);
+  const std::string labels = "{engine=\"0\",model_name=\"tiny\"}";
+  EXPECT_THAT(page, HasSubstr("vllm:num_requests_running" + labels + " 3\n"));
+  EXPECT_THAT(page, HasSubstr("vllm:num_requests_waiting" + labels + " 2\n"));
+  EXPECT_THAT(page, HasSubstr("vllm:kv_cache_usage_perc" + labels + " 0.25"));
+  EXPECT_THAT(page, HasSubstr("vllm:prompt_tokens_total" + labels + " 1000\n"));
+  EXPECT_THAT(page,
+              HasSubstr("vllm:generation_tokens_total" + labels + " 500\n"));
+  EXPECT_THAT(page, HasSubstr("vllm:num_preemptions_total" + labels + " 4\n"));
+  EXPECT_THAT(page,
+              HasSubstr("vllm:cache_config_info{block_size=\"32\",engine=\"0\","
+                        "model_name=\"tiny\",num_gpu_blocks=\"200\"} 1\n"));
+}
+
+TEST_F(MetricsTest, AdapterResidencyIsOneSeriesWithTheTimeAsValue) {
+  const std::string page = RenderMetrics(metrics_);
+  EXPECT_THAT(page, HasSubstr("vllm:lora_requests_info{max_lora=\"8\","
+                              "running_lora_adapters=\"alpha,beta\","
+                              "waiting_lora_adapters=\"gamma\"} 1700000000\n"));
+  stats_.running_adapters = {"beta"};
+  const std::string later = RenderMetrics(metrics_);
+  EXPECT_THAT(later, Not(HasSubstr("alpha,beta")));
+  EXPECT_THAT(later, HasSubstr("running_lora_adapters=\"beta\""));
+}
+
+TEST_F(MetricsTest, CountsGenerations) {
+  metrics_.RecordGeneration(Record(""));
+  metrics_.RecordGeneration(Record("alpha"));
+  GenerationRecord failed = Record("alpha");
+  failed.reason = FinishReason::kError;
+  metrics_.RecordGeneration(failed);
+  metrics_.ObserveFirstToken(std::chrono::milliseconds(30));
+  const std::string page = RenderMetrics(metrics_);
+  EXPECT_THAT(page, HasSubstr("finished_reason=\"length\"} 2\n"));
+  EXPECT_THAT(page, HasSubstr("finished_reason=\"error\"} 1\n"));
+  EXPECT_THAT(page,
+              HasSubstr("descant_adapter_requests_total{adapter=\"base\"} 1"));
+  EXPECT_THAT(page,
+              HasSubstr("descant_adapter_requests_total{adapter=\"alpha\"} 2"));
+  EXPECT_THAT(page,
+              HasSubstr("descant_adapter_failures_total{adapter=\"alpha\"} 1"));
+  EXPECT_THAT(page, HasSubstr("descant_adapter_generated_tokens_total{adapter="
+                              "\"alpha\"} 10"));
+  EXPECT_THAT(page, HasSubstr("descant_adapter_info{adapter=\"alpha\",digest="
+                              "\"sha256:alpha\"} 1"));
+  EXPECT_THAT(page, HasSubstr("vllm:time_to_first_token_seconds_count"));
+  EXPECT_THAT(page, HasSubstr("le=\"0.04\"} 1\n"));
+}
+
+TEST_F(MetricsTest, AdapterSeriesAreBounded) {
+  for (int i = 0; i < 2000; ++i) {
+    metrics_.RecordGeneration(Record(absl::StrCat("name-", i)));
+  }
+  const std::string page = RenderMetrics(metrics_);
+  EXPECT_THAT(page, HasSubstr("{adapter=\"other\"} 1997\n"));
+  size_t series = 0;
+  for (size_t at = 0; (at = page.find("descant_adapter_requests_total{", at)) !=
+                      std::string::npos;
+       ++at) {
+    ++series;
+  }
+  EXPECT_EQ(series, 4u);
+}
+
+TEST_F(MetricsTest, ABusyAdapterTakesAQuietOnesPlace) {
+  for (int i = 0; i < 3; ++i) {
+    metrics_.RecordGeneration(Record(absl::StrCat("quiet-", i)));
+  }
+  for (int i = 0; i < 10; ++i) metrics_.RecordGeneration(Record("busy"));
+  const std::string page = RenderMetrics(metrics_);
+  EXPECT_THAT(page, HasSubstr("requests_total{adapter=\"busy\"} 9\n"));
+  EXPECT_THAT(page, HasSubstr("requests_total{adapter=\"other\"} 1\n"));
+}
+
+TEST_F(MetricsTest, DeletedAdaptersLeaveThePage) {
+  metrics_.RecordGeneration(Record("alpha"));
+  metrics_.ForgetAdapter("alpha");
+  EXPECT_THAT(RenderMetrics(metrics_), Not(HasSubstr("adapter=\"alpha\"")));
+}
+
+TEST_F(MetricsTest, EveryFamilyAppearsOnce) {
+  metrics_.RecordGeneration(Record("alpha"));
+  metrics_.RecordUpload("OK", 10, std::chrono::seconds(1));
+  metrics_.RecordRefusal("Generate", "INVALID_ARGUMENT");
+  std::map<std::string, int> seen;
+  for (const auto& family : metrics_.Collect()) {
+    EXPECT_EQ(++seen[family.name], 1) << family.name;
+    EXPECT_FALSE(family.help.empty()) << family.name;
+  }
+  EXPECT_GT(seen.size(), 25u);
+}
+
+}  // namespace
+}  // namespace descant

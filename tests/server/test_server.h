@@ -1,0 +1,85 @@
+// The real server in this process, over real gRPC, with the fake runner: the
+// tiny model's files give vocabulary, shapes and tokenizer, the fake gives
+// tokens that any disturbance would change.
+#ifndef DESCANT_TESTS_SERVER_TEST_SERVER_H_
+#define DESCANT_TESTS_SERVER_TEST_SERVER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "adapters/formats/random_adapter.h"
+#include "descant/v1/adapter.grpc.pb.h"
+#include "descant/v1/admin.grpc.pb.h"
+#include "descant/v1/generation.grpc.pb.h"
+#include "grpcpp/channel.h"
+#include "server/app.h"
+#include "server/config.h"
+#include "tests/testing/fake_runner.h"
+
+namespace descant {
+
+struct TestServerOptions {
+  int32_t max_model_len = 512;
+  int32_t max_stored_adapters = 100;
+  int32_t max_waiting = 64;
+  Duration stream_stall_timeout = std::chrono::seconds(30);
+  Duration upload_idle_timeout = std::chrono::seconds(30);
+  // Called before every step, on the engine thread.
+  std::function<void(const Batch&)> on_step;
+};
+
+// One upload as a client would send it; parts may be changed before Send.
+struct UploadPlan {
+  std::vector<v1::UploadAdapterRequest> messages;
+  v1::UploadAdapterHeader* header() {
+    return messages.front().mutable_header();
+  }
+};
+
+class TestServer {
+ public:
+  explicit TestServer(const TestServerOptions& options = {});
+  ~TestServer();
+
+  v1::GenerationService::Stub& generation() { return *generation_; }
+  v1::AdapterService::Stub& adapters() { return *adapters_; }
+  v1::AdminService::Stub& admin() { return *admin_; }
+  const std::shared_ptr<grpc::Channel>& channel() { return channel_; }
+  App& app() { return *app_; }
+  std::shared_ptr<grpc::Channel> NewChannel(int window_bytes) const;
+
+  // Stops the server; the destructor does it otherwise.
+  void Drain(Duration grace);
+
+  // A good adapter; other seeds, other digests.
+  UploadPlan PlanUpload(const std::string& name, uint64_t seed) const;
+  grpc::Status Send(const UploadPlan& plan,
+                    v1::UploadAdapterResponse* response = nullptr);
+  grpc::Status Upload(const std::string& name, uint64_t seed) {
+    return Send(PlanUpload(name, seed));
+  }
+  // Greedy tokens for a fixed prompt.
+  std::vector<int32_t> Tokens(const std::string& adapter, int count);
+
+ private:
+  std::string folder_;
+  ServerConfig config_;
+  std::shared_ptr<const Model> model_;
+  std::unique_ptr<App> app_;
+  bool drained_ = false;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::GenerationService::Stub> generation_;
+  std::unique_ptr<v1::AdapterService::Stub> adapters_;
+  std::unique_ptr<v1::AdminService::Stub> admin_;
+};
+
+// ErrorInfo.reason of a status; "" where it has none.
+std::string ReasonIn(const grpc::Status& status);
+
+}  // namespace descant
+
+#endif  // DESCANT_TESTS_SERVER_TEST_SERVER_H_
