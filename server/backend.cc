@@ -62,6 +62,17 @@ absl::StatusOr<Backend> LoadBackend(const ServerConfig& config) {
       backend.runner,
       MakeRunner(config, loaded.model,
                  MakeRunnerOptions(config, backend.max_model_len)));
+  const int64_t fits = int64_t{backend.runner->num_blocks()} * kBlockSize;
+  if (fits < backend.max_model_len) {
+    if (config.max_model_len != 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--max-model-len: the KV cache holds only ", fits,
+                       " tokens; raise --kv-memory"));
+    }
+    LogWarning("the KV cache holds only ", fits,
+               " tokens: the context is cut to that");
+    backend.max_model_len = static_cast<int32_t>(fits);
+  }
   LogInfo("device: ", backend.runner->Describe(), " (--device=", config.device,
           "), ", backend.runner->num_blocks(), " KV blocks of ", kBlockSize,
           " tokens");
