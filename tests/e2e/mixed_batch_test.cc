@@ -147,7 +147,7 @@ TEST(MixedBatchTest, SameBitsAloneAndAmongOthers) {
     tokens += alone[i].tokens.size();
   }
   EXPECT_GT(tokens, size_t{kRequests} * 4);
-  EXPECT_EQ((*server)->Terminate(), 0);
+  EXPECT_EQ((*server)->Terminate(), 0) << (*server)->Log();
 }
 
 }  // namespace
