@@ -99,6 +99,7 @@ class SamplerPass {
   int32_t SelectTop(int32_t count, const uint32_t* mask) {
     Candidate* const heap = scratch_->candidates_.data();
     count = std::min(count, vocab_);
+    if (count <= 0) return 0;  // no heap to compare with
     int32_t size = 0;
     for (int32_t token = 0; token < vocab_; ++token) {
       // A later token never replaces an equal one: lowest ids win.

@@ -154,6 +154,16 @@ TEST(SamplerTest, TopCountIsClampedToTheVocabulary) {
   EXPECT_EQ(TopCount(params, 10), 10);
 }
 
+// Once wrote before the candidates' first: freeing them would abort here.
+TEST(SamplerTest, ZeroTopLogprobsTouchNoCandidate) {
+  SamplingParams params;
+  params.temperature = 0;
+  params.top_logprobs = 0;
+  std::vector<float> logits = RandomLogits(50000, kSeed, 1);
+  for (float& logit : logits) logit = 1 + std::abs(logit);
+  EXPECT_FALSE(Sample(logits, params, 3).numeric_fault);
+}
+
 TEST(SamplerTest, ZeroTopLogprobsStillGivesTheChosenOnes) {
   SamplingParams params;
   params.temperature = 0;
