@@ -1,0 +1,179 @@
+// The promise of determinism, through the real engine and the real CPU
+// runner: a random request gives the same tokens and log-probabilities, to the
+// bit, alone and among many others. The crowded engine has too few KV blocks,
+// too few adapter slots and a small token budget, so that requests are chunked,
+// preempted, made to wait for slots, and mixed at random.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/base/mutex.h"
+#include "runtime/engine.h"
+#include "runtime/model/model.h"
+#include "tests/runtime/model/golden_cases.h"
+
+namespace descant {
+namespace {
+
+using std::chrono::steady_clock;
+
+struct Answer {
+  std::vector<int32_t> tokens;
+  std::vector<float> logprobs;
+  std::string text;
+  FinishReason reason = FinishReason::kNone;
+
+  bool operator==(const Answer&) const = default;
+};
+
+class CollectingSink final : public TokenSink {
+ public:
+  void OnTokens(absl::Span<const TokenEvent> tokens,
+                const std::string& text) override {
+    MutexLock lock(&mutex_);
+    for (const TokenEvent& token : tokens) {
+      answer_.tokens.push_back(token.token);
+      answer_.logprobs.push_back(token.logprob);
+    }
+    answer_.text += text;
+  }
+  void OnFinish(const RequestResult& result) override {
+    MutexLock lock(&mutex_);
+    answer_.reason = result.reason;
+    finished_.SignalAll();
+  }
+  Answer Wait() {
+    const auto deadline = steady_clock::now() + std::chrono::seconds(60);
+    MutexLock lock(&mutex_);
+    while (answer_.reason == FinishReason::kNone &&
+           finished_.WaitUntil(&mutex_, deadline)) {
+    }
+    return answer_;
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar finished_;
+  Answer answer_ ABSL_GUARDED_BY(mutex_);
+};
+
+class EngineDeterminismTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const GoldenFile golden = ReadGolden("tiny_llama");
+    const auto loaded =
+        LoadModel(SourcePath("tests/golden/models/" + golden.model));
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    loaded_ = *loaded;
+    adapters_.push_back(nullptr);
+    for (const GoldenAdapter& adapter : golden.adapters) {
+      if (adapter.kind == "base") continue;
+      const auto made = MakeGoldenAdapter(adapter, loaded_.model->base_shape);
+      ASSERT_TRUE(made.ok()) << made.status();
+      adapters_.push_back(*made);
+    }
+  }
+
+  std::unique_ptr<Engine> MakeEngine(int32_t rows, int32_t sequences,
+                                     int32_t slots, int32_t blocks) {
+    const ModelConfig& config = loaded_.model->config;
+    RunnerOptions options;
+    options.limits = {.max_rows = rows,
+                      .max_sequences = sequences,
+                      .max_outputs = sequences,
+                      .max_blocks_per_sequence = 8,
+                      .max_slots = slots};
+    options.kv_bytes = static_cast<uint64_t>(blocks) * config.num_layers * 2 *
+                       config.num_kv_heads * config.head_dim * kBlockSize * 2;
+    auto runner = MakeCpuRunner(loaded_.model, options);
+    EXPECT_TRUE(runner.ok()) << runner.status();
+    EngineOptions engine_options;
+    engine_options.max_model_len = 8 * kBlockSize;
+    engine_options.max_running_sequences = sequences;
+    engine_options.max_waiting_requests = 1 << 20;
+    engine_options.max_waiting_tokens = 1 << 30;
+    auto engine =
+        Engine::Create(*std::move(runner), loaded_.tokenizer,
+                       loaded_.model->eos_token_ids, engine_options, &clock_);
+    EXPECT_TRUE(engine.ok()) << engine.status();
+    return *std::move(engine);
+  }
+
+  Request RandomRequest(RequestId id, std::mt19937_64* random) {
+    const auto draw = [random](int32_t low, int32_t high) {
+      return std::uniform_int_distribution<int32_t>(low, high)(*random);
+    };
+    Request request;
+    request.id = id;
+    request.tenant = draw(0, 2) == 0 ? "red" : "blue";
+    request.prompt.resize(draw(0, 7) == 0 ? draw(60, 180) : draw(1, 40));
+    for (int32_t& token : request.prompt) token = draw(3, 511);
+    request.adapter =
+        adapters_[draw(0, static_cast<int32_t>(adapters_.size()) - 1)];
+    SamplingParams& sampling = request.sampling;
+    sampling.temperature = draw(0, 1) == 0 ? 0.0f : 0.9f;
+    sampling.top_k = draw(0, 1) * 40;
+    sampling.top_p = draw(0, 1) == 0 ? 1.0f : 0.9f;
+    sampling.seed = (*random)();
+    sampling.max_tokens = draw(1, 72);
+    sampling.ignore_eos = draw(0, 1) == 0;
+    sampling.top_logprobs = draw(0, 1) * 3;
+    request.arrival = clock_.Now();
+    return request;
+  }
+
+  SystemClock clock_;
+  LoadedModel loaded_;
+  std::vector<std::shared_ptr<const Adapter>> adapters_;
+};
+
+TEST_F(EngineDeterminismTest, AloneAndInACrowdGiveTheSameBits) {
+  const char* wanted = std::getenv("DESCANT_DETERMINISM_REQUESTS");
+  const int32_t count = wanted != nullptr ? std::atoi(wanted) : 2000;
+  constexpr uint64_t kSeed = 20261123;
+  std::mt19937_64 random(kSeed);
+  std::vector<Request> requests;
+  for (int32_t i = 0; i < count; ++i) {
+    requests.push_back(RandomRequest(i + 1, &random));
+  }
+
+  auto crowded = MakeEngine(/*rows=*/48, /*sequences=*/24, /*slots=*/6,
+                            /*blocks=*/12);
+  std::vector<std::shared_ptr<CollectingSink>> sinks;
+  for (const Request& request : requests) {
+    sinks.push_back(std::make_shared<CollectingSink>());
+    ASSERT_TRUE(crowded->Submit(request, sinks.back()).ok());
+  }
+  std::vector<Answer> together;
+  for (const auto& sink : sinks) together.push_back(sink->Wait());
+  const EngineStats stats = crowded->Stats();
+  crowded->Stop(kNoDeadline);
+  EXPECT_GT(stats.preemptions, 0u)
+      << "not crowded enough with " << stats.blocks_total << " blocks";
+  EXPECT_GT(stats.adapter_evictions, 0u);
+
+  auto quiet = MakeEngine(/*rows=*/256, /*sequences=*/1, /*slots=*/1,
+                          /*blocks=*/64);
+  for (int32_t i = 0; i < count; ++i) {
+    auto sink = std::make_shared<CollectingSink>();
+    ASSERT_TRUE(quiet->Submit(requests[i], sink).ok());
+    const Answer alone = sink->Wait();
+    ASSERT_NE(alone.reason, FinishReason::kNone);
+    EXPECT_TRUE(alone == together[i])
+        << "request " << i << " of seed " << kSeed << ": prompt of "
+        << requests[i].prompt.size() << ", alone " << alone.tokens.size()
+        << " tokens, together " << together[i].tokens.size();
+  }
+  quiet->Stop(kNoDeadline);
+}
+
+}  // namespace
+}  // namespace descant
