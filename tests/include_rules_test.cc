@@ -68,12 +68,10 @@ std::string Room(const std::string& path) {
       "runtime/tokenizer", "runtime/kernels", "runtime/model", "runtime/engine",
       "server/cli",        "server",          "descant/v1",    "google/rpc"};
   for (const std::string& room : kRooms) {
-    if (StartsWith(path, room + "/") || StartsWith(path, room + ".") ||
-        (room == "runtime/engine" && StartsWith(path, "runtime/engine"))) {
-      return room;
-    }
+    if (StartsWith(path, room + "/")) return room;
   }
-  return "";
+  // What lies in runtime/ itself is the engine.
+  return StartsWith(path, "runtime/") ? "runtime/engine" : "";
 }
 
 TEST(IncludeRules, EdgesPointDown) {
