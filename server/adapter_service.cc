@@ -18,12 +18,13 @@ namespace {
 // The entry that `adapter_id` names; a pinned version that the name does not
 // stand for is as absent as an unknown name.
 absl::StatusOr<RegistryEntry> FindEntry(const EdgeContext& edge,
+                                        const std::string& tenant,
                                         const std::string& adapter_id,
                                         CallFacts* facts) {
   DESCANT_ASSIGN_OR_RETURN(const AdapterId id, ParseAdapterId(adapter_id));
   facts->adapter_id = adapter_id;
   DESCANT_ASSIGN_OR_RETURN(RegistryEntry entry,
-                           edge.registry->Get("", id.name));
+                           edge.registry->Get(tenant, id.name));
   if (!id.digest.empty() && id.digest != entry.info.digest) {
     return ReasonedError(absl::StatusCode::kNotFound, reason::kAdapterNotFound,
                          "no adapter of this name and version");
@@ -31,29 +32,32 @@ absl::StatusOr<RegistryEntry> FindEntry(const EdgeContext& edge,
   return entry;
 }
 
-absl::Status DeleteOne(EdgeContext* edge,
+absl::Status DeleteOne(EdgeContext* edge, const std::string& tenant,
                        const v1::DeleteAdapterRequest& request,
                        v1::DeleteAdapterResponse* response, CallFacts* facts) {
-  DESCANT_ASSIGN_OR_RETURN(const RegistryEntry entry,
-                           FindEntry(*edge, request.adapter_id(), facts));
-  DESCANT_RETURN_IF_ERROR(edge->store->Delete("", entry.info.name));
-  edge->metrics->ForgetAdapter(entry.info.name);
+  DESCANT_ASSIGN_OR_RETURN(
+      const RegistryEntry entry,
+      FindEntry(*edge, tenant, request.adapter_id(), facts));
+  DESCANT_RETURN_IF_ERROR(edge->store->Delete(tenant, entry.info.name));
+  const std::string label = AdapterLabel(tenant, entry.info.name);
+  edge->metrics->ForgetAdapter(label);
   response->set_digest(entry.info.digest);
-  LogInfo("adapter ", entry.info.name, " deleted, ", entry.info.digest);
+  LogInfo("adapter ", label, " deleted, ", entry.info.digest);
   return absl::OkStatus();
 }
 
-absl::Status ListPage(EdgeContext* edge, const v1::ListAdaptersRequest& request,
+absl::Status ListPage(EdgeContext* edge, const std::string& tenant,
+                      const v1::ListAdaptersRequest& request,
                       v1::ListAdaptersResponse* response) {
   DESCANT_ASSIGN_OR_RETURN(
       AdapterPage page,
-      edge->registry->List("", request.page_size(), request.page_token()));
+      edge->registry->List(tenant, request.page_size(), request.page_token()));
   for (const RegistryEntry& entry : page.entries) {
     FillAdapter(entry, response->add_adapters());
   }
   response->set_next_page_token(page.next_page_token);
   response->set_total_size(
-      static_cast<uint32_t>(edge->registry->UsageOf("").adapters));
+      static_cast<uint32_t>(edge->registry->UsageOf(tenant).adapters));
   return absl::OkStatus();
 }
 
@@ -73,10 +77,11 @@ grpc::ServerUnaryReactor* AdapterService::GetAdapter(
     v1::GetAdapterResponse* response) {
   return RunPooled(
       edge_, "GetAdapter", context,
-      [edge = edge_, request, response](CallFacts* facts) -> absl::Status {
+      [edge = edge_, request, response](const std::string& tenant,
+                                        CallFacts* facts) -> absl::Status {
         DESCANT_ASSIGN_OR_RETURN(
             const RegistryEntry entry,
-            FindEntry(*edge, request->adapter_id(), facts));
+            FindEntry(*edge, tenant, request->adapter_id(), facts));
         FillAdapter(entry, response->mutable_adapter());
         return absl::OkStatus();
       });
@@ -86,10 +91,11 @@ grpc::ServerUnaryReactor* AdapterService::ListAdapters(
     grpc::CallbackServerContext* context,
     const v1::ListAdaptersRequest* request,
     v1::ListAdaptersResponse* response) {
-  return RunPooled(edge_, "ListAdapters", context,
-                   [edge = edge_, request, response](CallFacts*) {
-                     return ListPage(edge, *request, response);
-                   });
+  return RunPooled(
+      edge_, "ListAdapters", context,
+      [edge = edge_, request, response](const std::string& tenant, CallFacts*) {
+        return ListPage(edge, tenant, *request, response);
+      });
 }
 
 grpc::ServerUnaryReactor* AdapterService::DeleteAdapter(
@@ -97,8 +103,9 @@ grpc::ServerUnaryReactor* AdapterService::DeleteAdapter(
     const v1::DeleteAdapterRequest* request,
     v1::DeleteAdapterResponse* response) {
   return RunPooled(edge_, "DeleteAdapter", context,
-                   [edge = edge_, request, response](CallFacts* facts) {
-                     return DeleteOne(edge, *request, response, facts);
+                   [edge = edge_, request, response](const std::string& tenant,
+                                                     CallFacts* facts) {
+                     return DeleteOne(edge, tenant, *request, response, facts);
                    });
 }
 

@@ -148,24 +148,33 @@ void App::FillEdge(const ServerConfig& config, const Backend& backend) {
   edge_.upload_pool = upload_pool_.get();
   edge_.egress = egress_.get();
   edge_.clock = &clock_;
+  edge_.tenants = config.tenants;
   edge_.seed_state = RandomSeed();
 }
 
 absl::Status App::Listen(const ServerConfig& config) {
   EnableHealthService();
-  if (config.reflection || IsLoopbackAddress(config.listen)) {
-    EnableReflection();
+  if (config.tenants != nullptr && !IsLoopbackAddress(config.listen)) {
+    LogWarning("--listen: API keys and prompts cross the network in clear; ",
+               "put a proxy that speaks TLS in front");
   }
+  const auto reflects = [&config](const std::string& address) {
+    return config.reflection || IsLoopbackAddress(address);
+  };
   generation_ = std::make_unique<GenerationService>(&edge_);
   adapters_ = std::make_unique<AdapterService>(&edge_);
-  DESCANT_ASSIGN_OR_RETURN(server_,
-                           StartListener("--listen", config.listen,
-                                         {generation_.get(), adapters_.get()}));
+  DESCANT_ASSIGN_OR_RETURN(
+      server_,
+      StartListener("--listen", config.listen,
+                    {generation_.get(), adapters_.get()},
+                    // Without a key only health answers.
+                    config.tenants == nullptr && reflects(config.listen)));
   if (config.admin_listen != "none") {
     admin_ = std::make_unique<AdminService>(&edge_);
     DESCANT_ASSIGN_OR_RETURN(
         admin_server_,
-        StartListener("--admin-listen", config.admin_listen, {admin_.get()}));
+        StartListener("--admin-listen", config.admin_listen, {admin_.get()},
+                      reflects(config.admin_listen)));
   }
   if (config.metrics_listen != "none") {
     // The exposer reports by exception; it ends here.

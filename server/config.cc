@@ -21,9 +21,9 @@
 #include "runtime/base/fs.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/tokenizer/unicode.h"
 #include "server/config_values.h"
-#include "yaml-cpp/yaml.h"
+#include "server/tenants.h"
+#include "server/yaml_file.h"
 
 namespace descant {
 namespace {
@@ -92,6 +92,19 @@ absl::Status SetDevice(absl::string_view text, ServerConfig* config) {
   return absl::OkStatus();
 }
 
+// A flag that states what this version does anyway, and can't ask for more.
+auto Only(absl::string_view served) {
+  return [served](absl::string_view text, ServerConfig*) -> absl::Status {
+    if (text == served) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat("must be ", served, ": this version serves nothing else"));
+  };
+}
+
+absl::Status NotServed(absl::string_view, ServerConfig*) {
+  return absl::InvalidArgumentError("is not served by this version");
+}
+
 using C = ServerConfig;
 constexpr int64_t kMega = 1 << 20;
 
@@ -115,13 +128,24 @@ const std::vector<Option>& Options() {
       {"metrics-listen", "HOST:PORT",
        "Prometheus page /metrics, or none. Default 127.0.0.1:9090.",
        Address(&C::metrics_listen, true)},
+      {"tenants", "FILE",
+       "YAML file of tenants and hashes of their API keys; only its owner may "
+       "have access to it. Every generation and adapter call then needs "
+       "\"authorization: Bearer KEY\" and sees its tenant's adapters only.",
+       Text(&C::tenants_file)},
       {"insecure-no-auth", "",
-       "Allow --listen or --admin-listen on an address that other machines "
-       "reach, although callers are not authenticated.",
+       "Allow --listen (without --tenants) or --admin-listen on an address "
+       "that other machines reach, although callers are not authenticated.",
        Switch(&C::insecure_no_auth)},
       {"reflection", "",
-       "gRPC reflection also where --listen is not a loopback address.",
+       "gRPC reflection also where --listen is not a loopback address. Not "
+       "with --tenants.",
        Switch(&C::reflection)},
+      {"weights", "bf16", "Base weights in memory. Only bf16 so far.",
+       Only("bf16")},
+      {"hot-merge", "off", "Adapters merged into the weights. Only off so far.",
+       Only("off")},
+      {"adapters-manifest", "FILE", "Not served by this version.", NotServed},
       {"max-model-len", "N",
        "Prompt and answer together, in tokens. Default: the model's.",
        Number(&C::max_model_len, 1, kMega)},
@@ -226,21 +250,8 @@ absl::Status ApplyFile(const std::string& path, ServerConfig* config) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": cannot be read as a file"));
   }
-  if (!IsValidUtf8(*content) || content->find('\0') != std::string::npos) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": is not UTF-8 text"));
-  }
-  // yaml-cpp reports by exception; it ends here.
-  try {
-    const YAML::Node root = YAML::Load(*content);
-    if (!root.IsDefined() || root.IsNull()) {
-      return absl::InvalidArgumentError(absl::StrCat(path, ": is empty"));
-    }
-    return ApplyYaml(root, path, config);
-  } catch (const YAML::Exception& error) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        path, ":", error.mark.line + 1, ": is not valid YAML: ", error.msg));
-  }
+  DESCANT_ASSIGN_OR_RETURN(const YAML::Node root, ParseYaml(*content, path));
+  return ApplyYaml(root, path, config);
 }
 
 // The command line as (flag, value) in order.
@@ -321,13 +332,15 @@ absl::Status CheckAddresses(const ServerConfig& config) {
           absl::StrCat(flag, ": another listener has this address"));
     }
     // The page of metrics holds no tenant's data and takes no commands.
-    const bool guarded = flag != "--metrics-listen";
-    if (guarded && !IsLoopbackAddress(address) && !config.insecure_no_auth) {
+    const bool open = flag == "--metrics-listen" ||
+                      (flag == "--listen" && config.tenants != nullptr);
+    if (!open && !IsLoopbackAddress(address) && !config.insecure_no_auth) {
       return absl::InvalidArgumentError(absl::StrCat(
           flag,
           ": other machines reach this address and callers are not "
-          "authenticated; bind a loopback address, or say "
-          "--insecure-no-auth"));
+          "authenticated; bind a loopback address",
+          flag == "--listen" ? ", give --tenants" : "",
+          ", or say --insecure-no-auth"));
     }
   }
   return absl::OkStatus();
@@ -337,6 +350,15 @@ absl::Status CheckWhole(ServerConfig* config) {
   if (config->model.empty()) {
     return absl::InvalidArgumentError(
         "--model: required, a GGUF file or a Hugging Face directory");
+  }
+  if (!config->tenants_file.empty()) {
+    auto tenants = TenantDirectory::Load(config->tenants_file);
+    if (!tenants.ok()) return Explain("--tenants", tenants.status());
+    config->tenants = *std::move(tenants);
+    // It would be an open RPC.
+    if (config->reflection) {
+      return absl::InvalidArgumentError("--reflection: not with --tenants");
+    }
   }
   DESCANT_RETURN_IF_ERROR(CheckAddresses(*config));
   DESCANT_RETURN_IF_ERROR(CheckMemory(*config));

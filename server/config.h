@@ -3,6 +3,7 @@
 #define DESCANT_SERVER_CONFIG_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,8 @@
 
 namespace descant {
 
+class TenantDirectory;  // server/tenants.h
+
 // Flags and YAML keys have the same names and values; see OptionsHelp(). 0
 // means "chosen from the machine or the model" where the comment says so.
 struct ServerConfig {
@@ -19,7 +22,10 @@ struct ServerConfig {
   std::string listen = "127.0.0.1:50051";
   std::string admin_listen = "127.0.0.1:50052";   // or "none"
   std::string metrics_listen = "127.0.0.1:9090";  // or "none"
-  std::string adapter_dir;  // empty: under the user's state directory
+  std::string adapter_dir;   // empty: under the user's state directory
+  std::string tenants_file;  // empty: callers are not authenticated
+  // What the file says; null without one.
+  std::shared_ptr<const TenantDirectory> tenants;
   std::string device = "auto";
   int32_t threads = 0;        // 0: one per CPU of the cgroup
   int32_t max_model_len = 0;  // 0: the model's
@@ -43,9 +49,9 @@ struct ServerConfig {
   bool version = false;  // command line only
 };
 
-// `arguments` without the program's name. Reads --config where given. Errors
-// are one line that names the flag, or the file and its key, and what was
-// expected: the process ends with exit code 78.
+// `arguments` without the program's name. Reads --config and --tenants where
+// given. Errors are one line that names the flag, or the file and its key, and
+// what was expected: the process ends with exit code 78.
 absl::StatusOr<ServerConfig> ParseConfig(
     const std::vector<std::string>& arguments);
 

@@ -21,6 +21,7 @@
 #include "server/front_pool.h"
 #include "server/metrics.h"
 #include "server/request_validation.h"
+#include "server/tenants.h"
 
 namespace descant {
 
@@ -60,6 +61,7 @@ struct EdgeContext {
   FrontPool* upload_pool = nullptr;
   Egress* egress = nullptr;
   const Clock* clock = nullptr;
+  std::shared_ptr<const TenantDirectory> tenants;  // null: tenants are off
   ModelFacts facts;
   EdgeOptions options;
 
@@ -80,6 +82,13 @@ struct EdgeContext {
   }
 };
 
+// Who makes this call: the tenant whose key it carries, or "" where tenants are
+// off. Every RPC of a tenant's service begins with it, before anything else is
+// looked at. UNAUTHENTICATED says the same whatever was wrong with the key.
+absl::StatusOr<std::string> AuthenticateCall(
+    const EdgeContext& edge, const grpc::CallbackServerContext& context);
+// "tenant/name", or "name" where tenants are off: for metrics and logs.
+std::string AdapterLabel(absl::string_view tenant, absl::string_view name);
 // UNAVAILABLE while the server drains.
 absl::Status CheckAdmitting(const EdgeContext& edge);
 // UNAVAILABLE: a pool is full.

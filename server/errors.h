@@ -30,6 +30,7 @@ inline constexpr absl::string_view kUploadIdle = "UPLOAD_IDLE";
 inline constexpr absl::string_view kUploadProtocol = "UPLOAD_PROTOCOL";
 inline constexpr absl::string_view kUploadLimit = "UPLOAD_LIMIT";
 inline constexpr absl::string_view kAdapterQuota = "ADAPTER_QUOTA";
+inline constexpr absl::string_view kUnauthenticated = "UNAUTHENTICATED";
 inline constexpr absl::string_view kAdapterNumeric = "ADAPTER_NUMERIC";
 }  // namespace reason
 

@@ -24,6 +24,9 @@ GenerationCall::~GenerationCall() { edge_->active_calls.fetch_sub(1); }
 void GenerationCall::Begin() {
   self_ = shared_from_this();
   facts_.request_id = edge_->next_request_id.fetch_add(1);
+  absl::StatusOr<std::string> tenant = AuthenticateCall(*edge_, *context_);
+  if (!tenant.ok()) return RejectWith(tenant.status());
+  tenant_ = *std::move(tenant);
   if (auto status = CheckAdmitting(*edge_); !status.ok()) {
     return RejectWith(status);
   }
@@ -49,7 +52,7 @@ absl::StatusOr<Request> GenerationCall::MakeRequest() {
   if (plan_.adapter.has_value()) {
     facts_.adapter_id = request_->adapter_id();
     DESCANT_ASSIGN_OR_RETURN(request.adapter,
-                             edge_->registry->Lookup("", *plan_.adapter));
+                             edge_->registry->Lookup(tenant_, *plan_.adapter));
     adapter_digest_ = request.adapter->digest;
   }
   DESCANT_ASSIGN_OR_RETURN(
@@ -60,6 +63,7 @@ absl::StatusOr<Request> GenerationCall::MakeRequest() {
   if (!plan_.has_seed) plan_.sampling.seed = edge_->DrawSeed();
 
   request.id = facts_.request_id;
+  request.tenant = tenant_;
   request.client_request_id = plan_.client_request_id;
   request.priority = plan_.priority;
   request.sampling = plan_.sampling;
@@ -110,7 +114,9 @@ void GenerationCall::OnTokens(absl::Span<const TokenEvent> tokens,
 
 void GenerationCall::OnFinish(const RequestResult& result) {
   GenerationRecord record;
-  if (plan_.adapter.has_value()) record.adapter = plan_.adapter->name;
+  if (plan_.adapter.has_value()) {
+    record.adapter = AdapterLabel(tenant_, plan_.adapter->name);
+  }
   record.digest = adapter_digest_;
   record.reason = result.reason;
   record.prompt_tokens = result.prompt_tokens;

@@ -80,7 +80,8 @@ class GenerationCall : public TokenSink,
   const MonotonicTime arrival_;
   std::shared_ptr<GenerationCall> self_;
 
-  // Written by Prepare before Submit, constant after.
+  // Written by Begin and Prepare before Submit, constant after.
+  std::string tenant_;
   GenerationPlan plan_;
   CallFacts facts_;
   std::string adapter_digest_;

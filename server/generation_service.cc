@@ -84,24 +84,32 @@ GenerationService::GenerateStream(grpc::CallbackServerContext* context,
 grpc::ServerUnaryReactor* GenerationService::Tokenize(
     grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
     v1::TokenizeResponse* response) {
-  return RunPooled(edge_, "Tokenize", context,
-                   [edge = edge_, request, response](CallFacts*) {
-                     return TokenizeOne(edge, *request, response);
-                   });
+  return RunPooled(
+      edge_, "Tokenize", context,
+      [edge = edge_, request, response](const std::string&, CallFacts*) {
+        return TokenizeOne(edge, *request, response);
+      });
 }
 
 grpc::ServerUnaryReactor* GenerationService::Detokenize(
     grpc::CallbackServerContext* context, const v1::DetokenizeRequest* request,
     v1::DetokenizeResponse* response) {
-  return RunPooled(edge_, "Detokenize", context,
-                   [edge = edge_, request, response](CallFacts*) {
-                     return DetokenizeOne(edge, *request, response);
-                   });
+  return RunPooled(
+      edge_, "Detokenize", context,
+      [edge = edge_, request, response](const std::string&, CallFacts*) {
+        return DetokenizeOne(edge, *request, response);
+      });
 }
 
 grpc::ServerUnaryReactor* GenerationService::GetModel(
     grpc::CallbackServerContext* context, const v1::GetModelRequest* request,
     v1::GetModelResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  const absl::Status caller = AuthenticateCall(*edge_, *context).status();
+  if (!caller.ok()) {
+    FinishUnary(edge_, "GetModel", reactor, caller, {});
+    return reactor;
+  }
   const ModelFacts& facts = edge_->facts;
   response->set_name(facts.name);
   response->set_architecture(facts.architecture);
@@ -123,7 +131,6 @@ grpc::ServerUnaryReactor* GenerationService::GetModel(
     linear->set_out_features(module.out);
   }
   FillLimits(*edge_, response);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
   return reactor;
 }

@@ -14,6 +14,7 @@ namespace descant::limits {
 inline constexpr int kMaxReceiveBytes = 4 << 20;
 inline constexpr int kMaxSendBytes = 64 << 20;
 inline constexpr int kMaxMetadataBytes = 8 << 10;
+inline constexpr size_t kMaxApiKeyBytes = 4 << 10;
 inline constexpr int kMaxConcurrentStreams = 1024;  // of one connection
 inline constexpr size_t kTransportMemoryBytes = size_t{512} << 20;
 

@@ -1,8 +1,12 @@
 #include "server/listener.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/impl/server_builder_option.h"
+#include "grpcpp/impl/server_builder_plugin.h"
 #include "grpcpp/resource_quota.h"
 #include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server_builder.h"
@@ -10,6 +14,22 @@
 
 namespace descant {
 namespace {
+
+// Linking gRPC's reflection library turns reflection on for every server of
+// the process; this takes it from one.
+class WithoutReflection final : public grpc::ServerBuilderOption {
+ public:
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>*
+                         plugins) override {
+    plugins->erase(std::remove_if(plugins->begin(), plugins->end(),
+                                  [](const auto& plugin) {
+                                    return plugin->name() ==
+                                           "proto_server_reflection";
+                                  }),
+                   plugins->end());
+  }
+};
 
 void SetLimits(grpc::ServerBuilder* builder) {
   builder->SetMaxReceiveMessageSize(limits::kMaxReceiveBytes);
@@ -40,9 +60,12 @@ void SetLimits(grpc::ServerBuilder* builder) {
 
 absl::StatusOr<std::unique_ptr<grpc::Server>> StartListener(
     const std::string& flag, const std::string& address,
-    const std::vector<grpc::Service*>& services) {
+    const std::vector<grpc::Service*>& services, bool reflection) {
+  // Before the builder, which takes what is registered by then.
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   SetLimits(&builder);
+  if (!reflection) builder.SetOption(std::make_unique<WithoutReflection>());
   int port = 0;
   builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
   for (grpc::Service* service : services) builder.RegisterService(service);
@@ -55,13 +78,5 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> StartListener(
 }
 
 void EnableHealthService() { grpc::EnableDefaultHealthCheckService(true); }
-
-void EnableReflection() {
-  static const bool once = [] {
-    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-    return true;
-  }();
-  static_cast<void>(once);
-}
 
 }  // namespace descant

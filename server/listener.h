@@ -12,14 +12,14 @@
 namespace descant {
 
 // Serves `services` on HOST:PORT without transport security, with
-// grpc.health.v1. FAILED_PRECONDITION when the address can't be bound.
+// grpc.health.v1 and, where asked for, reflection. FAILED_PRECONDITION when the
+// address can't be bound.
 absl::StatusOr<std::unique_ptr<grpc::Server>> StartListener(
     const std::string& flag, const std::string& address,
-    const std::vector<grpc::Service*>& services);
+    const std::vector<grpc::Service*>& services, bool reflection);
 
 // For all listeners started after it.
 void EnableHealthService();
-void EnableReflection();
 
 }  // namespace descant
 

@@ -34,7 +34,7 @@ struct MetricsOptions {
 
 // One generation that ended, whatever the way.
 struct GenerationRecord {
-  std::string adapter;  // its name; "" is the base model
+  std::string adapter;  // its AdapterLabel; "" is the base model
   std::string digest;   // "" for the base model
   FinishReason reason = FinishReason::kNone;
   int32_t prompt_tokens = 0;

@@ -1,10 +1,12 @@
-// A short unary RPC whose work runs on a pool.
+// Short unary RPCs.
 #ifndef DESCANT_SERVER_POOLED_CALL_H_
 #define DESCANT_SERVER_POOLED_CALL_H_
 
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
 #include "server/edge_context.h"
@@ -12,8 +14,19 @@
 
 namespace descant {
 
-// Runs `work` (returning absl::Status) on the front pool and ends the call
-// with its status. Request and response live until then.
+// Ends the call and counts it where it was refused.
+inline void FinishUnary(EdgeContext* edge, const char* rpc,
+                        grpc::ServerUnaryReactor* reactor,
+                        const absl::Status& status, const CallFacts& facts) {
+  if (!status.ok()) {
+    edge->metrics->RecordRefusal(rpc, absl::StatusCodeToString(status.code()));
+  }
+  reactor->Finish(ToGrpcStatus(status, facts));
+}
+
+// Authenticates the call, runs `work` on the front pool and ends the call with
+// its status. `work` is called with the tenant (const std::string&) and a
+// CallFacts*, and returns absl::Status. Request and response live until then.
 template <typename Work>
 grpc::ServerUnaryReactor* RunPooled(EdgeContext* edge, const char* rpc,
                                     grpc::CallbackServerContext* context,
@@ -21,19 +34,20 @@ grpc::ServerUnaryReactor* RunPooled(EdgeContext* edge, const char* rpc,
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const auto finish = [edge, rpc, reactor](const absl::Status& status,
                                            const CallFacts& facts) {
-    if (!status.ok()) {
-      edge->metrics->RecordRefusal(rpc,
-                                   absl::StatusCodeToString(status.code()));
-    }
-    reactor->Finish(ToGrpcStatus(status, facts));
+    FinishUnary(edge, rpc, reactor, status, facts);
   };
+  const absl::StatusOr<std::string> tenant = AuthenticateCall(*edge, *context);
+  if (!tenant.ok()) {
+    finish(tenant.status(), {});
+    return reactor;
+  }
   const bool posted = edge->front_pool->TryPost(
-      [context, finish, work = std::move(work)]() mutable {
+      [context, finish, tenant = *tenant, work = std::move(work)]() mutable {
         CallFacts facts;
         if (context->IsCancelled()) {
           return finish(absl::CancelledError("cancelled"), facts);
         }
-        const absl::Status status = work(&facts);
+        const absl::Status status = work(tenant, &facts);
         finish(status, facts);
       });
   if (!posted) finish(PoolFull(), {});

@@ -78,6 +78,9 @@ UploadCall::~UploadCall() {
 void UploadCall::Begin() {
   MutexLock lock(&mutex_);
   self_ = shared_from_this();
+  absl::StatusOr<std::string> tenant = AuthenticateCall(*edge_, *context_);
+  if (!tenant.ok()) return EndLocked(tenant.status());
+  tenant_ = *std::move(tenant);
   if (auto status = CheckAdmitting(*edge_); !status.ok()) {
     return EndLocked(status);
   }
@@ -128,6 +131,7 @@ absl::Status UploadCall::TakeHeaderLocked() {
   DESCANT_ASSIGN_OR_RETURN(
       UploadSpec spec,
       MakeSpec(message_.header(), edge_->options, edge_->facts.name));
+  spec.tenant = tenant_;
   has_header_ = true;
   name_ = spec.name;
   declared_ = spec.declared_size;
@@ -237,8 +241,8 @@ void UploadCall::EndLocked(const absl::Status& status) {
   edge_->metrics->RecordUpload(absl::StatusCodeToString(status.code()),
                                status.ok() ? received_ : 0, now - start_);
   if (status.ok()) {
-    LogInfo("adapter ", name_, " stored, ", received_, " bytes, ",
-            response_->adapter().digest());
+    LogInfo("adapter ", AdapterLabel(tenant_, name_), " stored, ", received_,
+            " bytes, ", response_->adapter().digest());
   }
   CallFacts facts;
   facts.adapter_id = name_;

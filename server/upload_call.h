@@ -65,6 +65,7 @@ class UploadCall final
 
   Mutex mutex_;
   v1::UploadAdapterRequest message_;  // gRPC's while reading_
+  std::string tenant_ ABSL_GUARDED_BY(mutex_);
   std::string name_ ABSL_GUARDED_BY(mutex_);
   std::string gathered_ ABSL_GUARDED_BY(mutex_);
   uint64_t declared_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -1,5 +1,6 @@
 #include "server/config.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -89,11 +90,13 @@ TEST_F(ConfigTest, HelpAndVersionNeedNothingElse) {
 TEST_F(ConfigTest, HelpNamesEveryFlagAndFitsATerminal) {
   const std::string help = OptionsHelp();
   for (const char* flag :
-       {"--model=", "--config=", "--listen=", "--admin-listen=",
-        "--metrics-listen=", "--device=", "--threads=", "--token-budget=",
-        "--kv-memory=", "--adapter-memory=", "--max-adapters=",
-        "--max-adapter-rank=", "--max-model-len=", "--adapter-dir=",
-        "--reflection", "--insecure-no-auth", "--version"}) {
+       {"--model=",           "--config=",         "--listen=",
+        "--admin-listen=",    "--metrics-listen=", "--device=",
+        "--threads=",         "--token-budget=",   "--kv-memory=",
+        "--adapter-memory=",  "--max-adapters=",   "--max-adapter-rank=",
+        "--max-model-len=",   "--adapter-dir=",    "--reflection",
+        "--insecure-no-auth", "--version",         "--tenants=",
+        "--weights=",         "--hot-merge=",      "--adapters-manifest="}) {
     EXPECT_THAT(help, HasSubstr(flag));
   }
   size_t begin = 0;
@@ -183,6 +186,14 @@ INSTANTIATE_TEST_SUITE_P(
         FlagCase{"--admin-listen=10.0.0.1:50052", "--insecure-no-auth"},
         FlagCase{"--admin-listen=127.0.0.1:50051", "has this address"},
         FlagCase{"--device=tpu", "auto, cpu"},
+        FlagCase{"--weights=int4", "must be bf16"},
+        FlagCase{"--weights=", "must be bf16"},
+        FlagCase{"--hot-merge=on", "must be off"},
+        FlagCase{"--hot-merge=auto", "must be off"},
+        FlagCase{"--adapters-manifest=a.yaml", "not served by this version"},
+        FlagCase{"--weights=bf16", ""}, FlagCase{"--hot-merge=off", ""},
+        FlagCase{"--tenants=", "must not be empty"},
+        FlagCase{"--tenants=/nonexistent/t.yaml", "cannot be read"},
         FlagCase{"--request-timeout=0", "time such as"},
         FlagCase{"--request-timeout=-1s", "time such as"},
         FlagCase{"--request-timeout=soon", "time such as"},
@@ -201,6 +212,26 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST_F(ConfigTest, NoAuthenticationIsSaidAloud) {
   EXPECT_EQ(FlagError({"--listen=0.0.0.0:50051", "--insecure-no-auth"}), "");
+}
+
+TEST_F(ConfigTest, TenantsReplaceInsecureNoAuthOnTheTenantsListener) {
+  const std::string path = folder_ + "/tenants.yaml";
+  std::ofstream(path) << "tenants: [{id: acme, keys: [{id: k, sha256: "
+                      << std::string(64, 'a') << "}]}]\n";
+  const std::string flag = "--tenants=" + path;
+  ASSERT_EQ(chmod(path.c_str(), 0644), 0);
+  EXPECT_THAT(FlagError({flag}), HasSubstr("group or others"));
+  ASSERT_EQ(chmod(path.c_str(), 0600), 0);
+  EXPECT_EQ(FlagError({flag}), "");
+  EXPECT_EQ(FlagError({flag, "--listen=0.0.0.0:50051"}), "");
+  EXPECT_THAT(FlagError({flag, "--admin-listen=0.0.0.0:50052"}),
+              HasSubstr("--insecure-no-auth"));
+  EXPECT_THAT(FlagError({flag, "--reflection"}),
+              HasSubstr("not with --tenants"));
+  const auto config =
+      ParseConfig({"--config=" + WriteFile("model: m\ntenants: " + path)});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_NE(config->tenants, nullptr);
 }
 
 TEST_F(ConfigTest, LastFlagNeedsItsValue) {

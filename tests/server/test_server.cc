@@ -58,6 +58,7 @@ TestServer::TestServer(const TestServerOptions& options) {
   config_.max_upload_size = 64 << 20;
   config_.stream_stall_timeout = options.stream_stall_timeout;
   config_.upload_idle_timeout = options.upload_idle_timeout;
+  config_.tenants = options.tenants;
 
   absl::StatusOr<LoadedModel> loaded = LoadModel(config_.model);
   DESCANT_CHECK(loaded.ok());
@@ -96,6 +97,10 @@ TestServer::~TestServer() {
   Drain(std::chrono::seconds(5));
   app_.reset();
   std::filesystem::remove_all(folder_);
+}
+
+void TestServer::AddKey(grpc::ClientContext* context) const {
+  if (!key_.empty()) context->AddMetadata("authorization", "Bearer " + key_);
 }
 
 void TestServer::Drain(Duration grace) {
@@ -143,6 +148,7 @@ UploadPlan TestServer::PlanUpload(const std::string& name,
 grpc::Status TestServer::Send(const UploadPlan& plan,
                               v1::UploadAdapterResponse* response) {
   grpc::ClientContext context;
+  AddKey(&context);
   v1::UploadAdapterResponse unused;
   const auto writer = adapters_->UploadAdapter(
       &context, response == nullptr ? &unused : response);
@@ -162,6 +168,7 @@ std::vector<int32_t> TestServer::Tokens(const std::string& adapter, int count) {
   request.mutable_stopping()->set_ignore_eos(true);
   request.mutable_output()->set_token_ids(true);
   grpc::ClientContext context;
+  AddKey(&context);
   v1::GenerateResponse response;
   const grpc::Status status =
       generation_->Generate(&context, request, &response);

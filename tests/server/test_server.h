@@ -18,6 +18,7 @@
 #include "grpcpp/channel.h"
 #include "server/app.h"
 #include "server/config.h"
+#include "server/tenants.h"
 #include "tests/testing/fake_runner.h"
 
 namespace descant {
@@ -30,6 +31,7 @@ struct TestServerOptions {
   Duration upload_idle_timeout = std::chrono::seconds(30);
   // Called before every step, on the engine thread.
   std::function<void(const Batch&)> on_step;
+  std::shared_ptr<const TenantDirectory> tenants;  // null: off
 };
 
 // One upload as a client would send it; parts may be changed before Send.
@@ -52,6 +54,9 @@ class TestServer {
   App& app() { return *app_; }
   std::shared_ptr<grpc::Channel> NewChannel(int window_bytes) const;
 
+  // The API key that Send, Upload and Tokens call with; "" is none.
+  void UseKey(const std::string& key) { key_ = key; }
+
   // Stops the server; the destructor does it otherwise.
   void Drain(Duration grace);
 
@@ -66,10 +71,13 @@ class TestServer {
   std::vector<int32_t> Tokens(const std::string& adapter, int count);
 
  private:
+  void AddKey(grpc::ClientContext* context) const;
+
   std::string folder_;
   ServerConfig config_;
   std::shared_ptr<const Model> model_;
   std::unique_ptr<App> app_;
+  std::string key_;
   bool drained_ = false;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::GenerationService::Stub> generation_;
