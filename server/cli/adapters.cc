@@ -92,7 +92,7 @@ ExitCode Upload(const UploadOptions& options, const GlobalOptions& global) {
   if (options.base_fingerprint) {
     header.set_base_fingerprint(*options.base_fingerprint);
   }
-  const Connection connection = Connect(global.target);
+  const Connection connection = Connect(global.target, global.api_key);
   v1::UploadAdapterResponse response;
   grpc::Status status;
   {
@@ -117,7 +117,7 @@ ExitCode Upload(const UploadOptions& options, const GlobalOptions& global) {
 }
 
 ExitCode List(const GlobalOptions& global) {
-  const Connection connection = Connect(global.target);
+  const Connection connection = Connect(global.target, global.api_key);
   std::vector<v1::Adapter> adapters;
   v1::ListAdaptersRequest request;
   request.set_page_size(kPageSize);
@@ -145,7 +145,7 @@ ExitCode List(const GlobalOptions& global) {
 }
 
 ExitCode Get(const std::string& id, const GlobalOptions& global) {
-  const Connection connection = Connect(global.target);
+  const Connection connection = Connect(global.target, global.api_key);
   grpc::ClientContext context;
   SetShortDeadline(&context);
   v1::GetAdapterRequest request;
@@ -163,7 +163,7 @@ ExitCode Get(const std::string& id, const GlobalOptions& global) {
 }
 
 ExitCode Delete(const std::string& id, const GlobalOptions& global) {
-  const Connection connection = Connect(global.target);
+  const Connection connection = Connect(global.target, global.api_key);
   grpc::ClientContext context;
   SetShortDeadline(&context);
   v1::DeleteAdapterRequest request;

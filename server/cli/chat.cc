@@ -35,7 +35,7 @@ class Conversation {
   Conversation(const ChatOptions& options, const GlobalOptions& global)
       : options_(options),
         global_(global),
-        connection_(Connect(global.target)) {
+        connection_(Connect(global.target, global.api_key)) {
     Reset();
   }
 

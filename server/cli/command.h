@@ -14,6 +14,7 @@ namespace descant::cli {
 // Options of every command.
 struct GlobalOptions {
   std::string target = "127.0.0.1:50051";
+  std::string api_key;  // empty: calls carry none
   bool json = false;  // one JSON value on standard output
 };
 

@@ -1,6 +1,10 @@
 #include "server/cli/connection.h"
 
+#include <grpcpp/support/client_interceptor.h>
+
 #include <chrono>
+#include <utility>
+#include <vector>
 
 namespace descant::cli {
 namespace {
@@ -10,15 +14,55 @@ namespace {
 constexpr int kMaxReceiveBytes = 64 << 20;
 constexpr auto kShortDeadline = std::chrono::seconds(30);
 
+namespace interceptors = grpc::experimental;
+
+// Call credentials need a channel with TLS; a header needs none.
+class SendApiKey final : public interceptors::Interceptor {
+ public:
+  explicit SendApiKey(const std::string& header) : header_(header) {}
+
+  void Intercept(interceptors::InterceptorBatchMethods* methods) override {
+    if (methods->QueryInterceptionHookPoint(
+            interceptors::InterceptionHookPoints::PRE_SEND_INITIAL_METADATA)) {
+      methods->GetSendInitialMetadata()->emplace("authorization", header_);
+    }
+    methods->Proceed();
+  }
+
+ private:
+  const std::string& header_;  // the factory's, which the channel owns
+};
+
+class SendApiKeyFactory final
+    : public interceptors::ClientInterceptorFactoryInterface {
+ public:
+  explicit SendApiKeyFactory(const std::string& api_key)
+      : header_("Bearer " + api_key) {}
+
+  interceptors::Interceptor* CreateClientInterceptor(
+      interceptors::ClientRpcInfo*) override {
+    return new SendApiKey(header_);
+  }
+
+ private:
+  const std::string header_;
+};
+
 }  // namespace
 
-Connection Connect(const std::string& target) {
+Connection Connect(const std::string& target, const std::string& api_key) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxReceiveBytes);
   Connection connection;
   connection.target = target;
-  connection.channel = grpc::CreateCustomChannel(
-      target, grpc::InsecureChannelCredentials(), arguments);
+  std::vector<std::unique_ptr<interceptors::ClientInterceptorFactoryInterface>>
+      factories;
+  if (!api_key.empty()) {
+    factories.push_back(std::make_unique<SendApiKeyFactory>(api_key));
+  }
+  connection.channel = interceptors::CreateCustomChannelWithInterceptors(
+      target, grpc::InsecureChannelCredentials(), arguments,
+      std::move(factories));
   connection.generation = v1::GenerationService::NewStub(connection.channel);
   connection.adapters = v1::AdapterService::NewStub(connection.channel);
   return connection;

@@ -20,7 +20,8 @@ struct Connection {
   std::unique_ptr<v1::AdapterService::Stub> adapters;
 };
 
-Connection Connect(const std::string& target);
+// With `api_key`, every call carries "authorization: Bearer <api_key>".
+Connection Connect(const std::string& target, const std::string& api_key = "");
 
 // Deadline of a call that does not generate: these answer at once or never.
 void SetShortDeadline(grpc::ClientContext* context);

@@ -47,7 +47,7 @@ void SetPrompt(const GenerateOptions& options, v1::GenerateRequest* request) {
 ExitCode Generate(const GenerateOptions& options, const GlobalOptions& global) {
   v1::GenerateRequest request = MakeRequest(options.generation);
   SetPrompt(options, &request);
-  const Connection connection = Connect(global.target);
+  const Connection connection = Connect(global.target, global.api_key);
   if (!global.json) {
     const grpc::Status status = StreamToTerminal(connection, options.generation,
                                                  request, /*answer=*/nullptr);

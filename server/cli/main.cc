@@ -1,7 +1,9 @@
 // `descant`: the command-line client.
 #include <cstdio>
 #include <string>
+#include <utility>
 
+#include "server/cli/api_key.h"
 #include "server/cli/command.h"
 
 int main(int argc, char** argv) {
@@ -18,6 +20,9 @@ int main(int argc, char** argv) {
   app.add_option("--target", options.target, "Server, HOST:PORT")
       ->envname("DESCANT_TARGET")
       ->capture_default_str();
+  std::string api_key_file;
+  app.add_option("--api-key-file", api_key_file,
+                 "File with the API key; else $DESCANT_API_KEY, if set");
   app.add_flag("--json", options.json,
                "Print one JSON value on standard output");
   descant::cli::AddGenerateCommand(&app, &chosen);
@@ -34,5 +39,13 @@ int main(int argc, char** argv) {
     return app.exit(error) == 0 ? descant::cli::kExitOk
                                 : descant::cli::kExitUsage;
   }
+  absl::StatusOr<std::string> key = descant::cli::LoadApiKey(api_key_file);
+  if (!key.ok()) {
+    std::fprintf(stderr, "descant: %s\n",
+                 std::string(key.status().message()).c_str());
+    return absl::IsNotFound(key.status()) ? descant::cli::kExitNotFound
+                                          : descant::cli::kExitUsage;
+  }
+  options.api_key = *std::move(key);
   return chosen(options);
 }

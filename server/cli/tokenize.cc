@@ -22,7 +22,7 @@ struct TokenizeOptions {
 };
 
 ExitCode Encode(const std::string& text, const GlobalOptions& global) {
-  const Connection connection = Connect(global.target);
+  const Connection connection = Connect(global.target, global.api_key);
   grpc::ClientContext context;
   SetShortDeadline(&context);
   v1::TokenizeRequest request;
@@ -48,7 +48,7 @@ ExitCode Encode(const std::string& text, const GlobalOptions& global) {
 }
 
 ExitCode Decode(const std::vector<int64_t>& ids, const GlobalOptions& global) {
-  const Connection connection = Connect(global.target);
+  const Connection connection = Connect(global.target, global.api_key);
   grpc::ClientContext context;
   SetShortDeadline(&context);
   v1::DetokenizeRequest request;

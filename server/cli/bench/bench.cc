@@ -35,8 +35,8 @@ struct BenchOptions {
 // One run of the command against a server that answers.
 class Bench {
  public:
-  Bench(const BenchOptions& options, const std::string& target)
-      : options_(options), connection_(Connect(target)) {
+  Bench(const BenchOptions& options, Connection connection)
+      : options_(options), connection_(std::move(connection)) {
     report_.seed = options.seed.value_or(std::random_device()());
   }
 
@@ -141,12 +141,14 @@ ExitCode RunBench(const BenchOptions& options, const GlobalOptions& global) {
     leg.adapters = std::min(leg.adapters, leg.requests);
   }
   if (options.serve.empty()) {
-    return Bench(options, global.target).Run(std::move(legs), global.json);
+    return Bench(options, Connect(global.target, global.api_key))
+        .Run(std::move(legs), global.json);
   }
   const absl::StatusOr<std::unique_ptr<TemporaryServer>> server =
       TemporaryServer::Start(options.serve, options.server_flags);
   if (!server.ok()) return ReportError(server.status());
-  return Bench(options, (*server)->target()).Run(std::move(legs), global.json);
+  return Bench(options, Connect((*server)->target()))
+      .Run(std::move(legs), global.json);
 }
 
 }  // namespace

@@ -55,7 +55,8 @@ std::string BenchAdapterName(const AdapterShape& shape, int index) {
 std::vector<v1::GenerateRequest> LegRequests(const Leg& leg, uint64_t seed,
                                              uint64_t stream,
                                              int32_t vocab_size) {
-  std::seed_seq seeds{seed, seed >> 32, stream};
+  // A seed_seq keeps 32 bits of each.
+  std::seed_seq seeds{seed, seed >> 32, stream, stream >> 32};
   std::mt19937_64 generator(seeds);
   std::vector<v1::GenerateRequest> requests(leg.requests);
   for (int i = 0; i < leg.requests; ++i) {
