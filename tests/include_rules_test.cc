@@ -20,7 +20,10 @@ struct Include {
   std::string target;  // as written
 };
 
-fs::path Root() { return std::getenv("DESCANT_SOURCE_DIR"); }
+fs::path Root() {
+  const char* folder = std::getenv("DESCANT_SOURCE_DIR");
+  return folder != nullptr ? folder : ".";
+}
 
 bool IsSource(const fs::path& path) {
   static const std::set<std::string> kExtensions = {".h", ".cc", ".cu", ".cuh"};
