@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -70,10 +71,15 @@ ReferenceRunner::ReferenceRunner(std::shared_ptr<const Model> model,
   const int64_t block_bytes = int64_t{2} * config.num_layers * kBlockSize *
                               config.num_kv_heads * config.head_dim *
                               sizeof(float);
+  // By default every sequence at full length, within a quarter of memory.
+  const int64_t quarter =
+      int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE) / 4;
   const int64_t wanted =
       options.kv_bytes > 0
           ? static_cast<int64_t>(options.kv_bytes) / block_bytes
-          : int64_t{limits_.max_sequences} * limits_.max_blocks_per_sequence;
+          : std::min(int64_t{limits_.max_sequences} *
+                         limits_.max_blocks_per_sequence,
+                     quarter / block_bytes);
   num_blocks_ = static_cast<int32_t>(
       std::min<int64_t>(wanted, std::numeric_limits<int32_t>::max()));
   output_.sequences.reserve(limits_.max_sequences);

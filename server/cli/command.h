@@ -15,7 +15,7 @@ namespace descant::cli {
 struct GlobalOptions {
   std::string target = "127.0.0.1:50051";
   std::string api_key;  // empty: calls carry none
-  bool json = false;  // one JSON value on standard output
+  bool json = false;    // one JSON value on standard output
 };
 
 // Runs one command, after the command line was parsed.
