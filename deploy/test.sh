@@ -95,17 +95,20 @@ long_run() {
 }
 
 long_runs() {
-  local bin=build/release/tests
+  local bin=build/release/tests workload
+  export DESCANT_SOURCE_DIR=$PWD DESCANT_DEPS_DIR=$PWD/.deps
   long_run scheduler-simulation-100k \
     env DESCANT_SIM_SEEDS=100000 "$bin/scheduler_sim_test"
-  long_run mixed-batch-2000 env DESCANT_MIXED_REQUESTS=2000 \
-    DESCANT_SOURCE_DIR="$PWD" DESCANT_DEPS_DIR="$PWD/.deps" \
-    DESCANT_BIN_DIR="$PWD/build/release/bin" "$bin/mixed_batch_test"
-  local workload
+  long_run determinism-50k \
+    env DESCANT_DETERMINISM_REQUESTS=50000 "$bin/engine_determinism_test"
+  long_run determinism-50k-avx2 env DESCANT_CPU_ISA=avx2 \
+    DESCANT_DETERMINISM_REQUESTS=50000 "$bin/engine_determinism_test"
   for workload in W-single W-eight W-base W-one W-mixed W-wide; do
     long_run "bench-$workload" build/release/bin/descant bench \
-      --workload "$workload" --serve .deps/models/SmolLM2-135M-Instruct.Q4_1.gguf
+      --workload "$workload" --pairs 3 \
+      --serve .deps/models/SmolLM2-135M-Instruct.Q4_1.gguf
   done
+  unset DESCANT_SOURCE_DIR DESCANT_DEPS_DIR
 }
 
 mkdir -p build
