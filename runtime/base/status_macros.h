@@ -24,6 +24,7 @@
   if (!DESCANT_CONCAT(descant_statusor_, __LINE__).ok()) {                  \
     return std::move(DESCANT_CONCAT(descant_statusor_, __LINE__)).status(); \
   }                                                                         \
+  /* NOLINTNEXTLINE(bugprone-macro-parentheses): may be a declaration */    \
   lhs = *std::move(DESCANT_CONCAT(descant_statusor_, __LINE__))
 
 #endif  // DESCANT_RUNTIME_BASE_STATUS_MACROS_H_

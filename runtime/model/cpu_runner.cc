@@ -124,12 +124,12 @@ CpuRunner::CpuRunner(std::shared_ptr<const Model> model,
 
 absl::StatusOr<std::unique_ptr<CpuRunner>> CpuRunner::Create(
     std::shared_ptr<const Model> model, const RunnerOptions& options) {
-  const ModelConfig& config = model->config;
-  std::unique_ptr<CpuRunner> runner(new CpuRunner(model, options));
+  std::unique_ptr<CpuRunner> runner(new CpuRunner(std::move(model), options));
+  const ModelConfig& config = runner->model_->config;
   DESCANT_RETURN_IF_ERROR(runner->ChooseKernels());
   DESCANT_ASSIGN_OR_RETURN(
       runner->weights_,
-      CpuWeights::Load(config, *model->weights, &runner->pool_));
+      CpuWeights::Load(config, *runner->model_->weights, &runner->pool_));
   DESCANT_ASSIGN_OR_RETURN(
       runner->kv_,
       KvCache::Create(config, options.kv_bytes != 0
