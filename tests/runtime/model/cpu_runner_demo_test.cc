@@ -104,7 +104,7 @@ class CpuRunnerDemoTest : public testing::Test {
 
 TEST_F(CpuRunnerDemoTest, ErrorIsHalfTheBf16Yardstick) {
   const std::string path = DepsPath("models/SmolLM2-135M-Instruct.Q4_1.gguf");
-  if (!FileExists(path)) GTEST_SKIP() << path << " is not there";
+  ASSERT_TRUE(FileExists(path)) << path;
   const auto loaded = LoadModel(path);
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   model_ = loaded->model;
