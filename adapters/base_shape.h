@@ -9,13 +9,29 @@
 
 namespace descant {
 
-// The linear modules of a decoder layer that an adapter may change.
-enum class LinearKind : uint8_t { kQ, kK, kV, kO, kGate, kUp, kDown };
-inline constexpr int32_t kLinearKinds = 7;
+// The linear modules of a decoder layer that an adapter may change. Where the
+// architecture fuses some, they are one module: one A [r, in], and a B whose
+// rows are those of its parts one below the other.
+//   kQkv: q, k, v (Phi-3's qkv_proj, GPT-2's attn.c_attn)
+//   kGateUp: gate, up (Phi-3's gate_up_proj)
+enum class LinearKind : uint8_t {
+  kQ,
+  kK,
+  kV,
+  kO,
+  kGate,
+  kUp,
+  kDown,
+  kQkv,
+  kGateUp,
+};
+inline constexpr int32_t kLinearKinds = 9;
 
 // y = x W^T with W [out, in].
 struct BaseModule {
-  std::string path;  // "model.layers.3.self_attn.q_proj", as PEFT names it
+  // As PEFT names it: "model.layers.3.self_attn.q_proj",
+  // "transformer.h.3.attn.c_attn".
+  std::string path;
   int32_t in = 0;
   int32_t out = 0;
   int32_t layer = 0;

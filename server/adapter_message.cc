@@ -7,8 +7,8 @@ namespace descant {
 namespace {
 
 constexpr std::array<const char*, kLinearKinds> kKindNames = {
-    "q_proj",    "k_proj",  "v_proj",   "o_proj",
-    "gate_proj", "up_proj", "down_proj"};
+    "q_proj",  "k_proj",    "v_proj",   "o_proj",      "gate_proj",
+    "up_proj", "down_proj", "qkv_proj", "gate_up_proj"};
 
 using Kinds = std::array<bool, kLinearKinds>;
 

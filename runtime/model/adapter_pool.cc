@@ -43,6 +43,8 @@ Place PlaceOf(LinearKind kind) {
     case LinearKind::kUp:
       return {LoraSite::kGateUp, 1};
     case LinearKind::kDown:
+    case LinearKind::kQkv:
+    case LinearKind::kGateUp:
       break;
   }
   return {LoraSite::kDown, 0};

@@ -189,7 +189,8 @@ absl::Status CpuRunner::AllocateScratch() {
 
 // In fp32 as Hugging Face does it: the angle is rounded before its cosine.
 void CpuRunner::FillRopeTables() {
-  const std::vector<float> frequencies = RopeInverseFrequencies(model_->config);
+  const std::vector<float> frequencies =
+      RopeInverseFrequencies(model_->config.rope, model_->config.head_dim);
   const int64_t positions =
       std::min<int64_t>(model_->config.max_position,
                         int64_t{kBlockSize} * limits_.max_blocks_per_sequence);

@@ -187,7 +187,7 @@ void Step::Norm(const float* weight) {
     for (int64_t row = begin; row < end; ++row) {
       kernels_.rms_norm(scratch_.x + row * shape_.hidden_width, weight,
                         shape_.hidden, shape_.hidden_width,
-                        config_.rms_norm_eps,
+                        config_.norm_eps,
                         scratch_.normed + row * shape_.hidden_stride);
     }
   });
@@ -367,7 +367,7 @@ void Step::Head() {
       const int64_t row = batch.output_rows[output];
       kernels_.rms_norm(scratch_.x + row * shape_.hidden_width,
                         state_.weights->final_norm(), shape_.hidden,
-                        shape_.hidden_width, config_.rms_norm_eps,
+                        shape_.hidden_width, config_.norm_eps,
                         scratch_.final_normed + output * shape_.hidden_stride);
     }
   });

@@ -16,9 +16,16 @@
 
 namespace descant {
 
-// A row-major matrix in a mapped file.
+// A row-major matrix in a mapped file, or some rows of one (of fused weights).
 struct StoredTensor {
   StorageType type = StorageType::kF32;
+  // > 0: stored [in, out] with that many columns (GPT-2's Conv1D), of which
+  // this weight's rows are those from `first_column` on; `bytes` are all of
+  // it. Not with block formats.
+  int64_t stored_columns = 0;
+  int64_t first_column = 0;
+  // The value is 1 + what is stored, in fp32 (Gemma's norms).
+  bool plus_one = false;
   // > 0: the rows of a q or k projection with that many heads, in GGUF's
   // order for interleaved rope: row 2 i + h of a head is Hugging Face's row
   // h * head_dim / 2 + i.
@@ -34,7 +41,8 @@ class FileWeights final : public WeightSource {
  public:
   explicit FileWeights(const ModelConfig& config);
 
-  // REQUIRES: bytes of exactly the shape of `kind`.
+  // REQUIRES: HasWeight; bytes of exactly the shape of `kind`, or of a
+  // transposed matrix that it is within.
   void Set(WeightKind kind, int32_t layer, const StoredTensor& tensor);
   // Keeps a file open as long as this object.
   void Own(std::shared_ptr<const void> file);
@@ -44,14 +52,18 @@ class FileWeights final : public WeightSource {
   absl::Status ReadFp32(WeightKind kind, int32_t layer, int64_t row_begin,
                         absl::Span<float> out) const override;
 
-  // "sha256:<hex>" over the configuration's fields and, in order of layer and
-  // kind, each tensor's stored type, row order and bytes. The same for the
+  // "sha256:<hex>" over the configuration's fields (those that Llama lacks
+  // where they are not the default) and, in order of layer and kind, each
+  // tensor's stored type, layout and bytes. The same for the
   // same content whatever the file's name, shards, order or metadata; differs
   // between formats of the same values. Reads every byte.
   std::string Fingerprint() const;
 
  private:
   size_t IndexOf(WeightKind kind, int32_t layer) const;
+  // Rows [row_begin, ...) of a transposed matrix, then releases.
+  void ReadTransposed(const StoredTensor& tensor, const WeightShape& shape,
+                      int64_t row_begin, absl::Span<float> out) const;
   // Calls visit(row bytes, row index) for each row of `out`, then releases.
   template <typename Visit>
   void ForRows(const StoredTensor& tensor, int64_t row_begin, int64_t rows,

@@ -281,7 +281,7 @@ absl::StatusOr<ModelConfig> ReadGgufConfig(const GgufIndex& index,
   config.num_kv_heads =
       keys.Int("llama.attention.head_count_kv", config.num_heads);
   config.max_position = keys.Int("llama.context_length", {});
-  config.rms_norm_eps =
+  config.norm_eps =
       keys.Float("llama.attention.layer_norm_rms_epsilon", {});
   const int32_t usual_head =
       config.num_heads > 0 ? config.hidden_size / config.num_heads : 0;

@@ -210,7 +210,7 @@ absl::StatusOr<HuggingFaceConfig> ParseHuggingFaceConfig(
                  model.num_heads > 0 ? model.hidden_size / model.num_heads : 0);
   model.vocab_size = reader.Int("vocab_size", 0);
   model.max_position = reader.Int("max_position_embeddings", 2048);
-  model.rms_norm_eps = reader.Float("rms_norm_eps", 1e-6f);
+  model.norm_eps = reader.Float("rms_norm_eps", 1e-6f);
   model.tied_embeddings = reader.Bool("tie_word_embeddings", false);
   model.rope.theta = reader.Float("rope_theta", 10000.0f);
   RefuseUnsupported(&reader);

@@ -20,7 +20,7 @@ std::vector<BaseModule> AdaptableModules(const ModelConfig& config) {
     LinearKind kind;
     WeightKind weight;
     absl::string_view suffix;
-  } kModules[kLinearKinds] = {
+  } kModules[] = {
       {LinearKind::kQ, WeightKind::kQuery, "self_attn.q_proj"},
       {LinearKind::kK, WeightKind::kKey, "self_attn.k_proj"},
       {LinearKind::kV, WeightKind::kValue, "self_attn.v_proj"},

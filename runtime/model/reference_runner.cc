@@ -19,7 +19,7 @@
 namespace descant {
 namespace {
 
-constexpr WeightKind kProjectionWeights[kLinearKinds] = {
+constexpr WeightKind kProjectionWeights[] = {
     WeightKind::kQuery,        WeightKind::kKey,  WeightKind::kValue,
     WeightKind::kAttentionOut, WeightKind::kGate, WeightKind::kUp,
     WeightKind::kDown,
@@ -105,14 +105,15 @@ absl::Status ReferenceRunner::LoadWeights() {
     DESCANT_ASSIGN_OR_RETURN(head_, Read(WeightKind::kHead, 0));
   }
   inverse_frequencies_ = at::tensor(
-      at::ArrayRef<float>(RopeInverseFrequencies(config)), at::kFloat);
+      at::ArrayRef<float>(RopeInverseFrequencies(config.rope, config.head_dim)),
+      at::kFloat);
   layers_.resize(config.num_layers);
   for (int32_t i = 0; i < config.num_layers; ++i) {
     Layer& layer = layers_[i];
     DESCANT_ASSIGN_OR_RETURN(layer.attention_norm,
                              Read(WeightKind::kAttentionNorm, i));
     DESCANT_ASSIGN_OR_RETURN(layer.mlp_norm, Read(WeightKind::kMlpNorm, i));
-    for (int32_t kind = 0; kind < kLinearKinds; ++kind) {
+    for (size_t kind = 0; kind < std::size(kProjectionWeights); ++kind) {
       DESCANT_ASSIGN_OR_RETURN(layer.projection[kind],
                                Read(kProjectionWeights[kind], i));
     }
@@ -244,7 +245,7 @@ at::Tensor ReferenceRunner::Forward(const Batch& batch) {
 at::Tensor ReferenceRunner::Normalize(const at::Tensor& x,
                                       const at::Tensor& weight) const {
   const at::Tensor variance = x.pow(2).mean(-1, /*keepdim=*/true);
-  return x * at::rsqrt(variance + model_->config.rms_norm_eps) * weight;
+  return x * at::rsqrt(variance + model_->config.norm_eps) * weight;
 }
 
 at::Tensor ReferenceRunner::Project(const Batch& batch, int32_t layer,

@@ -13,32 +13,57 @@
 
 namespace descant {
 
-enum class WeightKind {
+// Every architecture's weights split as Llama's are: fused ones apart, linear
+// ones [out, in], norms as they multiply (Gemma's 1 + w).
+enum class WeightKind : uint8_t {
   // Per layer.
-  kAttentionNorm,  // [hidden]
-  kQuery,          // [heads * head_dim, hidden]
-  kKey,            // [kv_heads * head_dim, hidden]
-  kValue,          // [kv_heads * head_dim, hidden]
-  kAttentionOut,   // [hidden, heads * head_dim]
-  kMlpNorm,        // [hidden]
-  kGate,           // [intermediate, hidden]
-  kUp,             // [intermediate, hidden]
-  kDown,           // [hidden, intermediate]
+  kAttentionNorm,      // [hidden]
+  kAttentionNormBias,  // [hidden]
+  kQuery,              // [heads * head_dim, hidden]
+  kQueryBias,          // [heads * head_dim]
+  kKey,                // [kv_heads * head_dim, hidden]
+  kKeyBias,            // [kv_heads * head_dim]
+  kValue,              // [kv_heads * head_dim, hidden]
+  kValueBias,          // [kv_heads * head_dim]
+  kQueryNorm,          // [head_dim]
+  kKeyNorm,            // [head_dim]
+  kAttentionOut,       // [hidden, heads * head_dim]
+  kAttentionOutBias,   // [hidden]
+  kAttentionPostNorm,  // [hidden]
+  kMlpNorm,            // [hidden]
+  kMlpNormBias,        // [hidden]
+  kGate,               // [intermediate, hidden]
+  kGateBias,           // [intermediate]
+  kUp,                 // [intermediate, hidden]
+  kUpBias,             // [intermediate]
+  kDown,               // [hidden, intermediate]
+  kDownBias,           // [hidden]
+  kMlpPostNorm,        // [hidden]
   // Of the model: layer is ignored.
-  kEmbedding,  // [vocab, hidden]
-  kFinalNorm,  // [hidden]
-  kHead,       // [vocab, hidden]; the embedding when tied
+  kEmbedding,          // [vocab, hidden]
+  kPositionEmbedding,  // [max_position, hidden]
+  kFinalNorm,          // [hidden]
+  kFinalNormBias,      // [hidden]
+  kHead,               // [vocab, hidden]; the embedding when tied
 };
+inline constexpr int32_t kLayerWeightKinds =
+    static_cast<int32_t>(WeightKind::kMlpPostNorm) + 1;
+inline constexpr int32_t kWeightKinds =
+    static_cast<int32_t>(WeightKind::kHead) + 1;
+
+// Whether a model of this configuration has it.
+bool HasWeight(const ModelConfig& config, WeightKind kind);
 
 struct WeightShape {
-  int64_t rows = 0;  // 1 for norms
+  int64_t rows = 0;  // 1 for vectors
   int64_t columns = 0;
 };
+// REQUIRES: HasWeight.
 WeightShape ShapeOf(const ModelConfig& config, WeightKind kind);
 
-// Row-major [rows, columns] as in a Hugging Face checkpoint: y = x W^T, rows
-// of q and k in Hugging Face's order (GGUF's are un-permuted). Shapes were
-// checked when the model was opened. Thread-safe.
+// Row-major [rows, columns]: y = x W^T, rows of q and k in Hugging Face's
+// order (GGUF's are un-permuted). Shapes were checked when the model was
+// opened. REQUIRES: HasWeight of every kind that is read. Thread-safe.
 class WeightSource {
  public:
   virtual ~WeightSource() = default;

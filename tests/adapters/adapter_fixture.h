@@ -24,7 +24,7 @@ inline BaseShape TinyBase() {
     int32_t in;
     int32_t out;
   };
-  constexpr Linear kLinears[kLinearKinds] = {
+  constexpr Linear kLinears[] = {
       {"self_attn.q_proj", 8, 8}, {"self_attn.k_proj", 8, 4},
       {"self_attn.v_proj", 8, 4}, {"self_attn.o_proj", 8, 8},
       {"mlp.gate_proj", 8, 12},   {"mlp.up_proj", 8, 12},
@@ -32,7 +32,7 @@ inline BaseShape TinyBase() {
   BaseShape base;
   base.fingerprint = "sha256:tiny";
   for (int32_t layer = 0; layer < 2; ++layer) {
-    for (int32_t kind = 0; kind < kLinearKinds; ++kind) {
+    for (size_t kind = 0; kind < std::size(kLinears); ++kind) {
       base.modules.push_back(
           {absl::StrCat("model.layers.", layer, ".", kLinears[kind].name),
            kLinears[kind].in, kLinears[kind].out, layer,

@@ -91,8 +91,9 @@ TEST_F(DemoModelTest, LoadsQuicklyAndInLittleMemory) {
   };
   read(WeightKind::kEmbedding, 0);
   for (int32_t layer = 0; layer < model_->config.num_layers; ++layer) {
-    for (int kind = 0; kind <= static_cast<int>(WeightKind::kDown); ++kind) {
-      read(static_cast<WeightKind>(kind), layer);
+    for (int32_t i = 0; i < kLayerWeightKinds; ++i) {
+      const auto kind = static_cast<WeightKind>(i);
+      if (HasWeight(model_->config, kind)) read(kind, layer);
     }
   }
   std::printf(

@@ -41,7 +41,7 @@ TEST(HuggingFaceConfigTest, ReadsEveryField) {
   EXPECT_EQ(model.head_dim, 16);
   EXPECT_EQ(model.vocab_size, 512);
   EXPECT_EQ(model.max_position, 512);
-  EXPECT_FLOAT_EQ(model.rms_norm_eps, 1e-5f);
+  EXPECT_FLOAT_EQ(model.norm_eps, 1e-5f);
   EXPECT_TRUE(model.tied_embeddings);
   EXPECT_EQ(model.rope.theta, 10000.0f);
   EXPECT_EQ(model.rope.scaling, RopeScaling::kNone);
@@ -60,7 +60,7 @@ TEST(HuggingFaceConfigTest, MissingKeysHaveLlamasDefaults) {
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->model.num_kv_heads, 4);
   EXPECT_EQ(config->model.max_position, 2048);
-  EXPECT_FLOAT_EQ(config->model.rms_norm_eps, 1e-6f);
+  EXPECT_FLOAT_EQ(config->model.norm_eps, 1e-6f);
   EXPECT_FALSE(config->model.tied_embeddings);
   EXPECT_EQ(config->model.head_dim, 16);
   EXPECT_TRUE(config->eos_token_ids.empty());
@@ -113,7 +113,7 @@ TEST(HuggingFaceConfigTest, RefusesByName) {
       {"num_key_value_heads", 8, "number of key-value heads is 8"},
       {"head_dim", 15, "head size 15 is odd"},
       {"vocab_size", nullptr, "vocab_size is missing"},
-      {"rms_norm_eps", 0, "rms_norm_eps must be positive"},
+      {"rms_norm_eps", 0, "the norms' epsilon must be positive"},
       {"rms_norm_eps", "small", "rms_norm_eps must be a number"},
       {"rope_theta", -1, "rope theta must be positive"},
       {"rope_scaling",
@@ -170,24 +170,23 @@ TEST(GenerationConfigTest, EndOfSequenceIds) {
 }
 
 TEST(RopeTest, DivisorsAndLlama3ScalingAgree) {
-  ModelConfig config;
-  config.head_dim = 64;
-  config.rope.theta = 500000;
-  const std::vector<float> plain = RopeInverseFrequencies(config);
+  RopeConfig rope;
+  rope.theta = 500000;
+  const std::vector<float> plain = RopeInverseFrequencies(rope, 64);
   EXPECT_EQ(plain[0], 1.0f);
   EXPECT_NEAR(plain[31], std::pow(500000.0, -62.0 / 64), 1e-10);
-  config.rope.scaling = RopeScaling::kLlama3;
-  config.rope.factor = 8;
-  config.rope.original_max_position = 8192;
-  const std::vector<float> scaled = RopeInverseFrequencies(config);
+  rope.scaling = RopeScaling::kLlama3;
+  rope.factor = 8;
+  rope.original_max_position = 8192;
+  const std::vector<float> scaled = RopeInverseFrequencies(rope, 64);
   EXPECT_EQ(scaled[0], plain[0]);        // short waves are kept
   EXPECT_EQ(scaled[31], plain[31] / 8);  // long ones divided
   // GGUF stores the quotient.
-  config.rope.scaling = RopeScaling::kNone;
+  rope.scaling = RopeScaling::kNone;
   for (int i = 0; i < 32; ++i) {
-    config.rope.frequency_divisors.push_back(plain[i] / scaled[i]);
+    rope.frequency_divisors.push_back(plain[i] / scaled[i]);
   }
-  const std::vector<float> divided = RopeInverseFrequencies(config);
+  const std::vector<float> divided = RopeInverseFrequencies(rope, 64);
   for (int i = 0; i < 32; ++i) EXPECT_NEAR(divided[i] / scaled[i], 1, 3e-7);
 }
 

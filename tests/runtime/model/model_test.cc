@@ -243,7 +243,8 @@ TEST_F(ModelTest, LoadsAGguf) {
   EXPECT_EQ(model.config.vocab_size, 3);
   EXPECT_TRUE(model.config.tied_embeddings);
   EXPECT_EQ(model.eos_token_ids, std::vector<int32_t>{2});
-  EXPECT_EQ(RopeInverseFrequencies(model.config)[1], 0.01f / 4);
+  EXPECT_EQ(RopeInverseFrequencies(model.config.rope, model.config.head_dim)[1],
+            0.01f / 4);
   // Rows of a head of 4 are stored 0 2 1 3.
   std::vector<float> query(64);
   ASSERT_TRUE(
