@@ -9,7 +9,7 @@ PEFT loads adapters by default (their weights widened to fp32 beside the bf16
 base), and with the adapter in bf16 too. Beside them stands what leaving the
 adapter out costs in fp32: the tests could not tell without a distance.
 
-  make_golden.py [tokenizers] [models] [tiny] [demo]      all by default
+  make_golden.py [tokenizers] [models] [tiny] [families] [demo]  all by default
 """
 
 import copy
@@ -177,8 +177,8 @@ def base(model, folder, widen):
     return model, {"name": "", "kind": "base"}
 
 
-def random_plan(name, tiny):
-    seed, options, dtype, *deviations = RANDOM[name]
+def random_plan(name, tiny, adapters=RANDOM):
+    seed, options, dtype, *deviations = adapters[name]
     std_a, std_b = deviations[tiny]
 
     def make(model, folder, widen):
@@ -226,7 +226,8 @@ def write_yardstick(name, what, yardsticks):
 
 def make_tiny():
     yardsticks = Yardstick(), Yardstick(), Yardstick()
-    for folder in sorted((HERE / "models").iterdir()):
+    for folder in sorted(HERE / "models" / name
+                         for name in make_models.VARIANTS):
         load = lambda dtype: AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype)
         lengths = [1, 2, 31, 32, 33, 100, 200]
@@ -238,6 +239,78 @@ def make_tiny():
         write(HERE / "data" / f"{folder.name.replace('-', '_')}.json",
               folder.name, run(load, plan, yardsticks))
     write_yardstick("yardstick_tiny.json", "tiny_*.json", yardsticks)
+
+
+# Linear modules by family: (the pair adapters usually target, all, one that
+# patterns single out, a regular expression for some of them).
+SPLIT = (QUERY_VALUE, ALL_LINEAR, "q_proj",
+         r".*\.(self_attn\.(k|o)_proj|mlp\.up_proj)")
+MODULES = {
+    "Phi3": (["qkv_proj"], ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"],
+             "qkv_proj", r".*\.(self_attn\.o_proj|mlp\.gate_up_proj)"),
+    "GPT2": (["c_attn"], ["c_attn", "c_proj", "c_fc"], "c_attn",
+             r".*\.h\.[01]\.(attn\.c_proj|mlp\.c_fc)"),
+}
+
+
+def family_adapters(kind):
+    """16 adapters: name -> what RANDOM holds, with the tiny deviations."""
+    usual, every, one, regex = MODULES.get(kind, SPLIT)
+    last = "mlp.c_proj" if kind == "GPT2" else "down_proj"
+    layers = "h" if kind == "GPT2" else "layers"
+    # (rank, alpha, modules, further arguments, dtype)
+    rows = [
+        (1, 4, usual, {}, "bf16"),
+        (2, 4, every, {}, "bf16"),
+        (3, 6, [one], {}, "f32"),
+        (4, 8, every, dict(rank_pattern={one: 16, f"{layers}.1.{last}"
+                                         if kind == "GPT2" else
+                                         f"{layers}.1.mlp.{last}": 3},
+                           alpha_pattern={last: 12, one: 24}), "f32"),
+        (6, 12, regex, {}, "bf16"),
+        (8, 16, usual, {}, "bf16"),
+        (8, 16, every, dict(layers_to_transform=[1]), "bf16"),
+        (12, 12, "all-linear", dict(use_rslora=True), "f16"),
+        (16, 16, every, dict(layers_to_transform=[0], layers_pattern=layers),
+         "f16"),
+        (16, 32, every, dict(exclude_modules=[last]), "bf16"),
+        (24, 24, [last], {}, "bf16"),
+        (32, 32, usual, dict(use_rslora=True), "f32"),
+        (32, 16, every, {}, "bf16"),
+        (48, 24, [one, last], {}, "bf16"),
+        (64, 64, usual, {}, "bf16"),
+        (64, 32, "all-linear", {}, "bf16"),
+    ]
+    return {f"a{i:02}-r{rank}": (
+        201 + i, dict(r=rank, lora_alpha=alpha, target_modules=modules,
+                      fan_in_fan_out=kind == "GPT2" and i % 2 == 0, **more),
+        dtype, (0.1, 0.1), (0.1, 0.05 if rank > 8 else 0.1))
+        for i, (rank, alpha, modules, more, dtype) in enumerate(rows)}
+
+
+def make_families():
+    figures = {}
+    for name, (kind, _) in make_models.FAMILIES.items():
+        # Eager attention is the definition; others leave out logit caps.
+        load = lambda dtype: AutoModelForCausalLM.from_pretrained(
+            HERE / "models" / name, dtype=dtype, attn_implementation="eager")
+        adapters = family_adapters(kind)
+        plan = [("", base, prompts(512, [1, 2, 31, 33, 100, 200], 1))]
+        plan += [(label, random_plan(label, True, adapters),
+                  prompts(512, [3 + i, 60 + 8 * i], 20 + i))
+                 for i, label in enumerate(adapters)]
+        yardsticks = Yardstick(), Yardstick(), Yardstick()
+        stem = name.replace("-", "_")
+        write(HERE / "data" / f"{stem}.json", name,
+              run(load, plan, yardsticks))
+        figures[stem] = {
+            "all": yardsticks[0].figures()["all"],
+            "adapter_in_bf16": yardsticks[1].figures()["all"],
+            "adapter_left_out": yardsticks[2].figures()["by_adapter"]}
+        print(stem, figures[stem]["all"], yardsticks[2].figures()["all"])
+    (HERE / "data" / "yardstick_families.json").write_text(json.dumps({
+        "what": "as yardstick_tiny.json, for each other family's file",
+        "made_with": VERSIONS, "by_file": figures}, indent=1) + "\n")
 
 
 def held_out(name, count):
@@ -294,7 +367,8 @@ def make_random_values():
 def main():
     parts = {"tokenizers": [make_tokenizer_golden.main],
              "models": [make_models.main],
-             "tiny": [make_random_values, make_tiny], "demo": [make_demo]}
+             "tiny": [make_random_values, make_tiny],
+             "families": [make_families], "demo": [make_demo]}
     chosen = sys.argv[1:] or list(parts)
     if not set(chosen) <= set(parts):
         sys.exit(f"make_golden: choose from {', '.join(parts)}")
