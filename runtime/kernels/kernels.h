@@ -50,18 +50,43 @@ using ShrinkFn = void (*)(int32_t m, int32_t k_pairs, const bf16_t* a,
                           int64_t lda, const bf16_t* b, const float* scale,
                           bf16_t* h, int64_t ldh);
 
-// out[i] = bf16(x[i] * weight[i] / sqrt(sum(x^2) / n + eps)), one row.
-// `padded` is n rounded up to 16; x and weight are zero from n on.
-using RmsNormFn = void (*)(const float* x, const float* weight, int32_t n,
-                           int32_t padded, float eps, bf16_t* out);
+// Norm of one row, rounded. `padded` is n rounded up to 16; x, weight and bias
+// are zero from n on. RMS norm ignores `bias`:
+// out[i] = bf16(x[i] * weight[i] / sqrt(sum(x^2) / n + eps)). Layer norm:
+// out[i] = bf16((x[i] - mean) / sqrt(variance + eps) * weight[i] + bias[i]).
+using NormFn = void (*)(const float* x, const float* weight, const float* bias,
+                        int32_t n, int32_t padded, float eps, bf16_t* out);
+
+// x[i] += y[i] * weight[i] / sqrt(sum(y^2) / n + eps), one row; padding as for
+// NormFn. (Norm of what a block adds to the residual stream.)
+using AddRmsNormFn = void (*)(const float* y, const float* weight, int32_t n,
+                              int32_t padded, float eps, float* x);
+
+// out[i] = x[i] * weight[i] / sqrt(sum(x^2) / n + eps): one head of q or k.
+// All three have room for n rounded up to 16; weight is zero from n on.
+using HeadNormFn = void (*)(const float* x, const float* weight, int32_t n,
+                            float eps, float* out);
 
 // x[r, 0:32] += c[r, 0:32]; row strides ldx and 32.
 using ResidualAddFn = void (*)(int32_t rows, const float* c, float* x,
                                int64_t ldx);
 
-// out[r, 0:32] = bf16(g / (1 + exp(-g)) * u); row strides 32, 32 and ldo.
-using SiluMulFn = void (*)(int32_t rows, const float* gate, const float* up,
-                           bf16_t* out, int64_t ldo);
+// c[r, 0:32] += bias[0:32]; row stride ldc.
+using BiasAddFn = void (*)(int32_t rows, const float* bias, float* c,
+                           int64_t ldc);
+
+// c[r, 0:32] = cap * tanh(c / cap), absolute error below 4e-7 * cap; row
+// stride ldc.
+using SoftCapFn = void (*)(int32_t rows, float cap, float* c, int64_t ldc);
+
+// out[r, 0:32] = bf16(f(g) * u) and bf16(f(x)); row strides 32, 32 and ldo. f
+// is silu, g / (1 + exp(-g)), or gelu with tanh,
+// g / 2 * (1 + tanh(sqrt(2 / pi) (g + 0.044715 g^3))); relative error of f
+// below 1e-6 (of gelu, where it isn't below 1e-6 itself).
+using ActivateMulFn = void (*)(int32_t rows, const float* gate, const float* up,
+                               bf16_t* out, int64_t ldo);
+using ActivateFn = void (*)(int32_t rows, const float* x, bf16_t* out,
+                            int64_t ldo);
 
 // Rotates the pairs (i, i + half) of one head and rounds:
 // out[i] = x[i] cos[i] - x[i + half] sin[i],
@@ -81,6 +106,8 @@ struct AttentionItem {
   int32_t group;
   int32_t head_dim;        // even
   int32_t first_position;  // of token 0
+  // A token at position p sees [p - window + 1, p]; 0: all of [0, p].
+  int32_t window;
   // The KV cache of this layer and KV head. Physical block b starts at
   // kv + b * block_stride: K as [head_dim / 2][32][2], then, v_offset elements
   // on, V as [16][padded_dim][2] with padded_dim a multiple of 32.
@@ -93,15 +120,16 @@ struct AttentionItem {
   // is likely to attend to next; or null.
   const bf16_t* next_kv;
   int32_t next_block;
-  float scale;  // of the scores: 1 / sqrt(head_dim)
-  bf16_t* out;  // laid out as q, row stride out_stride
+  float scale;      // of the scores
+  float score_cap;  // scaled scores become cap * tanh(score / cap); 0: no cap
+  bf16_t* out;      // laid out as q, row stride out_stride
   int64_t out_stride;
 };
 
-// out = softmax(scale * q K^T, causal) V over positions [0, position of the
-// token]. fp32 softmax, P rounded to bf16. REQUIRES: tokens * group <=
-// AttentionRows(group). Every V element of the blocks read is finite or
-// belongs to this sequence.
+// out = softmax(cap(scale * q K^T)) V over the positions that the token sees.
+// fp32 softmax, P rounded to bf16. Blocks that no token of the item sees are
+// not read. REQUIRES: tokens * group <= AttentionRows(group). Every V element
+// of the blocks read is finite or belongs to this sequence.
 using AttentionFn = void (*)(const AttentionItem& item, void* workspace);
 
 struct CpuKernels {
@@ -109,9 +137,17 @@ struct CpuKernels {
   GemmFn gemm;  // base weights
   GemmFn tile;  // LoRA's B
   ShrinkFn shrink;
-  RmsNormFn rms_norm;
+  NormFn rms_norm;
+  NormFn layer_norm;
+  AddRmsNormFn add_rms_norm;
+  HeadNormFn head_norm;
   ResidualAddFn residual_add;
-  SiluMulFn silu_mul;
+  BiasAddFn bias_add;
+  SoftCapFn soft_cap;
+  ActivateMulFn silu_mul;
+  ActivateMulFn gelu_mul;
+  ActivateFn silu;
+  ActivateFn gelu;
   RopeFn rope;
   ToBf16Fn to_bf16;
   AttentionFn attention;

@@ -5,7 +5,9 @@
 //   step_bench [path of a GGUF file or Hugging Face directory] [repetitions]
 //
 // Prints the best and the median of the repetitions: other work on the machine
-// only ever adds time.
+// only ever adds time. The digest of a table is of its steps' tokens and
+// log-probabilities: two builds that should compute the same bits print the
+// same one.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -109,15 +111,32 @@ struct Time {
   double median;
 };
 
-Time Measure(Runner* runner, const Batch& batch, int repetitions) {
+// FNV-1a over the bits of what a step sampled.
+void AddToDigest(const StepOutput& output, uint64_t* digest) {
+  const auto add = [digest](const void* bytes, size_t size) {
+    for (size_t i = 0; i < size; ++i) {
+      *digest ^= static_cast<const unsigned char*>(bytes)[i];
+      *digest *= 0x100000001b3u;
+    }
+  };
+  for (const auto& sampled : output.sampled) {
+    add(&sampled.token, sizeof sampled.token);
+    add(&sampled.logprob, sizeof sampled.logprob);
+  }
+}
+
+Time Measure(Runner* runner, const Batch& batch, int repetitions,
+             uint64_t* digest) {
   std::vector<double> times;
   for (int i = 0; i < repetitions + 1; ++i) {
     const auto start = std::chrono::steady_clock::now();
     DESCANT_CHECK(runner->Launch(batch).ok());
-    DESCANT_CHECK(runner->Collect().ok());
+    const auto output = runner->Collect();
+    DESCANT_CHECK(output.ok());
     const std::chrono::duration<double, std::milli> time =
         std::chrono::steady_clock::now() - start;
     if (i > 0) times.push_back(time.count());
+    if (i == 0) AddToDigest(**output, digest);
   }
   std::sort(times.begin(), times.end());
   return {times.front(), times[times.size() / 2]};
@@ -126,21 +145,25 @@ Time Measure(Runner* runner, const Batch& batch, int repetitions) {
 void Table(Runner* runner, const char* what, bool adapters, int repetitions) {
   SamplingParams greedy;
   greedy.temperature = 0;
+  uint64_t digest = 0xcbf29ce484222325u;
   for (const int32_t rows : {1, 2, 4, 8, 16, 32}) {
     const Batch batch =
         MakeBatch(rows, 1, kContext, adapters, /*output=*/true, greedy);
-    const Time time = Measure(runner, batch, repetitions);
+    const Time time = Measure(runner, batch, repetitions, &digest);
     std::printf("%-12s decode  %3d rows %8.2f ms (median %8.2f) %7.0f rows/s\n",
                 what, rows, time.best, time.median, rows * 1e3 / time.best);
   }
   for (const int32_t sequences : {1, 2, 4}) {
     const Batch batch =
         MakeBatch(sequences, 128, 0, adapters, /*output=*/true, greedy);
-    const Time time = Measure(runner, batch, std::max(3, repetitions / 3));
+    const Time time =
+        Measure(runner, batch, std::max(3, repetitions / 3), &digest);
     const int32_t rows = 128 * sequences;
     std::printf("%-12s prefill %3d rows %8.2f ms (median %8.2f) %7.0f rows/s\n",
                 what, rows, time.best, time.median, rows * 1e3 / time.best);
   }
+  std::printf("%-12s digest %016llx\n", what,
+              static_cast<unsigned long long>(digest));
   std::fflush(stdout);
 }
 

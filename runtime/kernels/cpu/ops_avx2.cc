@@ -10,11 +10,29 @@ constexpr GemmFn kGemm = &GemmAvx2;
 #include "runtime/kernels/cpu/simd_avx2.inc"
 // After the lanes.
 #include "runtime/kernels/cpu/ops.inc"
+// After the row operations.
+#include "runtime/kernels/cpu/attention.inc"
 
 }  // namespace
 
-const CpuKernels kAvx2Kernels = {"avx2",   &GemmAvx2,    &GemmAvx2, &ShrinkAvx2,
-                                 &RmsNorm, &ResidualAdd, &SiluMul,  &Rope,
-                                 &ToBf16,  &Attention,   nullptr};
+const CpuKernels kAvx2Kernels = {.name = "avx2",
+                                 .gemm = &GemmAvx2,
+                                 .tile = &GemmAvx2,
+                                 .shrink = &ShrinkAvx2,
+                                 .rms_norm = &RmsNorm,
+                                 .layer_norm = &LayerNorm,
+                                 .add_rms_norm = &AddRmsNorm,
+                                 .head_norm = &HeadNorm,
+                                 .residual_add = &ResidualAdd,
+                                 .bias_add = &BiasAdd,
+                                 .soft_cap = &SoftCap,
+                                 .silu_mul = &ActivateMul<SiluOp>,
+                                 .gelu_mul = &ActivateMul<GeluOp>,
+                                 .silu = &Activate<SiluOp>,
+                                 .gelu = &Activate<GeluOp>,
+                                 .rope = &Rope,
+                                 .to_bf16 = &ToBf16,
+                                 .attention = &Attention,
+                                 .end_region = nullptr};
 
 }  // namespace descant::kernels

@@ -10,12 +10,29 @@ constexpr GemmFn kGemm = &GemmAvx512;
 #include "runtime/kernels/cpu/simd_avx512.inc"
 // After the lanes.
 #include "runtime/kernels/cpu/ops.inc"
+// After the row operations.
+#include "runtime/kernels/cpu/attention.inc"
 
 }  // namespace
 
-const CpuKernels kAvx512Kernels = {"avx512_bf16", &GemmAvx512, &GemmAvx512,
-                                   &ShrinkAvx512, &RmsNorm,    &ResidualAdd,
-                                   &SiluMul,      &Rope,       &ToBf16,
-                                   &Attention,    nullptr};
+const CpuKernels kAvx512Kernels = {.name = "avx512_bf16",
+                                   .gemm = &GemmAvx512,
+                                   .tile = &GemmAvx512,
+                                   .shrink = &ShrinkAvx512,
+                                   .rms_norm = &RmsNorm,
+                                   .layer_norm = &LayerNorm,
+                                   .add_rms_norm = &AddRmsNorm,
+                                   .head_norm = &HeadNorm,
+                                   .residual_add = &ResidualAdd,
+                                   .bias_add = &BiasAdd,
+                                   .soft_cap = &SoftCap,
+                                   .silu_mul = &ActivateMul<SiluOp>,
+                                   .gelu_mul = &ActivateMul<GeluOp>,
+                                   .silu = &Activate<SiluOp>,
+                                   .gelu = &Activate<GeluOp>,
+                                   .rope = &Rope,
+                                   .to_bf16 = &ToBf16,
+                                   .attention = &Attention,
+                                   .end_region = nullptr};
 
 }  // namespace descant::kernels

@@ -40,12 +40,42 @@ void Shrink(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
   }
 }
 
-void RmsNorm(const float* x, const float* weight, int32_t n, int32_t padded,
-             float eps, bf16_t* out) {
+float RmsScale(const float* x, int32_t n, float eps) {
   float sum = 0;
   for (int32_t i = 0; i < n; ++i) sum += x[i] * x[i];
-  const float scale = 1.0f / std::sqrt(sum / static_cast<float>(n) + eps);
+  return 1.0f / std::sqrt(sum / static_cast<float>(n) + eps);
+}
+
+void RmsNorm(const float* x, const float* weight, const float* /*bias*/,
+             int32_t n, int32_t padded, float eps, bf16_t* out) {
+  const float scale = RmsScale(x, n, eps);
   for (int32_t i = 0; i < padded; ++i) out[i] = Round(x[i] * scale * weight[i]);
+}
+
+void AddRmsNorm(const float* y, const float* weight, int32_t n,
+                int32_t /*padded*/, float eps, float* x) {
+  const float scale = RmsScale(y, n, eps);
+  for (int32_t i = 0; i < n; ++i) x[i] += y[i] * scale * weight[i];
+}
+
+void HeadNorm(const float* x, const float* weight, int32_t n, float eps,
+              float* out) {
+  const float scale = RmsScale(x, n, eps);
+  for (int32_t i = 0; i < n; ++i) out[i] = x[i] * scale * weight[i];
+}
+
+void LayerNorm(const float* x, const float* weight, const float* bias,
+               int32_t n, int32_t padded, float eps, bf16_t* out) {
+  double sum = 0;
+  for (int32_t i = 0; i < n; ++i) sum += x[i];
+  const double mean = sum / n;
+  double squares = 0;
+  for (int32_t i = 0; i < n; ++i) squares += (x[i] - mean) * (x[i] - mean);
+  const double scale = 1.0 / std::sqrt(squares / n + eps);
+  for (int32_t i = 0; i < padded; ++i) {
+    const double normed = (x[i] - mean) * scale;
+    out[i] = Round(static_cast<float>(normed * weight[i] + bias[i]));
+  }
 }
 
 void ResidualAdd(int32_t rows, const float* c, float* x, int64_t ldx) {
@@ -56,13 +86,44 @@ void ResidualAdd(int32_t rows, const float* c, float* x, int64_t ldx) {
   }
 }
 
-void SiluMul(int32_t rows, const float* gate, const float* up, bf16_t* out,
-             int64_t ldo) {
+void BiasAdd(int32_t rows, const float* bias, float* c, int64_t ldc) {
+  for (int32_t row = 0; row < rows; ++row) {
+    for (int32_t i = 0; i < kColumnBlock; ++i) c[row * ldc + i] += bias[i];
+  }
+}
+
+void SoftCap(int32_t rows, float cap, float* c, int64_t ldc) {
   for (int32_t row = 0; row < rows; ++row) {
     for (int32_t i = 0; i < kColumnBlock; ++i) {
-      const float g = gate[row * kColumnBlock + i];
-      const float u = up[row * kColumnBlock + i];
-      out[row * ldo + i] = Round(g / (1.0f + std::exp(-g)) * u);
+      c[row * ldc + i] = cap * std::tanh(c[row * ldc + i] / cap);
+    }
+  }
+}
+
+float SiluOf(float x) { return x / (1.0f + std::exp(-x)); }
+
+// In double: 1 + tanh cancels where x is far below 0.
+float GeluOf(float x) {
+  const double u = 0.7978845608028654 * (x + 0.044715 * x * x * x);
+  return static_cast<float>(0.5 * x * (1.0 + std::tanh(u)));
+}
+
+template <float (*kFunction)(float)>
+void ActivateMul(int32_t rows, const float* gate, const float* up, bf16_t* out,
+                 int64_t ldo) {
+  for (int32_t row = 0; row < rows; ++row) {
+    for (int32_t i = 0; i < kColumnBlock; ++i) {
+      const int32_t at = row * kColumnBlock + i;
+      out[row * ldo + i] = Round(kFunction(gate[at]) * up[at]);
+    }
+  }
+}
+
+template <float (*kFunction)(float)>
+void Activate(int32_t rows, const float* x, bf16_t* out, int64_t ldo) {
+  for (int32_t row = 0; row < rows; ++row) {
+    for (int32_t i = 0; i < kColumnBlock; ++i) {
+      out[row * ldo + i] = Round(kFunction(x[row * kColumnBlock + i]));
     }
   }
 }
@@ -89,13 +150,19 @@ void AttendRow(const AttentionItem& item, const bf16_t* q, int32_t position,
       sum += Widen(q[d]) *
              Widen(k[d / 2 * 2 * kKvBlock + at % kKvBlock * 2 + d % 2]);
     }
-    return sum * item.scale;
+    sum *= item.scale;
+    const float cap = item.score_cap;
+    return cap == 0 ? sum : cap * std::tanh(sum / cap);
   };
-  float max = score(0);
-  for (int32_t at = 1; at <= position; ++at) max = std::max(max, score(at));
+  const int32_t first =
+      item.window > 0 ? std::max(position - item.window + 1, 0) : 0;
+  float max = score(first);
+  for (int32_t at = first + 1; at <= position; ++at) {
+    max = std::max(max, score(at));
+  }
   float total = 0;
   std::fill_n(sums, item.head_dim, 0.0f);
-  for (int32_t at = 0; at <= position; ++at) {
+  for (int32_t at = first; at <= position; ++at) {
     const bf16_t* v = item.kv + item.blocks[at / kKvBlock] * item.block_stride +
                       item.v_offset;
     const int32_t token = at % kKvBlock;
@@ -121,8 +188,24 @@ void Attention(const AttentionItem& item, void* workspace) {
 
 }  // namespace
 
-const CpuKernels kScalarKernels = {"scalar", &Gemm,        &Gemm,    &Shrink,
-                                   &RmsNorm, &ResidualAdd, &SiluMul, &Rope,
-                                   &ToBf16,  &Attention,   nullptr};
+const CpuKernels kScalarKernels = {.name = "scalar",
+                                   .gemm = &Gemm,
+                                   .tile = &Gemm,
+                                   .shrink = &Shrink,
+                                   .rms_norm = &RmsNorm,
+                                   .layer_norm = &LayerNorm,
+                                   .add_rms_norm = &AddRmsNorm,
+                                   .head_norm = &HeadNorm,
+                                   .residual_add = &ResidualAdd,
+                                   .bias_add = &BiasAdd,
+                                   .soft_cap = &SoftCap,
+                                   .silu_mul = &ActivateMul<&SiluOf>,
+                                   .gelu_mul = &ActivateMul<&GeluOf>,
+                                   .silu = &Activate<&SiluOf>,
+                                   .gelu = &Activate<&GeluOf>,
+                                   .rope = &Rope,
+                                   .to_bf16 = &ToBf16,
+                                   .attention = &Attention,
+                                   .end_region = nullptr};
 
 }  // namespace descant::kernels
