@@ -23,48 +23,87 @@ using kernels::RoundUp;
 
 constexpr int64_t kAlignment = 64;
 
+// The slices of a site that a module changes: several where it is fused.
 struct Place {
   LoraSite site;
-  int32_t slice;
+  int32_t first;
+  int32_t count;
 };
 
 Place PlaceOf(LinearKind kind) {
   switch (kind) {
     case LinearKind::kQ:
-      return {LoraSite::kQkv, 0};
+      return {LoraSite::kQkv, 0, 1};
     case LinearKind::kK:
-      return {LoraSite::kQkv, 1};
+      return {LoraSite::kQkv, 1, 1};
     case LinearKind::kV:
-      return {LoraSite::kQkv, 2};
-    case LinearKind::kO:
-      return {LoraSite::kOut, 0};
-    case LinearKind::kGate:
-      return {LoraSite::kGateUp, 0};
-    case LinearKind::kUp:
-      return {LoraSite::kGateUp, 1};
-    case LinearKind::kDown:
+      return {LoraSite::kQkv, 2, 1};
     case LinearKind::kQkv:
+      return {LoraSite::kQkv, 0, 3};
+    case LinearKind::kO:
+      return {LoraSite::kOut, 0, 1};
+    case LinearKind::kGate:
+      return {LoraSite::kGateUp, 0, 1};
+    case LinearKind::kUp:
+      return {LoraSite::kGateUp, 1, 1};
     case LinearKind::kGateUp:
+      return {LoraSite::kGateUp, 0, 2};
+    case LinearKind::kDown:
       break;
   }
-  return {LoraSite::kDown, 0};
+  return {LoraSite::kDown, 0, 1};
 }
 
-// The modules of one layer, by site and slice.
+// Outputs of a slice.
+int32_t SliceRows(const ModelConfig& config, LoraSite site, int32_t slice) {
+  switch (site) {
+    case LoraSite::kQkv:
+      return (slice == 0 ? config.num_heads : config.num_kv_heads) *
+             config.head_dim;
+    case LoraSite::kGateUp:
+      return config.intermediate_size;
+    case LoraSite::kOut:
+    case LoraSite::kDown:
+      break;
+  }
+  return config.hidden_size;
+}
+
+// A slice's rows of a module's B.
+struct ModuleSlice {
+  const AdapterModule* module = nullptr;
+  int32_t first_row = 0;
+  int32_t rows = 0;
+};
+
+// The modules of one layer, by site and slice. Slices of a fused module are
+// neighbours.
 struct LayerModules {
-  const AdapterModule* at[kLoraSites][kMaxSlices] = {};
+  ModuleSlice at[kLoraSites][kMaxSlices];
 };
 
 // Modules are sorted by layer: takes those of `layer` from `next` on.
-LayerModules TakeLayer(const Adapter& adapter, int32_t layer, size_t* next) {
+LayerModules TakeLayer(const ModelConfig& config, const Adapter& adapter,
+                       int32_t layer, size_t* next) {
   LayerModules modules;
   for (; *next < adapter.modules.size(); ++*next) {
     const AdapterModule& module = adapter.modules[*next];
     if (module.layer != layer) break;
     const Place place = PlaceOf(module.kind);
-    modules.at[static_cast<int>(place.site)][place.slice] = &module;
+    int32_t row = 0;
+    for (int32_t i = place.first; i < place.first + place.count; ++i) {
+      const int32_t rows = SliceRows(config, place.site, i);
+      modules.at[static_cast<int>(place.site)][i] = {&module, row, rows};
+      row += rows;
+    }
+    DESCANT_CHECK(row == module.b.rows);
   }
   return modules;
+}
+
+// Whether slice i computes with the same A as the slice before.
+bool SharesA(const ModuleSlice (&slices)[kMaxSlices], int32_t i) {
+  return i > 0 && slices[i].module == slices[i - 1].module;
 }
 
 bf16_t ReadElement(const AdapterMatrix& matrix, int64_t index) {
@@ -84,14 +123,19 @@ bf16_t ReadElement(const AdapterMatrix& matrix, int64_t index) {
   return 0;
 }
 
-// Rows of `matrix` as bf16, into [rows, columns].
-void CopyRows(const AdapterMatrix& matrix, bf16_t* target) {
-  const int64_t count = int64_t{matrix.rows} * matrix.columns;
+// Some rows of `matrix` as bf16, into [rows, columns].
+void CopyRows(const AdapterMatrix& matrix, int64_t first, int64_t rows,
+              bf16_t* target) {
+  const int64_t begin = first * matrix.columns;
+  const int64_t count = rows * matrix.columns;
   if (matrix.dtype == Dtype::kBF16) {
-    std::memcpy(target, matrix.data, count * sizeof(bf16_t));
+    std::memcpy(target, static_cast<const bf16_t*>(matrix.data) + begin,
+                count * sizeof(bf16_t));
     return;
   }
-  for (int64_t i = 0; i < count; ++i) target[i] = ReadElement(matrix, i);
+  for (int64_t i = 0; i < count; ++i) {
+    target[i] = ReadElement(matrix, begin + i);
+  }
 }
 
 // Hands out aligned pieces of a layer's range; without a base it only counts.
@@ -112,28 +156,30 @@ class Cursor {
 };
 
 // Offsets and ranks of a site, without its bytes.
-PackedSite PlanSite(const AdapterModule* const (&modules)[kMaxSlices]) {
+PackedSite PlanSite(const ModuleSlice (&slices)[kMaxSlices]) {
   PackedSite site;
   int32_t rank = 0;
   for (int32_t i = 0; i < kMaxSlices; ++i) {
-    if (modules[i] == nullptr) continue;
-    site.slices[i].h_offset = rank;
-    site.slices[i].rank_pairs = (modules[i]->rank + 1) / 2;
-    rank += 2 * site.slices[i].rank_pairs;
+    if (slices[i].module == nullptr) continue;
+    const int32_t pairs = (slices[i].module->rank + 1) / 2;
+    if (!SharesA(slices, i)) rank += 2 * pairs;
+    site.slices[i].rank_pairs = pairs;
+    site.slices[i].h_offset = rank - 2 * pairs;
   }
   site.rank = static_cast<int32_t>(RoundUp(rank, kRankBlock));
   return site;
 }
 
-void PackA(const AdapterModule* const (&modules)[kMaxSlices],
-           const PackedSite& site, int64_t in, bf16_t* a, float* scale) {
+void PackA(const ModuleSlice (&slices)[kMaxSlices], const PackedSite& site,
+           int64_t in, bf16_t* a, float* scale) {
   std::vector<bf16_t> rows(site.rank * in);
   std::fill_n(scale, site.rank, 0.0f);
   for (int32_t i = 0; i < kMaxSlices; ++i) {
-    if (modules[i] == nullptr) continue;
-    CopyRows(modules[i]->a, rows.data() + site.slices[i].h_offset * in);
-    std::fill_n(scale + site.slices[i].h_offset, modules[i]->rank,
-                modules[i]->scale);
+    const AdapterModule* module = slices[i].module;
+    if (module == nullptr || SharesA(slices, i)) continue;
+    const int32_t offset = site.slices[i].h_offset;
+    CopyRows(module->a, 0, module->rank, rows.data() + offset * in);
+    std::fill_n(scale + offset, module->rank, module->scale);
   }
   const int64_t block = RoundUp(in, 2) * kRankBlock;
   for (int64_t row = 0; row < site.rank; row += kRankBlock) {
@@ -142,11 +188,11 @@ void PackA(const AdapterModule* const (&modules)[kMaxSlices],
   }
 }
 
-void PackB(const AdapterModule& module, bf16_t* b) {
-  const int64_t out = module.b.rows;
-  const int64_t rank = module.rank;
+void PackB(const ModuleSlice& slice, bf16_t* b) {
+  const int64_t out = slice.rows;
+  const int64_t rank = slice.module->rank;
   std::vector<bf16_t> rows(out * rank);
-  CopyRows(module.b, rows.data());
+  CopyRows(slice.module->b, slice.first_row, out, rows.data());
   const int64_t block = RoundUp(rank, 2) * kColumnBlock;
   for (int64_t row = 0; row < out; row += kColumnBlock) {
     kernels::PackBlock(
@@ -163,8 +209,8 @@ void PackLayer(const LayerModules& modules, bool fill, Cursor* cursor,
     PackedSite site = PlanSite(modules.at[s]);
     if (site.rank != 0) {
       int64_t in = 0;
-      for (const AdapterModule* module : modules.at[s]) {
-        if (module != nullptr) in = module->a.columns;
+      for (const ModuleSlice& slice : modules.at[s]) {
+        if (slice.module != nullptr) in = slice.module->a.columns;
       }
       bf16_t* a = cursor->Take<bf16_t>(site.rank * RoundUp(in, 2));
       float* scale = cursor->Take<float>(site.rank);
@@ -173,11 +219,11 @@ void PackLayer(const LayerModules& modules, bool fill, Cursor* cursor,
       site.scale = scale;
     }
     for (int32_t i = 0; i < kMaxSlices; ++i) {
-      const AdapterModule* module = modules.at[s][i];
-      if (module == nullptr) continue;
+      const ModuleSlice& slice = modules.at[s][i];
+      if (slice.module == nullptr) continue;
       bf16_t* b = cursor->Take<bf16_t>(
-          kernels::PackedSize(module->b.rows, module->rank, kColumnBlock));
-      if (fill) PackB(*module, b);
+          kernels::PackedSize(slice.rows, slice.module->rank, kColumnBlock));
+      if (fill) PackB(slice, b);
       site.slices[i].b = b;
     }
     sites[s] = site;
@@ -204,7 +250,7 @@ absl::Status AdapterPool::Load(int32_t slot, const Adapter& adapter) {
   packed->sites.resize(config_.num_layers * kLoraSites);
   size_t next = 0;
   for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
-    const LayerModules modules = TakeLayer(adapter, layer, &next);
+    const LayerModules modules = TakeLayer(config_, adapter, layer, &next);
     PackedSite* sites = &packed->sites[layer * kLoraSites];
     Cursor count(nullptr);
     PackLayer(modules, /*fill=*/false, &count, sites);
@@ -238,7 +284,8 @@ uint64_t AdapterPool::Bytes(const Adapter& adapter) const {
   PackedSite sites[kLoraSites];
   for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
     Cursor count(nullptr);
-    PackLayer(TakeLayer(adapter, layer, &next), /*fill=*/false, &count, sites);
+    PackLayer(TakeLayer(config_, adapter, layer, &next), /*fill=*/false, &count,
+              sites);
     bytes += count.size();
   }
   return bytes;

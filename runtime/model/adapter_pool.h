@@ -22,21 +22,22 @@ struct Adapter;  // adapters/adapter.h
 enum class LoraSite : uint8_t {
   kQkv,     // slices q, k, v
   kOut,     // o
-  kGateUp,  // gate, up
+  kGateUp,  // gate, up; a model without a gate has up alone
   kDown,    // down
 };
 inline constexpr int32_t kLoraSites = 4;
 inline constexpr int32_t kMaxSlices = 3;
 
-// One module of a site: B [out, rank] in blocks of 32 columns,
-// [ceil(out / 32)][rank_pairs][32][2].
+// One module of a site, or the part of a fused one that belongs to the slice:
+// B [out, rank] in blocks of 32 columns, [ceil(out / 32)][rank_pairs][32][2].
 struct PackedSlice {
   const kernels::bf16_t* b = nullptr;
   int32_t rank_pairs = 0;  // 0: this adapter leaves the module alone
-  int32_t h_offset = 0;    // of its columns in h, even
+  // Of its columns in h, even. Slices of a fused module have the same.
+  int32_t h_offset = 0;
 };
 
-// A of all slices of a site, one below the other, every slice at an even row,
+// A of all modules of a site, one below the other, every one at an even row,
 // padded to a multiple of 16: blocks of 16 columns [rank / 16][in / 2][16][2].
 struct PackedSite {
   const kernels::bf16_t* a = nullptr;

@@ -67,12 +67,17 @@ void LayOutScratch(const ModelConfig& config, const BatchLimits& limits,
   scratch.attended = layout->Take<bf16_t>(rows * shape.q_stride);
   scratch.activated = layout->Take<bf16_t>(rows * shape.mlp_stride);
   scratch.final_normed = layout->Take<bf16_t>(outputs * shape.hidden_stride);
+  scratch.projected = config.post_norms
+                          ? layout->Take<float>(rows * shape.hidden_width)
+                          : nullptr;
   const int64_t attention = kernels::AttentionWorkspaceBytes(
       config.num_heads / config.num_kv_heads, config.head_dim, padded_dim);
   for (CpuWorkerScratch& worker : state->workers) {
     for (float*& tile : worker.tiles) {
       tile = layout->Take<float>(kGemmRows * kernels::kColumnBlock);
     }
+    worker.head = layout->Take<float>(
+        kernels::RoundUp(config.head_dim, kernels::kRankBlock));
     worker.k = layout->Take<bf16_t>(config.head_dim);
     worker.v = layout->Take<bf16_t>(config.head_dim);
     worker.attention = layout->Take<std::byte>(attention);
@@ -95,7 +100,13 @@ absl::Status PrepareShapes(const CpuShape& shape) {
       kernels::BrgemmPrepare(shape.hidden_pairs, shape.hidden_stride, kTile));
   DESCANT_RETURN_IF_ERROR(
       kernels::BrgemmPrepare(shape.q_pairs, shape.q_stride, kTile));
-  return kernels::BrgemmPrepare(shape.mlp_pairs, shape.mlp_stride, kTile);
+  DESCANT_RETURN_IF_ERROR(
+      kernels::BrgemmPrepare(shape.mlp_pairs, shape.mlp_stride, kTile));
+  // Projections behind a post norm.
+  DESCANT_RETURN_IF_ERROR(kernels::BrgemmPrepare(shape.q_pairs, shape.q_stride,
+                                                 shape.hidden_width));
+  return kernels::BrgemmPrepare(shape.mlp_pairs, shape.mlp_stride,
+                                shape.hidden_width);
 }
 
 void PrepareTask(void* context, int32_t worker) {
@@ -126,6 +137,10 @@ absl::StatusOr<std::unique_ptr<CpuRunner>> CpuRunner::Create(
     std::shared_ptr<const Model> model, const RunnerOptions& options) {
   std::unique_ptr<CpuRunner> runner(new CpuRunner(std::move(model), options));
   const ModelConfig& config = runner->model_->config;
+  if (config.head_dim % 2 != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("head size ", config.head_dim, " is odd"));
+  }
   DESCANT_RETURN_IF_ERROR(runner->ChooseKernels());
   DESCANT_ASSIGN_OR_RETURN(
       runner->weights_,
@@ -188,33 +203,46 @@ absl::Status CpuRunner::AllocateScratch() {
 }
 
 // In fp32 as Hugging Face does it: the angle is rounded before its cosine.
-void CpuRunner::FillRopeTables() {
+RopeTable CpuRunner::FillRopeTable(const RopeConfig& rope, int32_t table) {
   const std::vector<float> frequencies =
-      RopeInverseFrequencies(model_->config.rope, model_->config.head_dim);
-  const int64_t positions =
-      std::min<int64_t>(model_->config.max_position,
-                        int64_t{kBlockSize} * limits_.max_blocks_per_sequence);
-  const int64_t half = model_->config.head_dim / 2;
-  rope_cos_.resize(positions * half);
-  rope_sin_.resize(positions * half);
-  for (int64_t position = 0; position < positions; ++position) {
+      RopeInverseFrequencies(rope, model_->config.head_dim);
+  const int64_t half = static_cast<int64_t>(frequencies.size());
+  std::vector<float>& cos = rope_cos_[table];
+  std::vector<float>& sin = rope_sin_[table];
+  cos.resize(positions_ * half);
+  sin.resize(positions_ * half);
+  for (int64_t position = 0; position < positions_; ++position) {
     for (int64_t i = 0; i < half; ++i) {
       const float angle = static_cast<float>(position) * frequencies[i];
-      rope_cos_[position * half + i] = std::cos(angle);
-      rope_sin_[position * half + i] = std::sin(angle);
+      cos[position * half + i] = std::cos(angle) * rope.attention_factor;
+      sin[position * half + i] = std::sin(angle) * rope.attention_factor;
     }
   }
-  state_.rope_cos = rope_cos_.data();
-  state_.rope_sin = rope_sin_.data();
+  return {cos.data(), sin.data(), static_cast<int32_t>(half)};
+}
+
+void CpuRunner::FillRopeTables() {
+  const ModelConfig& config = model_->config;
+  positions_ = static_cast<int32_t>(
+      std::min<int64_t>(config.max_position,
+                        int64_t{kBlockSize} * limits_.max_blocks_per_sequence));
+  state_.rope.resize(config.num_layers);
+  if (config.position == PositionKind::kLearned) return;
+  const RopeTable all = FillRopeTable(config.rope, 0);
+  RopeTable windowed = all;
+  if (config.window_rope.has_value()) {
+    windowed = FillRopeTable(*config.window_rope, 1);
+  }
+  for (int32_t layer = 0; layer < config.num_layers; ++layer) {
+    state_.rope[layer] = WindowOf(config, layer) > 0 ? windowed : all;
+  }
 }
 
 absl::Status CpuRunner::Launch(const Batch& batch) {
   DESCANT_CHECK(batch.rows() <= limits_.max_rows);
   DESCANT_CHECK(batch.outputs() <= limits_.max_outputs);
-  const int64_t positions =
-      static_cast<int64_t>(rope_cos_.size()) / (model_->config.head_dim / 2);
   for (const int32_t position : batch.positions) {
-    DESCANT_CHECK(position < positions);
+    DESCANT_CHECK(position < positions_);
   }
   for (const BatchSequence& sequence : batch.sequences) {
     if (sequence.output == OutputKind::kPooled) {

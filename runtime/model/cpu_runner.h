@@ -26,7 +26,8 @@ namespace descant {
 
 class CpuRunner final : public Runner {
  public:
-  // INVALID_ARGUMENT: a bad DESCANT_CPU_ISA, or KV memory below one block.
+  // INVALID_ARGUMENT: a bad DESCANT_CPU_ISA, KV memory below one block, or a
+  // head of odd size, which the packed layouts can't hold.
   // RESOURCE_EXHAUSTED: memory. Errors of the weight source.
   static absl::StatusOr<std::unique_ptr<CpuRunner>> Create(
       std::shared_ptr<const Model> model, const RunnerOptions& options);
@@ -53,6 +54,7 @@ class CpuRunner final : public Runner {
   absl::Status PrepareBrgemm();
   absl::Status AllocateScratch();
   void FillRopeTables();
+  RopeTable FillRopeTable(const RopeConfig& rope, int32_t table);
 
   const std::shared_ptr<const Model> model_;
   const BatchLimits limits_;
@@ -61,8 +63,10 @@ class CpuRunner final : public Runner {
   KvCache kv_;
   std::unique_ptr<AdapterPool> adapters_;
   kernels::Arena scratch_;
-  std::vector<float> rope_cos_;
-  std::vector<float> rope_sin_;
+  int32_t positions_ = 0;  // that rope tables or embeddings are for
+  // Of layers without and with a window, where their rotations differ.
+  std::vector<float> rope_cos_[2];
+  std::vector<float> rope_sin_[2];
   std::vector<std::unique_ptr<SamplerScratch>> samplers_;
   std::vector<int32_t> last_tokens_;  // by state slot
   CpuStepState state_;

@@ -34,11 +34,13 @@ struct CpuScratch {
   kernels::bf16_t* attended;      // [rows, q_stride]
   kernels::bf16_t* activated;     // [rows, mlp_stride]
   kernels::bf16_t* final_normed;  // [outputs, hidden_stride]
+  float* projected;  // [rows, hidden_width]; with post norms, else null
 };
 
 // What one worker has for itself.
 struct CpuWorkerScratch {
   float* tiles[2];     // [kGemmRows, 32]
+  float* head;         // [head_dim rounded up to 16]
   kernels::bf16_t* k;  // [head_dim]
   kernels::bf16_t* v;  // [head_dim]
   void* attention;     // AttentionWorkspaceBytes
@@ -53,13 +55,20 @@ struct alignas(64) ItemCounter {
 // later, and barriers keep them apart.
 inline constexpr int32_t kCounterPhases = 4;
 
+// Cosines and sines of a layer's rotation, [positions, half]. A half of 0
+// rotates nothing.
+struct RopeTable {
+  const float* cos = nullptr;
+  const float* sin = nullptr;
+  int32_t half = 0;
+};
+
 // Everything a step reads and writes; owned by the runner.
 struct CpuStepState {
   const ModelConfig* config = nullptr;
   const kernels::CpuKernels* kernels = nullptr;
   const CpuWeights* weights = nullptr;
-  const float* rope_cos = nullptr;  // [positions, head_dim / 2]
-  const float* rope_sin = nullptr;
+  std::vector<RopeTable> rope;  // [num_layers]
   kernels::WorkerPool* pool = nullptr;
   KvCache* kv = nullptr;
   CpuScratch scratch;

@@ -39,13 +39,25 @@ struct Job {
   bf16_t* plain;   // [rows, columns] as they are
 };
 
+// A vector kept in fp32, cut into runs of 32 elements: every `step`-th run of
+// `target` gets one.
+struct VectorJob {
+  WeightKind kind;
+  int32_t layer;
+  int64_t size;
+  float* target;
+  int32_t step;
+};
+
 // Lays tensors out in the arena, twice: first to count, then to fill.
 class Layout {
  public:
-  explicit Layout(std::byte* base) : base_(base) {}
+  Layout(const ModelConfig& config, std::byte* base)
+      : config_(config), base_(base) {}
 
   uint64_t size() const { return size_; }
-  std::vector<Job>& jobs() { return jobs_; }
+  const std::vector<Job>& jobs() const { return jobs_; }
+  const std::vector<VectorJob>& vectors() const { return vectors_; }
 
   template <typename T>
   T* Take(int64_t elements) {
@@ -67,6 +79,21 @@ class Layout {
     }
   }
 
+  // `target` is zero already.
+  void Fill(WeightKind kind, int32_t layer, float* target, int32_t step = 1) {
+    if (base_ == nullptr) return;
+    vectors_.push_back(
+        {kind, layer, ShapeOf(config_, kind).columns, target, step});
+  }
+
+  // A vector in `width` elements; null where the model has none.
+  const float* Vector(WeightKind kind, int32_t layer, int64_t width) {
+    if (!HasWeight(config_, kind)) return nullptr;
+    float* target = Take<float>(width);
+    Fill(kind, layer, target);
+    return target;
+  }
+
   void Copy(WeightKind kind, int64_t rows, int64_t columns, bf16_t* target) {
     if (base_ == nullptr) return;
     for (int64_t row = 0; row < rows; row += kColumnBlock) {
@@ -78,51 +105,105 @@ class Layout {
   }
 
  private:
+  const ModelConfig& config_;
   std::byte* base_;
   uint64_t size_ = 0;
   std::vector<Job> jobs_;
+  std::vector<VectorJob> vectors_;
 };
 
 struct Tensors {
   std::vector<CpuLayerWeights> layers;
-  const float* final_norm;
+  CpuNorm final_norm;
   const bf16_t* head;
-  const bf16_t* embedding;
+  const bf16_t* embedding = nullptr;
+  float* positions = nullptr;
 };
+
+CpuNorm LayOutNorm(const CpuShape& shape, WeightKind weight, WeightKind bias,
+                   int32_t layer, Layout* layout) {
+  return {layout->Vector(weight, layer, shape.hidden_width),
+          layout->Vector(bias, layer, shape.hidden_width)};
+}
+
+CpuLinear LayOutQkv(const ModelConfig& config, const CpuShape& shape,
+                    int32_t layer, Layout* layout) {
+  const int64_t hidden_k = RoundUp(config.hidden_size, 2);
+  const struct {
+    WeightKind weight;
+    WeightKind bias;
+    int64_t first;  // of its columns
+  } parts[] = {
+      {WeightKind::kQuery, WeightKind::kQueryBias, 0},
+      {WeightKind::kKey, WeightKind::kKeyBias, shape.q_width},
+      {WeightKind::kValue, WeightKind::kValueBias,
+       shape.q_width + shape.kv_width},
+  };
+  bf16_t* blocks = layout->Take<bf16_t>(shape.qkv_width * hidden_k);
+  float* bias =
+      config.qkv_bias ? layout->Take<float>(shape.qkv_width) : nullptr;
+  for (const auto& part : parts) {
+    layout->Pack(part.weight, layer, ShapeOf(config, part.weight).rows,
+                 config.hidden_size, blocks + part.first * hidden_k);
+    if (config.qkv_bias) layout->Fill(part.bias, layer, bias + part.first);
+  }
+  return {blocks, bias};
+}
+
+// Back to the residual stream.
+CpuLinear LayOutToHidden(const ModelConfig& config, const CpuShape& shape,
+                         WeightKind weight, WeightKind bias, int32_t layer,
+                         Layout* layout) {
+  const WeightShape size = ShapeOf(config, weight);
+  bf16_t* blocks =
+      layout->Take<bf16_t>(shape.hidden_width * RoundUp(size.columns, 2));
+  layout->Pack(weight, layer, size.rows, size.columns, blocks);
+  return {blocks, layout->Vector(bias, layer, shape.hidden_width)};
+}
+
+CpuLinear LayOutGateUp(const ModelConfig& config, const CpuShape& shape,
+                       int32_t layer, Layout* layout) {
+  const int64_t hidden = config.hidden_size;
+  const int64_t mlp = config.intermediate_size;
+  const int32_t slices = shape.mlp_slices;
+  const int64_t width = int64_t{slices} * shape.mlp_width;
+  bf16_t* blocks = layout->Take<bf16_t>(width * RoundUp(hidden, 2));
+  bf16_t* up = blocks + (slices - 1) * kColumnBlock * RoundUp(hidden, 2);
+  if (config.gated_mlp) {
+    layout->Pack(WeightKind::kGate, layer, mlp, hidden, blocks, slices);
+  }
+  layout->Pack(WeightKind::kUp, layer, mlp, hidden, up, slices);
+  if (!config.mlp_bias) return {blocks, nullptr};
+  float* bias = layout->Take<float>(width);
+  if (config.gated_mlp) {
+    layout->Fill(WeightKind::kGateBias, layer, bias, slices);
+  }
+  layout->Fill(WeightKind::kUpBias, layer, bias + (slices - 1) * kColumnBlock,
+               slices);
+  return {blocks, bias};
+}
 
 CpuLayerWeights LayOutLayer(const ModelConfig& config, const CpuShape& shape,
                             int32_t layer, Layout* layout) {
-  const int64_t hidden = config.hidden_size;
-  const int64_t hidden_k = RoundUp(hidden, 2);
-  const int64_t q = static_cast<int64_t>(config.num_heads) * config.head_dim;
-  const int64_t kv =
-      static_cast<int64_t>(config.num_kv_heads) * config.head_dim;
-  const int64_t mlp = config.intermediate_size;
+  const int64_t head = RoundUp(config.head_dim, kernels::kRankBlock);
   CpuLayerWeights weights;
-  weights.attention_norm = layout->Take<float>(shape.hidden_width);
-  weights.mlp_norm = layout->Take<float>(shape.hidden_width);
-
-  bf16_t* qkv = layout->Take<bf16_t>(shape.qkv_width * hidden_k);
-  layout->Pack(WeightKind::kQuery, layer, q, hidden, qkv);
-  qkv += shape.q_width * hidden_k;
-  layout->Pack(WeightKind::kKey, layer, kv, hidden, qkv);
-  qkv += shape.kv_width * hidden_k;
-  layout->Pack(WeightKind::kValue, layer, kv, hidden, qkv);
-  weights.qkv = qkv - (shape.q_width + shape.kv_width) * hidden_k;
-
-  bf16_t* out = layout->Take<bf16_t>(shape.hidden_width * RoundUp(q, 2));
-  layout->Pack(WeightKind::kAttentionOut, layer, hidden, q, out);
-  weights.out = out;
-
-  bf16_t* gate_up = layout->Take<bf16_t>(2 * shape.mlp_width * hidden_k);
-  layout->Pack(WeightKind::kGate, layer, mlp, hidden, gate_up, 2);
-  layout->Pack(WeightKind::kUp, layer, mlp, hidden,
-               gate_up + kColumnBlock * hidden_k, 2);
-  weights.gate_up = gate_up;
-
-  bf16_t* down = layout->Take<bf16_t>(shape.hidden_width * RoundUp(mlp, 2));
-  layout->Pack(WeightKind::kDown, layer, hidden, mlp, down);
-  weights.down = down;
+  weights.attention_norm =
+      LayOutNorm(shape, WeightKind::kAttentionNorm,
+                 WeightKind::kAttentionNormBias, layer, layout);
+  weights.mlp_norm = LayOutNorm(shape, WeightKind::kMlpNorm,
+                                WeightKind::kMlpNormBias, layer, layout);
+  weights.attention_post_norm =
+      layout->Vector(WeightKind::kAttentionPostNorm, layer, shape.hidden_width);
+  weights.mlp_post_norm =
+      layout->Vector(WeightKind::kMlpPostNorm, layer, shape.hidden_width);
+  weights.query_norm = layout->Vector(WeightKind::kQueryNorm, layer, head);
+  weights.key_norm = layout->Vector(WeightKind::kKeyNorm, layer, head);
+  weights.qkv = LayOutQkv(config, shape, layer, layout);
+  weights.out = LayOutToHidden(config, shape, WeightKind::kAttentionOut,
+                               WeightKind::kAttentionOutBias, layer, layout);
+  weights.gate_up = LayOutGateUp(config, shape, layer, layout);
+  weights.down = LayOutToHidden(config, shape, WeightKind::kDown,
+                                WeightKind::kDownBias, layer, layout);
   return weights;
 }
 
@@ -133,16 +214,19 @@ Tensors LayOut(const ModelConfig& config, const CpuShape& shape,
   for (int32_t layer = 0; layer < config.num_layers; ++layer) {
     tensors.layers.push_back(LayOutLayer(config, shape, layer, layout));
   }
-  tensors.final_norm = layout->Take<float>(shape.hidden_width);
+  tensors.final_norm = LayOutNorm(shape, WeightKind::kFinalNorm,
+                                  WeightKind::kFinalNormBias, 0, layout);
   bf16_t* head = layout->Take<bf16_t>(static_cast<int64_t>(shape.vocab_width) *
                                       RoundUp(hidden, 2));
   layout->Pack(WeightKind::kHead, 0, config.vocab_size, hidden, head);
   tensors.head = head;
-  tensors.embedding = nullptr;
   if (!config.tied_embeddings) {
     bf16_t* embedding = layout->Take<bf16_t>(config.vocab_size * hidden);
     layout->Copy(WeightKind::kEmbedding, config.vocab_size, hidden, embedding);
     tensors.embedding = embedding;
+  }
+  if (config.position == PositionKind::kLearned) {
+    tensors.positions = layout->Take<float>(config.max_position * hidden);
   }
   return tensors;
 }
@@ -187,10 +271,19 @@ void LoadTask(void* context, int32_t worker) {
   }
 }
 
-absl::Status ReadNorm(const WeightSource& source, WeightKind kind,
-                      int32_t layer, int32_t size, const float* target) {
-  return source.ReadFp32(kind, layer, 0,
-                         absl::MakeSpan(const_cast<float*>(target), size));
+absl::Status ReadVectors(const WeightSource& source,
+                         const std::vector<VectorJob>& jobs) {
+  std::vector<float> values;
+  for (const VectorJob& job : jobs) {
+    values.resize(job.size);
+    DESCANT_RETURN_IF_ERROR(
+        source.ReadFp32(job.kind, job.layer, 0, absl::MakeSpan(values)));
+    for (int64_t i = 0; i < job.size; ++i) {
+      const int64_t run = i / kColumnBlock * job.step;
+      job.target[run * kColumnBlock + i % kColumnBlock] = values[i];
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -202,6 +295,7 @@ CpuShape::CpuShape(const ModelConfig& config)
       kv_width(Width(int64_t{config.num_kv_heads} * config.head_dim)),
       qkv_width(q_width + 2 * kv_width),
       mlp_width(Width(config.intermediate_size)),
+      mlp_slices(config.gated_mlp ? 2 : 1),
       vocab_width(Width(config.vocab_size)),
       hidden_pairs((hidden + 1) / 2),
       q_pairs((config.num_heads * config.head_dim + 1) / 2),
@@ -214,11 +308,11 @@ absl::StatusOr<std::unique_ptr<CpuWeights>> CpuWeights::Load(
     const ModelConfig& config, const WeightSource& source,
     kernels::WorkerPool* pool) {
   std::unique_ptr<CpuWeights> weights(new CpuWeights(config));
-  Layout count(nullptr);
+  Layout count(config, nullptr);
   LayOut(config, weights->shape_, &count);
   DESCANT_ASSIGN_OR_RETURN(weights->arena_,
                            kernels::Arena::Create(count.size()));
-  Layout layout(weights->arena_.data());
+  Layout layout(config, weights->arena_.data());
   Tensors tensors = LayOut(config, weights->shape_, &layout);
 
   LoadRegion region;
@@ -229,35 +323,39 @@ absl::StatusOr<std::unique_ptr<CpuWeights>> CpuWeights::Load(
     MutexLock lock(&region.mutex);
     DESCANT_RETURN_IF_ERROR(region.status);
   }
-  const int32_t hidden = config.hidden_size;
-  for (int32_t layer = 0; layer < config.num_layers; ++layer) {
-    DESCANT_RETURN_IF_ERROR(ReadNorm(source, WeightKind::kAttentionNorm, layer,
-                                     hidden,
-                                     tensors.layers[layer].attention_norm));
-    DESCANT_RETURN_IF_ERROR(ReadNorm(source, WeightKind::kMlpNorm, layer,
-                                     hidden, tensors.layers[layer].mlp_norm));
+  DESCANT_RETURN_IF_ERROR(ReadVectors(source, layout.vectors()));
+  if (tensors.positions != nullptr) {
+    DESCANT_RETURN_IF_ERROR(source.ReadFp32(
+        WeightKind::kPositionEmbedding, 0, 0,
+        absl::MakeSpan(tensors.positions,
+                       int64_t{config.max_position} * config.hidden_size)));
   }
-  DESCANT_RETURN_IF_ERROR(
-      ReadNorm(source, WeightKind::kFinalNorm, 0, hidden, tensors.final_norm));
   weights->layers_ = std::move(tensors.layers);
   weights->final_norm_ = tensors.final_norm;
   weights->head_ = tensors.head;
   weights->embedding_ = tensors.embedding;
+  weights->positions_ = tensors.positions;
   return weights;
 }
 
-void CpuWeights::Embed(int32_t token, float* x) const {
+void CpuWeights::Embed(int32_t token, int32_t position, float* x) const {
+  const int32_t hidden = shape_.hidden;
   if (embedding_ != nullptr) {
-    const bf16_t* row = embedding_ + int64_t{token} * shape_.hidden;
-    for (int32_t i = 0; i < shape_.hidden; ++i)
-      x[i] = ToFloat(BFloat16{row[i]});
-    return;
+    const bf16_t* row = embedding_ + int64_t{token} * hidden;
+    for (int32_t i = 0; i < hidden; ++i) {
+      x[i] = ToFloat(BFloat16{row[i]}) * embedding_scale_;
+    }
+  } else {
+    const bf16_t* column =
+        head_ + kernels::PackedIndex(token, 0, hidden, kColumnBlock);
+    for (int32_t i = 0; i < hidden; ++i) {
+      const bf16_t value = column[i / 2 * 2 * kColumnBlock + i % 2];
+      x[i] = ToFloat(BFloat16{value}) * embedding_scale_;
+    }
   }
-  const bf16_t* column =
-      head_ + kernels::PackedIndex(token, 0, shape_.hidden, kColumnBlock);
-  for (int32_t i = 0; i < shape_.hidden; ++i) {
-    x[i] = ToFloat(BFloat16{column[i / 2 * 2 * kColumnBlock + i % 2]});
-  }
+  if (positions_ == nullptr) return;
+  const float* learned = positions_ + int64_t{position} * hidden;
+  for (int32_t i = 0; i < hidden; ++i) x[i] += learned[i];
 }
 
 }  // namespace descant

@@ -26,6 +26,7 @@ struct CpuShape {
   int32_t kv_width;      // kv_heads * head_dim
   int32_t qkv_width;     // q_width + 2 * kv_width
   int32_t mlp_width;     // intermediate
+  int32_t mlp_slices;    // gate and up: 2; up alone: 1
   int32_t vocab_width;   // vocabulary
   int32_t hidden_pairs;  // of K: hidden
   int32_t q_pairs;       // of K: heads * head_dim
@@ -37,14 +38,31 @@ struct CpuShape {
   int64_t mlp_stride;
 };
 
+// Zero from `hidden` on. Layer norms alone have a bias.
+struct CpuNorm {
+  const float* weight = nullptr;  // [hidden_width]
+  const float* bias = nullptr;    // [hidden_width]
+};
+
+// Packed blocks of 32 columns, and 32 elements of bias for each, or null.
+struct CpuLinear {
+  const kernels::bf16_t* blocks = nullptr;
+  const float* bias = nullptr;
+};
+
+// What the model has not is null.
 struct CpuLayerWeights {
-  const float* attention_norm;  // [hidden_width]
-  const float* mlp_norm;        // [hidden_width]
-  // Packed blocks of 32 columns.
-  const kernels::bf16_t* qkv;  // q's blocks, then k's, then v's
-  const kernels::bf16_t* out;
-  const kernels::bf16_t* gate_up;  // gate's block, up's block, gate's, ...
-  const kernels::bf16_t* down;
+  CpuNorm attention_norm;
+  CpuNorm mlp_norm;
+  const float* attention_post_norm = nullptr;  // [hidden_width]
+  const float* mlp_post_norm = nullptr;        // [hidden_width]
+  // [head_dim rounded up to 16], zero from head_dim on.
+  const float* query_norm = nullptr;
+  const float* key_norm = nullptr;
+  CpuLinear qkv;  // q's blocks, then k's, then v's
+  CpuLinear out;
+  CpuLinear gate_up;  // gate's block, up's block, gate's, ...; or up's alone
+  CpuLinear down;
 };
 
 // Immutable once loaded.
@@ -59,23 +77,27 @@ class CpuWeights {
 
   const CpuShape& shape() const { return shape_; }
   const CpuLayerWeights& layer(int32_t index) const { return layers_[index]; }
-  const float* final_norm() const { return final_norm_; }
+  const CpuNorm& final_norm() const { return final_norm_; }
   const kernels::bf16_t* head() const { return head_; }
   uint64_t bytes() const { return arena_.size(); }
 
-  // x[0, hidden) = embedding of `token`, in fp32. From the packed head when
-  // the two are tied.
-  void Embed(int32_t token, float* x) const;
+  // x[0, hidden) = scaled embedding of `token`, and that of `position` where
+  // positions are learned, in fp32. From the packed head when token embedding
+  // and head are tied.
+  void Embed(int32_t token, int32_t position, float* x) const;
 
  private:
-  explicit CpuWeights(const ModelConfig& config) : shape_(config) {}
+  explicit CpuWeights(const ModelConfig& config)
+      : shape_(config), embedding_scale_(config.embedding_scale) {}
 
   CpuShape shape_;
+  float embedding_scale_;
   kernels::Arena arena_;
   std::vector<CpuLayerWeights> layers_;
-  const float* final_norm_ = nullptr;
+  CpuNorm final_norm_;
   const kernels::bf16_t* head_ = nullptr;
   const kernels::bf16_t* embedding_ = nullptr;  // [vocab, hidden], or null
+  const float* positions_ = nullptr;            // [positions, hidden], or null
 };
 
 }  // namespace descant

@@ -156,9 +156,9 @@ TEST_P(KernelsTest, RowOperationsMatchTheOracle) {
     std::fill(x.begin() + n, x.end(), 0.0f);
     std::fill(weight.begin() + n, weight.end(), 0.0f);
     std::vector<bf16_t> expected(padded), actual(padded);
-    kScalarKernels.rms_norm(x.data(), weight.data(), n, padded, 1e-5f,
+    kScalarKernels.rms_norm(x.data(), weight.data(), nullptr, n, padded, 1e-5f,
                             expected.data());
-    kernels_->rms_norm(x.data(), weight.data(), n, padded, 1e-5f,
+    kernels_->rms_norm(x.data(), weight.data(), nullptr, n, padded, 1e-5f,
                        actual.data());
     ExpectClose(expected, actual, 0, "rms_norm");
     kScalarKernels.to_bf16(x.data(), n, expected.data());
@@ -201,14 +201,109 @@ TEST_P(KernelsTest, NanStaysNan) {
   kernels_->silu_mul(1, x.data(), up.data(), out.data(), 32);
   EXPECT_TRUE(std::isnan(Widen(out[3])));
   EXPECT_FALSE(std::isnan(Widen(out[4])));
-  kernels_->rms_norm(x.data(), weight.data(), 32, 32, 1e-5f, out.data());
-  EXPECT_TRUE(std::isnan(Widen(out[31])));
+  for (const NormFn norm : {kernels_->rms_norm, kernels_->layer_norm}) {
+    norm(x.data(), weight.data(), up.data(), 32, 32, 1e-5f, out.data());
+    EXPECT_TRUE(std::isnan(Widen(out[31])));
+  }
+  for (const ActivateMulFn f : {kernels_->silu_mul, kernels_->gelu_mul}) {
+    f(1, x.data(), up.data(), out.data(), 32);
+    EXPECT_TRUE(std::isnan(Widen(out[3])));
+    EXPECT_FALSE(std::isnan(Widen(out[4])));
+  }
+  for (const ActivateFn f : {kernels_->silu, kernels_->gelu}) {
+    f(1, x.data(), out.data(), 32);
+    EXPECT_TRUE(std::isnan(Widen(out[3])));
+    EXPECT_FALSE(std::isnan(Widen(out[4])));
+  }
+  kernels_->soft_cap(1, 30.0f, x.data(), 32);
+  EXPECT_TRUE(std::isnan(x[3]));
+  EXPECT_NEAR(30 * std::tanh(1 / 30.0), x[4], 1e-5);
+}
+
+void ExpectNear(const std::vector<float>& expected,
+                const std::vector<float>& actual, float relative,
+                float absolute, const std::string& what) {
+  ASSERT_EQ(expected.size(), actual.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    ASSERT_NEAR(expected[i], actual[i],
+                std::abs(expected[i]) * relative + absolute)
+        << what << " at " << i;
+  }
+}
+
+// The rows of a LayerNorm may have a mean far from 0.
+TEST_P(KernelsTest, OtherNormsMatchTheOracle) {
+  for (const int n : {1, 2, 16, 31, 33, 48, 100, 768}) {
+    for (const float mean : {0.0f, 20.0f}) {
+      const int padded = static_cast<int>(RoundUp(n, 32));
+      auto x = Floats(padded);
+      for (float& value : x) value += mean;
+      auto weight = Floats(padded);
+      auto bias = Floats(padded);
+      for (auto* values : {&x, &weight, &bias}) {
+        std::fill(values->begin() + n, values->end(), 0.0f);
+      }
+      std::vector<bf16_t> expected(padded), actual(padded, 0x7fc0);
+      kScalarKernels.layer_norm(x.data(), weight.data(), bias.data(), n, padded,
+                                1e-5f, expected.data());
+      kernels_->layer_norm(x.data(), weight.data(), bias.data(), n, padded,
+                           1e-5f, actual.data());
+      ExpectClose(expected, actual, 2e-4f, "layer_norm");
+      auto sum = bias, oracle = bias;
+      kScalarKernels.add_rms_norm(x.data(), weight.data(), n, padded, 1e-6f,
+                                  oracle.data());
+      kernels_->add_rms_norm(x.data(), weight.data(), n, padded, 1e-6f,
+                             sum.data());
+      ExpectNear(oracle, sum, 1e-6f, 2e-6f, "add_rms_norm");
+      // What lies behind a head is other heads.
+      std::vector<float> head(padded), head_oracle(padded);
+      std::fill(x.begin() + n, x.end(), std::nanf(""));
+      kScalarKernels.head_norm(x.data(), weight.data(), n, 1e-6f,
+                               head_oracle.data());
+      kernels_->head_norm(x.data(), weight.data(), n, 1e-6f, head.data());
+      head.resize(n);
+      head_oracle.resize(n);
+      ExpectNear(head_oracle, head, 2e-6f, 0, "head_norm");
+    }
+  }
+}
+
+TEST_P(KernelsTest, TileEpiloguesMatchTheOracle) {
+  for (const float deviation : {0.01f, 1.0f, 30.0f, 1e4f, 1e14f}) {
+    const int rows = 7, ld = 48;
+    const auto gate = Floats(rows * 32, deviation);
+    const auto up = Floats(rows * 32);
+    std::vector<bf16_t> expected(rows * ld), actual(rows * ld);
+    kScalarKernels.gelu_mul(rows, gate.data(), up.data(), expected.data(), ld);
+    kernels_->gelu_mul(rows, gate.data(), up.data(), actual.data(), ld);
+    ExpectClose(expected, actual, 1e-6f, "gelu_mul");
+    kScalarKernels.gelu(rows, gate.data(), expected.data(), ld);
+    kernels_->gelu(rows, gate.data(), actual.data(), ld);
+    ExpectClose(expected, actual, 1e-6f, "gelu");
+    kScalarKernels.silu(rows, gate.data(), expected.data(), ld);
+    kernels_->silu(rows, gate.data(), actual.data(), ld);
+    ExpectClose(expected, actual, 1e-6f, "silu");
+    for (const float cap : {30.0f, 50.0f}) {
+      auto c = Floats(rows * ld, deviation);
+      auto oracle = c;
+      kScalarKernels.soft_cap(rows, cap, oracle.data(), ld);
+      kernels_->soft_cap(rows, cap, c.data(), ld);
+      ExpectNear(oracle, c, 0, 4e-7f * cap, "soft_cap");
+    }
+    auto c = Floats(rows * ld, deviation);
+    auto oracle = c;
+    kScalarKernels.bias_add(rows, up.data(), oracle.data(), ld);
+    kernels_->bias_add(rows, up.data(), c.data(), ld);
+    EXPECT_EQ(oracle, c);
+  }
 }
 
 // A cache of scattered blocks with one KV head, and the queries upon it.
 struct AttentionCase {
   int group, head_dim, length;
-  int padded_dim;
+  int window = 0;
+  float score_cap = 0;
+  int padded_dim = 0;
   std::vector<int32_t> blocks;
   std::vector<bf16_t> kv;
   std::vector<bf16_t> q;  // [length][group * head_dim]
@@ -222,6 +317,7 @@ struct AttentionCase {
     item.group = group;
     item.head_dim = head_dim;
     item.first_position = first;
+    item.window = window;
     item.kv = kv.data();
     item.block_stride = kKvBlock * (head_dim + padded_dim);
     item.v_offset = kKvBlock * head_dim;
@@ -230,6 +326,7 @@ struct AttentionCase {
     item.next_kv = nullptr;
     item.next_block = 0;
     item.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
+    item.score_cap = score_cap;
     item.out = out + first * width;
     item.out_stride = width;
     return item;
@@ -250,18 +347,26 @@ struct AttentionCase {
   }
 };
 
+// Scattered blocks; block 1 belongs to nobody.
+AttentionCase MakeAttention(int group, int head_dim, int length) {
+  AttentionCase test;
+  test.group = group;
+  test.head_dim = head_dim;
+  test.length = length;
+  test.padded_dim = static_cast<int>(RoundUp(head_dim, 32));
+  const int count = (length + kKvBlock - 1) / kKvBlock;
+  for (int i = 0; i < count; ++i) test.blocks.push_back(2 * count - 2 * i);
+  return test;
+}
+
 TEST_P(KernelsTest, AttentionMatchesTheOracleAndIgnoresChunks) {
   for (const int group : {1, 3, 7, 60}) {
     for (const int head_dim : {2, 16, 64, 80}) {
       for (const int length : {1, 31, 33, 130, 300}) {
         if (group * head_dim * length > 64 * 3 * 300) continue;
-        AttentionCase test{group, head_dim, length};
-        test.padded_dim = static_cast<int>(RoundUp(head_dim, 32));
-        const int count = (length + kKvBlock - 1) / kKvBlock;
-        for (int i = 0; i < count; ++i)
-          test.blocks.push_back(2 * count - 2 * i);
-        test.kv =
-            Bf16s((2 * count + 1) * kKvBlock * (head_dim + test.padded_dim));
+        AttentionCase test = MakeAttention(group, head_dim, length);
+        test.kv = Bf16s((2 * test.blocks.size() + 1) * kKvBlock *
+                        (head_dim + test.padded_dim));
         test.q = Bf16s(length * group * head_dim, 2.0f);
         const auto whole = test.Attend(*kernels_, 1 << 20);
         ExpectClose(test.Attend(kScalarKernels, 1 << 20), whole, 0.02f,
@@ -271,6 +376,49 @@ TEST_P(KernelsTest, AttentionMatchesTheOracleAndIgnoresChunks) {
       }
     }
   }
+}
+
+// Windows that end within a block, at its border, and within a step of the
+// softmax; scores far above the cap.
+TEST_P(KernelsTest, AttentionWithWindowAndCap) {
+  for (const int window : {0, 1, 2, 31, 32, 33, 64, 100, 128, 129, 400}) {
+    for (const float cap : {0.0f, 5.0f}) {
+      const int group = window % 2 == 0 ? 2 : 3;
+      const int head_dim = window == 128 ? 256 : 32;
+      AttentionCase test = MakeAttention(group, head_dim, 330);
+      test.window = window;
+      test.score_cap = cap;
+      test.kv = Bf16s((2 * test.blocks.size() + 1) * kKvBlock *
+                      (head_dim + test.padded_dim));
+      test.q = Bf16s(test.length * group * head_dim, 3.0f);
+      const auto whole = test.Attend(*kernels_, 1 << 20);
+      ExpectClose(test.Attend(kScalarKernels, 1 << 20), whole, 0.02f,
+                  "window " + std::to_string(window));
+      for (const int chunk : {1, 5, 7}) {
+        ASSERT_EQ(whole, test.Attend(*kernels_, chunk))
+            << "window " << window << " cap " << cap << " chunk " << chunk;
+      }
+    }
+  }
+}
+
+// Blocks that lie before every window aren't touched, whatever they hold.
+TEST_P(KernelsTest, AttentionSkipsBlocksThatNobodySees) {
+  AttentionCase test = MakeAttention(2, 64, 300);
+  test.window = 40;
+  const int block = kKvBlock * (64 + test.padded_dim);
+  test.kv = Bf16s((2 * test.blocks.size() + 1) * block);
+  test.q = Bf16s(test.length * 2 * 64);
+  const auto expected = test.Attend(*kernels_, 1 << 20);
+  const int first = 280, seen = (first - 39) / kKvBlock;
+  std::fill_n(test.kv.begin() + block, block, bf16_t{0x7fc0});
+  std::fill_n(test.blocks.begin(), seen, 1);
+  std::vector<bf16_t> out(test.q.size());
+  std::vector<float> workspace(AttentionWorkspaceBytes(2, 64, test.padded_dim) /
+                               4);
+  kernels_->attention(test.Item(first, 20, out.data()), workspace.data());
+  EXPECT_TRUE(std::equal(expected.begin() + first * 128, expected.end(),
+                         out.begin() + first * 128));
 }
 
 INSTANTIATE_TEST_SUITE_P(Isas, KernelsTest,

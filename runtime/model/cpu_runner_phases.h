@@ -1,0 +1,149 @@
+// The phases of a step on the CPU, by concern: cpu_runner_step.cc has their
+// order, embedding, norms and head, cpu_runner_projections.cc linear modules
+// with their LoRA, cpu_runner_attention.cc everything between q, k, v and
+// attended. Internal to them.
+#ifndef DESCANT_RUNTIME_MODEL_CPU_RUNNER_PHASES_H_
+#define DESCANT_RUNTIME_MODEL_CPU_RUNNER_PHASES_H_
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+
+#include "runtime/model/cpu_runner_step.h"
+
+namespace descant {
+
+// Rows times packed weights, and their bias.
+struct Product {
+  const kernels::bf16_t* a;
+  int64_t lda;
+  int32_t k_pairs;
+  CpuLinear weights;
+};
+
+// One worker's way through the phases of a step.
+class CpuStep {
+ public:
+  CpuStep(CpuStepState* state, int32_t worker)
+      : state_(*state),
+        config_(*state->config),
+        kernels_(*state->kernels),
+        shape_(state->weights->shape()),
+        scratch_(state->scratch),
+        plan_(state->plan),
+        mine_(state->workers[worker]),
+        worker_(worker),
+        rows_(state->batch->rows()) {}
+
+  void Run();
+
+ private:
+  // Calls body(item) for every item in [0, items), each on one worker, and
+  // waits for all.
+  template <typename Body>
+  void ForEach(int32_t items, const Body& body);
+  // The same over ranges of rows: body(begin, end).
+  template <typename Body>
+  void ForRows(int32_t rows, const Body& body);
+  // The same over (block of columns, range of rows): body(block, begin, end)
+  // with at most kGemmRows rows, a block's ranges one after the other.
+  template <typename Body>
+  void ForBlocks(int32_t blocks, int32_t rows, const Body& body);
+
+  // cpu_runner_step.cc
+  void Start();
+  void Layer(int32_t layer);
+  void Norm(const CpuNorm& norm);
+  void Head();
+  void Sample();
+
+  // cpu_runner_attention.cc
+  void RotateAndStore(int32_t layer);
+  // One head of q or k: norm (if any), rotation, rounding.
+  void RotateHead(const float* x, const float* norm, const RopeTable& rope,
+                  int32_t position, kernels::bf16_t* out);
+  void Attend(int32_t layer);
+
+  // cpu_runner_projections.cc
+  void Shrink(int32_t layer, LoraSite site, const kernels::bf16_t* a,
+              int64_t lda, int32_t k_pairs);
+  void ProjectQkv(int32_t layer);
+  void ProjectMlp(int32_t layer);
+  // Adds to the residual stream, behind `post_norm` unless that is null.
+  void AddProjection(int32_t layer, LoraSite site, const Product& product,
+                     const float* post_norm);
+  void AddNormed(const float* post_norm);
+  // C [end - begin, 32] = rows of product times one block, plus bias.
+  void Multiply(const Product& product, int64_t block, int32_t begin,
+                int32_t end, float* c, int64_t ldc);
+  // C += h B for the segments' rows within [begin, end).
+  void Expand(int32_t layer, LoraSite site, int32_t slice, int32_t block,
+              int32_t begin, int32_t end, float* c, int64_t ldc);
+
+  CpuStepState& state_;
+  const ModelConfig& config_;
+  const kernels::CpuKernels& kernels_;
+  const CpuShape& shape_;
+  const CpuScratch& scratch_;
+  const CpuPlan& plan_;
+  const CpuWorkerScratch& mine_;
+  const int32_t worker_;
+  const int32_t rows_;
+  int32_t phase_ = 0;
+  bool last_chunk_ = false;  // of rows that meet the current block
+};
+
+template <typename Body>
+void CpuStep::ForEach(int32_t items, const Body& body) {
+  const int32_t workers = state_.pool->size();
+  ItemCounter* counters = &state_.counters[phase_ % kCounterPhases * workers];
+  // Nobody has used these since two barriers ago, nor will before the next.
+  ItemCounter* later =
+      &state_.counters[(phase_ + 2) % kCounterPhases * workers];
+  later[worker_].taken.store(0, std::memory_order_relaxed);
+  ++phase_;
+  for (int32_t i = 0; i < workers; ++i) {
+    const int32_t owner = (worker_ + i) % workers;
+    const int32_t begin =
+        static_cast<int32_t>(int64_t{items} * owner / workers);
+    const int32_t end =
+        static_cast<int32_t>(int64_t{items} * (owner + 1) / workers);
+    for (;;) {
+      const int32_t item =
+          begin + counters[owner].taken.fetch_add(1, std::memory_order_relaxed);
+      if (item >= end) break;
+      body(item);
+    }
+  }
+  state_.pool->Barrier();
+}
+
+template <typename Body>
+void CpuStep::ForRows(int32_t rows, const Body& body) {
+  const int32_t parts = std::min(rows, 4 * state_.pool->size());
+  ForEach(parts, [&](int32_t part) {
+    body(static_cast<int32_t>(int64_t{rows} * part / parts),
+         static_cast<int32_t>(int64_t{rows} * (part + 1) / parts));
+  });
+}
+
+template <typename Body>
+void CpuStep::ForBlocks(int32_t blocks, int32_t rows, const Body& body) {
+  const int32_t chunks = (rows + kGemmRows - 1) / kGemmRows;
+  // Rows are split only where there are too few blocks for all workers.
+  const int32_t parts = std::clamp(4 * state_.pool->size() / blocks, 1, chunks);
+  ForEach(blocks * parts, [&](int32_t item) {
+    const int32_t block = item / parts;
+    const int32_t part = item % parts;
+    const int32_t last = chunks * (part + 1) / parts;
+    for (int32_t chunk = chunks * part / parts; chunk < last; ++chunk) {
+      last_chunk_ = chunk + 1 == last;
+      body(block, static_cast<int32_t>(int64_t{rows} * chunk / chunks),
+           static_cast<int32_t>(int64_t{rows} * (chunk + 1) / chunks));
+    }
+  });
+}
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_MODEL_CPU_RUNNER_PHASES_H_
