@@ -13,15 +13,6 @@ char32_t FirstCharacter(absl::string_view text) {
   return NextUtf8(text).code_point;
 }
 
-size_t LastCharacterStart(absl::string_view text) {
-  size_t start = text.size() - 1;
-  while (start > 0 &&
-         (static_cast<unsigned char>(text[start]) & 0xc0) == 0x80) {
-    --start;
-  }
-  return start;
-}
-
 bool EndsWithWord(absl::string_view text) {
   return !text.empty() &&
          IsWord(FirstCharacter(text.substr(LastCharacterStart(text))));
@@ -55,31 +46,28 @@ size_t LeadingSpaceLength(absl::string_view text) {
 }  // namespace
 
 AddedTokenMatcher::AddedTokenMatcher(std::vector<AddedToken> tokens)
-    : tokens_(std::move(tokens)), token_at_(1, -1) {
+    : tokens_(std::move(tokens)) {
   for (size_t i = 0; i < tokens_.size(); ++i) {
-    uint64_t node = 0;
-    for (const char c : tokens_[i].content) {
-      const uint64_t key = node << 8 | static_cast<unsigned char>(c);
-      const auto [it, inserted] =
-          edges_.try_emplace(key, static_cast<uint32_t>(token_at_.size()));
-      if (inserted) token_at_.push_back(-1);
-      node = it->second;
-    }
+    // Some normalizers leave nothing of a token: it is never found.
+    if (tokens_[i].content.empty()) continue;
+    const uint32_t node = trie_.Insert(tokens_[i].content);
     first_bytes_[static_cast<unsigned char>(tokens_[i].content[0])] = true;
     // Of two with the same text the first one counts.
-    if (token_at_[node] < 0) token_at_[node] = static_cast<int32_t>(i);
+    if (trie_.value(node) == ByteTrie::kNone) {
+      trie_.set_value(node, static_cast<int32_t>(i));
+    }
   }
 }
 
 const AddedToken* AddedTokenMatcher::Match(absl::string_view text) const {
   if (!first_bytes_[static_cast<unsigned char>(text[0])]) return nullptr;
   const AddedToken* longest = nullptr;
-  uint64_t node = 0;
+  uint32_t node = ByteTrie::kRoot;
   for (const char c : text) {
-    const auto it = edges_.find(node << 8 | static_cast<unsigned char>(c));
-    if (it == edges_.end()) break;
-    node = it->second;
-    if (token_at_[node] >= 0) longest = &tokens_[token_at_[node]];
+    if (!trie_.Step(c, &node)) break;
+    if (trie_.value(node) != ByteTrie::kNone) {
+      longest = &tokens_[trie_.value(node)];
+    }
   }
   return longest;
 }

@@ -8,16 +8,16 @@
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "runtime/tokenizer/byte_trie.h"
 
 namespace descant {
 
 // As in tokenizer.json's `added_tokens`.
 struct AddedToken {
-  std::string content;  // not empty
+  std::string content;
   int32_t id = 0;
   bool special = false;
   bool lstrip = false;       // takes the white space before it
@@ -48,9 +48,7 @@ class AddedTokenMatcher {
   const AddedToken* Match(absl::string_view text) const;
 
   std::vector<AddedToken> tokens_;
-  // Trie: (node << 8 | byte) -> node; node 0 is the root.
-  absl::flat_hash_map<uint64_t, uint32_t> edges_;
-  std::vector<int32_t> token_at_;  // by node; index into tokens_ or -1
+  ByteTrie trie_;  // values: indices into tokens_
   bool first_bytes_[256] = {};
 };
 

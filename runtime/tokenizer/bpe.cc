@@ -1,10 +1,15 @@
 #include "runtime/tokenizer/bpe.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/tokenizer/byte_fallback.h"
 #include "runtime/tokenizer/byte_level.h"
+#include "runtime/tokenizer/unicode.h"
 
 namespace descant {
 namespace {
@@ -16,58 +21,127 @@ uint64_t PairKey(int32_t left, int32_t right) {
 
 // The heap's top is the lowest rank, of equals the leftmost.
 struct ComesLater {
-  bool operator()(const BpeScratch::Candidate& a,
-                  const BpeScratch::Candidate& b) const {
+  bool operator()(const ModelScratch::Candidate& a,
+                  const ModelScratch::Candidate& b) const {
     return a.rank != b.rank ? a.rank > b.rank : a.position > b.position;
   }
 };
 
+// Rank of each id: 0 is the highest score, equal scores share one.
+std::vector<uint32_t> RanksByScore(absl::Span<const float> scores) {
+  std::vector<int32_t> order(scores.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int32_t>(i);
+  std::sort(order.begin(), order.end(),
+            [&](int32_t a, int32_t b) { return scores[a] > scores[b]; });
+  std::vector<uint32_t> ranks(scores.size());
+  uint32_t rank = 0;
+  for (size_t i = 0; i < order.size(); ++i) {
+    if (i > 0 && scores[order[i]] != scores[order[i - 1]]) ++rank;
+    ranks[order[i]] = rank;
+  }
+  return ranks;
+}
+
 }  // namespace
 
-absl::StatusOr<BpeModel> BpeModel::Create(Vocabulary vocabulary,
-                                          const Merges& merges,
-                                          Options options) {
-  BpeModel model;
-  model.options_ = options;
+void BpeModel::Index(Vocabulary vocabulary, Options options) {
+  options_ = std::move(options);
   const auto find = [&](const std::string& token) {
     const auto it = vocabulary.find(token);
     return it == vocabulary.end() ? -1 : it->second;
   };
   for (int byte = 0; byte < 256; ++byte) {
     const char c = static_cast<char>(byte);
-    model.byte_ids_[byte] = find(ToByteLevel(absl::string_view(&c, 1)));
+    byte_ids_[byte] = find(ToByteLevel(absl::string_view(&c, 1)));
+    fallback_ids_[byte] = find(ByteToken(static_cast<uint8_t>(byte)));
   }
-  model.merges_.reserve(merges.size());
+  for (const auto& [token, id] : vocabulary) {
+    longest_token_ = std::max(longest_token_, token.size());
+  }
+  vocabulary_ = std::move(vocabulary);
+}
+
+absl::StatusOr<std::unique_ptr<BpeModel>> BpeModel::Create(
+    Vocabulary vocabulary, const Merges& merges, Options options) {
+  auto model = std::unique_ptr<BpeModel>(new BpeModel());
+  model->Index(std::move(vocabulary), std::move(options));
+  const std::string& prefix = model->options_.continuing_subword_prefix;
+  model->merges_.reserve(merges.size());
   uint32_t rank = 0;
   for (const auto& [left, right] : merges) {
-    const int32_t left_id = find(left);
-    const int32_t right_id = find(right);
-    const int32_t merged_id = find(absl::StrCat(left, right));
-    if (left_id < 0 || right_id < 0 || merged_id < 0) {
+    const auto left_id = model->Find(left);
+    const auto right_id = model->Find(right);
+    std::optional<int32_t> merged_id;
+    if (right.size() >= prefix.size()) {
+      merged_id = model->Find(absl::StrCat(left, right.substr(prefix.size())));
+    }
+    if (!left_id.has_value() || !right_id.has_value() ||
+        !merged_id.has_value()) {
       return absl::InvalidArgumentError(
           absl::StrCat("merge ", rank, " (\"", left, " ", right,
                        "\") names a token that is not in the vocabulary"));
     }
-    model.merges_.insert_or_assign(PairKey(left_id, right_id),
-                                   Merge{rank++, merged_id});
+    model->merges_.insert_or_assign(PairKey(*left_id, *right_id),
+                                    Merge{rank++, *merged_id});
   }
-  for (const auto& [token, id] : vocabulary) {
-    model.longest_token_ = std::max(model.longest_token_, token.size());
-  }
-  model.vocabulary_ = std::move(vocabulary);
   return model;
 }
 
-void BpeModel::Encode(absl::string_view piece, BpeScratch* scratch,
-                      std::vector<int32_t>* ids) const {
-  if (options_.ignore_merges && piece.size() <= longest_token_) {
-    const auto it = vocabulary_.find(ToByteLevel(piece));
-    if (it != vocabulary_.end()) {
-      ids->push_back(it->second);
-      return;
+absl::StatusOr<std::unique_ptr<BpeModel>> BpeModel::CreateFromScores(
+    Vocabulary vocabulary, absl::Span<const float> scores,
+    const std::vector<bool>& unmergeable, Options options) {
+  for (const float score : scores) {
+    if (!std::isfinite(score)) {
+      return absl::InvalidArgumentError("a token's score is not finite");
     }
   }
-  FillSymbols(piece, scratch);
+  const std::vector<uint32_t> ranks = RanksByScore(scores);
+  auto model = std::unique_ptr<BpeModel>(new BpeModel());
+  model->Index(std::move(vocabulary), std::move(options));
+  for (const auto& [token, id] : model->vocabulary_) {
+    if (id < 0 || static_cast<size_t>(id) >= scores.size()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("token ", id, " has no score"));
+    }
+    if (static_cast<size_t>(id) < unmergeable.size() && unmergeable[id]) {
+      continue;
+    }
+    const absl::string_view text = token;
+    for (size_t cut = 1; cut < text.size(); ++cut) {
+      const auto left = model->vocabulary_.find(text.substr(0, cut));
+      if (left == model->vocabulary_.end()) continue;
+      const auto right = model->vocabulary_.find(text.substr(cut));
+      if (right == model->vocabulary_.end()) continue;
+      model->merges_.insert_or_assign(PairKey(left->second, right->second),
+                                      Merge{ranks[id], id});
+    }
+  }
+  return model;
+}
+
+absl::Status BpeModel::Encode(absl::string_view piece, ModelScratch* scratch,
+                              std::vector<int32_t>* ids) const {
+  if (options_.ignore_merges && piece.size() <= longest_token_) {
+    const auto it = options_.byte_level ? vocabulary_.find(ToByteLevel(piece))
+                                        : vocabulary_.find(piece);
+    if (it != vocabulary_.end()) {
+      ids->push_back(it->second);
+      return absl::OkStatus();
+    }
+  }
+  scratch->symbols.clear();
+  DESCANT_RETURN_IF_ERROR(options_.byte_level
+                              ? FillFromBytes(piece, scratch)
+                              : FillFromCharacters(piece, scratch));
+  if (!scratch->symbols.empty()) scratch->symbols.back().next = -1;
+  MergeAll(scratch);
+  for (const ModelScratch::Symbol& symbol : scratch->symbols) {
+    if (symbol.id >= 0) ids->push_back(symbol.id);
+  }
+  return absl::OkStatus();
+}
+
+void BpeModel::MergeAll(ModelScratch* scratch) const {
   auto& symbols = scratch->symbols;
   auto& heap = scratch->heap;
   heap.clear();
@@ -76,11 +150,11 @@ void BpeModel::Encode(absl::string_view piece, BpeScratch* scratch,
   }
   while (!heap.empty()) {
     std::pop_heap(heap.begin(), heap.end(), ComesLater());
-    const BpeScratch::Candidate top = heap.back();
+    const ModelScratch::Candidate top = heap.back();
     heap.pop_back();
-    BpeScratch::Symbol& left = symbols[top.position];
+    ModelScratch::Symbol& left = symbols[top.position];
     if (left.id < 0 || left.next < 0) continue;
-    BpeScratch::Symbol& right = symbols[left.next];
+    ModelScratch::Symbol& right = symbols[left.next];
     // The pair may have changed since it was pushed.
     const Merge* merge = FindMerge(left.id, right.id);
     if (merge == nullptr || merge->merged_id != top.merged_id) continue;
@@ -93,35 +167,89 @@ void BpeModel::Encode(absl::string_view piece, BpeScratch* scratch,
     }
     if (left.previous >= 0) PushPair(left.previous, scratch);
   }
-  for (const BpeScratch::Symbol& symbol : symbols) {
-    if (symbol.id >= 0) ids->push_back(symbol.id);
-  }
 }
 
-void BpeModel::FillSymbols(absl::string_view piece, BpeScratch* scratch) const {
-  auto& symbols = scratch->symbols;
-  symbols.clear();
-  bool after_unknown = false;
+void BpeModel::AddSymbol(int32_t id, ModelScratch* scratch) const {
+  const auto position = static_cast<int32_t>(scratch->symbols.size());
+  scratch->symbols.push_back({id, position - 1, position + 1});
+}
+
+absl::Status BpeModel::AddUnknown(std::optional<int32_t>* pending,
+                                  ModelScratch* scratch) const {
+  if (options_.refuse_unknown) {
+    return absl::InvalidArgumentError(
+        "the text has what the tokenizer's vocabulary lacks, and its unknown "
+        "token is not in the vocabulary");
+  }
+  if (!options_.unknown_id.has_value()) return absl::OkStatus();
+  if (pending->has_value() && !options_.fuse_unknown) {
+    AddSymbol(**pending, scratch);
+  }
+  *pending = options_.unknown_id;
+  return absl::OkStatus();
+}
+
+absl::Status BpeModel::FillFromBytes(absl::string_view piece,
+                                     ModelScratch* scratch) const {
+  std::optional<int32_t> unknown;
   for (const char c : piece) {
-    int32_t id = byte_ids_[static_cast<unsigned char>(c)];
+    const int32_t id = byte_ids_[static_cast<unsigned char>(c)];
     if (id < 0) {
-      if (!options_.unknown_id.has_value() ||
-          (after_unknown && options_.fuse_unknown)) {
-        continue;
-      }
-      id = *options_.unknown_id;
-      after_unknown = true;
-    } else {
-      after_unknown = false;
+      DESCANT_RETURN_IF_ERROR(AddUnknown(&unknown, scratch));
+      continue;
     }
-    const auto position = static_cast<int32_t>(symbols.size());
-    symbols.push_back({id, position - 1, position + 1});
+    if (unknown.has_value()) AddSymbol(*unknown, scratch);
+    unknown.reset();
+    AddSymbol(id, scratch);
   }
-  if (!symbols.empty()) symbols.back().next = -1;
+  if (unknown.has_value()) AddSymbol(*unknown, scratch);
+  return absl::OkStatus();
 }
 
-void BpeModel::PushPair(int32_t left, BpeScratch* scratch) const {
-  const BpeScratch::Symbol& symbol = scratch->symbols[left];
+absl::Status BpeModel::FillFromCharacters(absl::string_view piece,
+                                          ModelScratch* scratch) const {
+  const std::string& prefix = options_.continuing_subword_prefix;
+  const std::string& suffix = options_.end_of_word_suffix;
+  std::optional<int32_t> unknown;
+  for (size_t position = 0; position < piece.size();) {
+    const size_t length = NextUtf8(piece.substr(position)).length;
+    absl::string_view character = piece.substr(position, length);
+    const bool first = position == 0;
+    position += length;
+    const bool last = position == piece.size();
+    if ((!first && !prefix.empty()) || (last && !suffix.empty())) {
+      scratch->text =
+          absl::StrCat(first ? "" : prefix, character, last ? suffix : "");
+      character = scratch->text;
+    }
+    const auto it = vocabulary_.find(character);
+    if (it != vocabulary_.end()) {
+      if (unknown.has_value()) AddSymbol(*unknown, scratch);
+      unknown.reset();
+      AddSymbol(it->second, scratch);
+      continue;
+    }
+    // An unknown token before these bytes comes after them, as in Hugging
+    // Face; with all 256 byte tokens there is none.
+    if (options_.byte_fallback && AddBytes(character, scratch)) continue;
+    DESCANT_RETURN_IF_ERROR(AddUnknown(&unknown, scratch));
+  }
+  if (unknown.has_value()) AddSymbol(*unknown, scratch);
+  return absl::OkStatus();
+}
+
+bool BpeModel::AddBytes(absl::string_view bytes, ModelScratch* scratch) const {
+  for (const char c : bytes) {
+    if (fallback_ids_[static_cast<unsigned char>(c)] < 0) return false;
+  }
+  for (const char c : bytes) {
+    AddSymbol(fallback_ids_[static_cast<unsigned char>(c)], scratch);
+  }
+  return true;
+}
+
+void BpeModel::PushPair(int32_t left, ModelScratch* scratch) const {
+  const ModelScratch::Symbol& symbol = scratch->symbols[left];
   const Merge* merge = FindMerge(symbol.id, scratch->symbols[symbol.next].id);
   if (merge == nullptr) return;
   scratch->heap.push_back({merge->rank, left, merge->merged_id});
@@ -132,6 +260,35 @@ const BpeModel::Merge* BpeModel::FindMerge(int32_t left_id,
                                            int32_t right_id) const {
   const auto it = merges_.find(PairKey(left_id, right_id));
   return it == merges_.end() ? nullptr : &it->second;
+}
+
+std::optional<int32_t> BpeModel::Find(absl::string_view token) const {
+  const auto it = vocabulary_.find(token);
+  if (it == vocabulary_.end()) return std::nullopt;
+  return it->second;
+}
+
+void BpeModel::ForEachToken(
+    absl::FunctionRef<void(absl::string_view, int32_t)> visit) const {
+  for (const auto& [token, id] : vocabulary_) visit(token, id);
+}
+
+std::optional<size_t> BpeModel::longest_token() const {
+  // Fused or dropped, unknown text has no bound.
+  const bool bytes_known = std::all_of(byte_ids_.begin(), byte_ids_.end(),
+                                       [](int32_t id) { return id >= 0; });
+  const bool fallback_known =
+      std::all_of(fallback_ids_.begin(), fallback_ids_.end(),
+                  [](int32_t id) { return id >= 0; });
+  const bool one_each =
+      options_.refuse_unknown ||
+      (options_.unknown_id.has_value() && !options_.fuse_unknown);
+  if (one_each ||
+      (options_.byte_level ? bytes_known
+                           : options_.byte_fallback && fallback_known)) {
+    return std::max<size_t>(longest_token_, 4);
+  }
+  return std::nullopt;
 }
 
 }  // namespace descant

@@ -1,45 +1,21 @@
 #include "runtime/tokenizer/detokenizer.h"
 
-#include "runtime/tokenizer/unicode.h"
+#include "runtime/tokenizer/tokenizer_parts.h"
 
 namespace descant {
-namespace {
 
-constexpr absl::string_view kReplacement = "\xef\xbf\xbd";  // U+FFFD
-
-}  // namespace
-
-void Utf8Stream::Append(absl::string_view bytes, std::string* out) {
-  std::string joined;
-  if (!pending_.empty()) {
-    joined = std::move(pending_);
-    pending_.clear();
-    joined.append(bytes.data(), bytes.size());
-    bytes = joined;
-  }
-  while (!bytes.empty()) {
-    const Utf8Step step = NextUtf8(bytes);
-    if (step.kind == Utf8Step::kIncomplete) {
-      pending_.assign(bytes.data(), bytes.size());
-      return;
-    }
-    const absl::string_view emitted = step.kind == Utf8Step::kCharacter
-                                          ? bytes.substr(0, step.length)
-                                          : kReplacement;
-    out->append(emitted.data(), emitted.size());
-    bytes.remove_prefix(step.length);
-  }
-}
-
-void Utf8Stream::Flush(std::string* out) {
-  if (!pending_.empty()) out->append(kReplacement.data(), kReplacement.size());
-  pending_.clear();
-}
+IncrementalDetokenizer::IncrementalDetokenizer(const Tokenizer* tokenizer,
+                                               bool skip_special_tokens)
+    : tokenizer_(tokenizer),
+      skip_special_tokens_(skip_special_tokens),
+      stream_(&tokenizer->parts().decoder) {}
 
 std::string IncrementalDetokenizer::Append(int32_t id) {
   std::string delta;
-  if (skip_special_tokens_ && tokenizer_->IsSpecial(id)) return delta;
-  stream_.Append(tokenizer_->TokenBytes(id), &delta);
+  const TokenTable::Entry* token = tokenizer_->parts().table.Find(id);
+  if (token != nullptr && !(skip_special_tokens_ && token->skipped)) {
+    stream_.Append(token->prepared, &delta);
+  }
   return delta;
 }
 

@@ -5,6 +5,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/tokenizer/bpe.h"
 #include "runtime/tokenizer/known_patterns.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "runtime/tokenizer/tokenizer_parts.h"
@@ -52,15 +53,14 @@ absl::StatusOr<PreTokenizer> MakePreTokenizer(const PreName& pre) {
   for (const absl::string_view pattern :
        {pre.single_digits ? kDigitPattern : "", pre.pattern}) {
     if (pattern.empty()) continue;
-    PreTokenizerStep step;
-    DESCANT_ASSIGN_OR_RETURN(step.pattern, Regex::Compile(pattern));
-    steps.push_back(std::move(step));
+    DESCANT_ASSIGN_OR_RETURN(Regex regex, Regex::Compile(pattern));
+    steps.push_back(SplitStep{std::move(regex)});
   }
   return PreTokenizer(std::move(steps));
 }
 
-absl::StatusOr<BpeModel> MakeModel(const GgufVocabulary& vocabulary,
-                                   bool ignore_merges) {
+absl::StatusOr<std::unique_ptr<BpeModel>> MakeModel(
+    const GgufVocabulary& vocabulary, bool ignore_merges) {
   BpeModel::Vocabulary tokens;
   tokens.reserve(vocabulary.tokens.size());
   for (size_t i = 0; i < vocabulary.tokens.size(); ++i) {
@@ -166,12 +166,18 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromGguf(
     GgufVocabulary vocabulary) {
   DESCANT_RETURN_IF_ERROR(Validate(vocabulary));
   DESCANT_ASSIGN_OR_RETURN(const PreName pre, FindPreName(vocabulary.pre));
-  DESCANT_ASSIGN_OR_RETURN(PreTokenizer pre_tokenizer, MakePreTokenizer(pre));
-  DESCANT_ASSIGN_OR_RETURN(BpeModel bpe,
+  TokenizerParts::Components components;
+  DESCANT_ASSIGN_OR_RETURN(components.pre_tokenizer, MakePreTokenizer(pre));
+  DESCANT_ASSIGN_OR_RETURN(components.model,
                            MakeModel(vocabulary, pre.ignore_merges));
-  auto parts =
-      std::make_unique<TokenizerParts>(std::move(bpe), std::move(pre_tokenizer),
-                                       AddedTokens(vocabulary), pre.nfc);
+  if (pre.nfc) {
+    std::vector<NormalizerStep> steps;
+    steps.emplace_back(UnicodeFormStep{UnicodeForm::kNfc});
+    components.normalizer = Normalizer(std::move(steps));
+  }
+  components.added = AddedTokens(vocabulary);
+  DESCANT_ASSIGN_OR_RETURN(auto parts,
+                           TokenizerParts::Create(std::move(components)));
   DESCANT_RETURN_IF_ERROR(SetSpecialIds(vocabulary, parts.get()));
   parts->chat_template = std::move(vocabulary.chat_template);
   return std::make_unique<Tokenizer>(std::move(parts));

@@ -1,9 +1,11 @@
-// Cuts text into the pieces that BPE may not merge across.
+// Cuts text into the pieces that a model may not join tokens across.
 #ifndef DESCANT_RUNTIME_TOKENIZER_PRE_TOKENIZER_H_
 #define DESCANT_RUNTIME_TOKENIZER_PRE_TOKENIZER_H_
 
 #include <cstddef>
 #include <optional>
+#include <string>
+#include <variant>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -22,15 +24,37 @@ enum class SplitBehavior {
   kContiguous,          // adjacent matches are one piece
 };
 
-struct PreTokenizerStep {
-  // First puts a space before a piece that doesn't begin with one.
-  bool add_prefix_space = false;
-  // Then splits; none: the piece stays whole.
-  std::optional<Regex> pattern;
+// A set of characters; each is a match of its own.
+using CharacterClass = bool (*)(char32_t);
+
+struct SplitStep {
+  std::variant<Regex, CharacterClass> pattern;
   SplitBehavior behavior = SplitBehavior::kIsolated;
   // The text between the matches counts as the matches.
   bool invert = false;
 };
+
+struct ByteLevelStep {
+  // First puts a space before a piece that doesn't begin with one.
+  bool add_prefix_space = false;
+  // Then splits; none: the piece stays whole.
+  std::optional<Regex> pattern;
+  // Then spells the bytes in the byte-level alphabet. False: the model
+  // (BpeModel::Options::byte_level) takes raw bytes; the last step only.
+  bool spell = false;
+};
+
+// Spaces become `replacement` (one character), which begins a piece.
+struct MetaspaceStep {
+  // Whether to put it before a piece that doesn't begin with it: always, only
+  // at the beginning of the whole text, never.
+  enum class Prepend { kAlways, kFirst, kNever };
+  std::string replacement = "\xe2\x96\x81";  // U+2581
+  Prepend prepend = Prepend::kAlways;
+  bool split = true;
+};
+
+using PreTokenizerStep = std::variant<SplitStep, ByteLevelStep, MetaspaceStep>;
 
 // Steps in order, each applied to every piece of the one before. Immutable;
 // thread-safe.
@@ -38,18 +62,17 @@ class PreTokenizer {
  public:
   using Sink = absl::FunctionRef<absl::Status(absl::string_view piece)>;
 
-  explicit PreTokenizer(std::vector<PreTokenizerStep> steps);
+  // REQUIRES: few steps (the call stack grows with them).
+  explicit PreTokenizer(std::vector<PreTokenizerStep> steps = {});
 
   // Calls `sink` for each piece of valid UTF-8, in order, never with an empty
-  // one. Views are valid during the call only.
-  absl::Status Split(absl::string_view text, RegexScratch* scratch,
-                     Sink sink) const;
+  // one. Views are valid during the call only. `origin_bytes` as in
+  // NormalizedText.
+  absl::Status Split(absl::string_view text, size_t origin_bytes,
+                     RegexScratch* scratch, Sink sink) const;
 
  private:
-  absl::Status RunFrom(size_t step, absl::string_view text,
-                       RegexScratch* scratch, Sink sink) const;
-  absl::Status RunMerged(size_t step, absl::string_view text,
-                         RegexScratch* scratch, Sink sink) const;
+  class Run;
 
   std::vector<PreTokenizerStep> steps_;
 };

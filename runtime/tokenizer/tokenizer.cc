@@ -1,29 +1,28 @@
 #include "runtime/tokenizer/tokenizer.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/tokenizer/byte_level.h"
-#include "runtime/tokenizer/detokenizer.h"
 #include "runtime/tokenizer/tokenizer_parts.h"
 #include "runtime/tokenizer/unicode.h"
 
 namespace descant {
 namespace {
 
-// NFC at most triples the bytes (Unicode Technical Report 15, section 9), and
-// positions in a piece are int32.
+// Positions in a piece are int32, and a byte-level spelling has two bytes for
+// each, a metaspace three.
 constexpr size_t kMaxText = std::numeric_limits<int32_t>::max() / 4;
 
+// Those marked `normalized`, or the others.
 std::vector<AddedToken> WithNormalized(const std::vector<AddedToken>& tokens,
-                                       bool normalized, bool nfc) {
+                                       bool normalized) {
   std::vector<AddedToken> chosen;
   for (const AddedToken& token : tokens) {
-    if (token.normalized != normalized) continue;
-    chosen.push_back(token);
-    if (normalized && nfc) chosen.back().content = NormalizeNfc(token.content);
+    if (token.normalized == normalized) chosen.push_back(token);
   }
   return chosen;
 }
@@ -40,21 +39,34 @@ class Encoder {
         text, parse_special_,
         [&](absl::string_view part, std::optional<int32_t> id) {
           if (id.has_value()) return Push(*id);
-          if (!parts_.nfc) return RunNormalized(part);
-          return RunNormalized(NormalizeNfc(part));
+          const bool at_origin = part.data() == text.data();
+          const size_t origin = at_origin ? NextUtf8(part).length : 0;
+          if (parts_.normalizer.empty()) return RunNormalized(part, origin);
+          return Normalize(part, origin);
         });
   }
 
  private:
-  absl::Status RunNormalized(absl::string_view text) {
+  absl::Status Normalize(absl::string_view part, size_t origin) {
+    NormalizedText normalized{std::string(part), origin};
+    DESCANT_RETURN_IF_ERROR(
+        parts_.normalizer.Run(&normalized, &regex_scratch_));
+    if (normalized.text.size() > kMaxText) {
+      return absl::InvalidArgumentError("the text is too long");
+    }
+    return RunNormalized(normalized.text, normalized.origin_bytes);
+  }
+
+  absl::Status RunNormalized(absl::string_view text, size_t origin) {
     return parts_.normalized_matcher.Split(
         text, parse_special_,
         [&](absl::string_view part, std::optional<int32_t> id) {
           if (id.has_value()) return Push(*id);
+          const auto begin = static_cast<size_t>(part.data() - text.data());
           return parts_.pre_tokenizer.Split(
-              part, &regex_scratch_, [&](absl::string_view piece) {
-                parts_.bpe.Encode(piece, &bpe_scratch_, ids_);
-                return absl::OkStatus();
+              part, origin - std::min(origin, begin), &regex_scratch_,
+              [&](absl::string_view piece) {
+                return parts_.model->Encode(piece, &model_scratch_, ids_);
               });
         });
   }
@@ -68,53 +80,88 @@ class Encoder {
   const bool parse_special_;
   std::vector<int32_t>* ids_;
   RegexScratch regex_scratch_;
-  BpeScratch bpe_scratch_;
+  ModelScratch model_scratch_;
 };
 
 }  // namespace
 
-void TokenTable::Set(int32_t id, absl::string_view token, bool special) {
+void TokenTable::Set(int32_t id, Entry entry) {
   if (id >= size()) entries_.resize(id + 1);
-  entries_[id] = {FromByteLevel(token), special};
+  entry.present = true;
+  entries_[id] = std::move(entry);
 }
 
-absl::string_view TokenTable::bytes(int32_t id) const {
-  if (id < 0 || id >= size()) return "";
-  return entries_[id].bytes;
+const TokenTable::Entry* TokenTable::Find(int32_t id) const {
+  if (id < 0 || id >= size() || !entries_[id].present) return nullptr;
+  return &entries_[id];
 }
 
-bool TokenTable::special(int32_t id) const {
-  return id >= 0 && id < size() && entries_[id].special;
-}
+TokenizerParts::TokenizerParts(Components components)
+    : raw_matcher(WithNormalized(components.added, false)),
+      normalized_matcher(WithNormalized(components.added, true)),
+      normalizer(std::move(components.normalizer)),
+      pre_tokenizer(std::move(components.pre_tokenizer)),
+      model(std::move(components.model)),
+      decoder(std::move(components.decoder)) {}
 
-TokenizerParts::TokenizerParts(BpeModel bpe_model, PreTokenizer pre,
-                               const std::vector<AddedToken>& added,
-                               bool with_nfc)
-    : raw_matcher(WithNormalized(added, false, with_nfc)),
-      normalized_matcher(WithNormalized(added, true, with_nfc)),
-      nfc(with_nfc),
-      pre_tokenizer(std::move(pre)),
-      bpe(std::move(bpe_model)) {
-  for (const auto& [token, id] : bpe.vocabulary()) table.Set(id, token, false);
-  for (const AddedToken& token : added) {
-    // Hugging Face decodes to the form that it searched for.
-    table.Set(
-        token.id,
-        token.normalized && nfc ? NormalizeNfc(token.content) : token.content,
-        token.special);
-    added_ids[token.content] = token.id;
+absl::StatusOr<std::unique_ptr<TokenizerParts>> TokenizerParts::Create(
+    Components components) {
+  const std::vector<AddedToken> added = components.added;
+  RegexScratch scratch;
+  // They are searched for in normalized text.
+  for (AddedToken& token : components.added) {
+    if (!token.normalized) continue;
+    NormalizedText normalized{token.content, 0};
+    DESCANT_RETURN_IF_ERROR(components.normalizer.Run(&normalized, &scratch));
+    token.content = std::move(normalized.text);
   }
+  auto parts = std::unique_ptr<TokenizerParts>(
+      new TokenizerParts(std::move(components)));
+  DESCANT_RETURN_IF_ERROR(parts->FillTable(added));
+  return parts;
+}
+
+absl::Status TokenizerParts::FillTable(const std::vector<AddedToken>& added) {
+  RegexScratch scratch;
+  absl::flat_hash_set<std::string> specials;
+  for (const AddedToken& token : added) {
+    added_ids.insert_or_assign(token.content, token.id);
+    if (token.special) specials.insert(token.content);
+  }
+  absl::Status status;
+  const auto set = [&](absl::string_view text, int32_t id,
+                       const AddedToken* token) {
+    auto prepared = decoder.Prepare(text, &scratch);
+    if (!prepared.ok()) {
+      status.Update(prepared.status());
+      return;
+    }
+    TokenTable::Entry entry;
+    entry.prepared = *std::move(prepared);
+    entry.special = token != nullptr && token->special;
+    entry.bytes =
+        entry.special ? token->content : decoder.Inner(entry.prepared);
+    entry.skipped = specials.contains(text);
+    table.Set(id, std::move(entry));
+  };
+  model->ForEachToken(
+      [&](absl::string_view text, int32_t id) { set(text, id, nullptr); });
+  for (const AddedToken& token : added) {
+    // Hugging Face decodes to the form that it searches for.
+    NormalizedText text{token.content, 0};
+    if (token.normalized) {
+      DESCANT_RETURN_IF_ERROR(normalizer.Run(&text, &scratch));
+    }
+    set(text.text, token.id, &token);
+  }
+  return status;
 }
 
 std::optional<int32_t> TokenizerParts::TokenId(absl::string_view token) const {
   if (const auto it = added_ids.find(token); it != added_ids.end()) {
     return it->second;
   }
-  const auto& vocabulary = bpe.vocabulary();
-  if (const auto it = vocabulary.find(token); it != vocabulary.end()) {
-    return it->second;
-  }
-  return std::nullopt;
+  return model->Find(token);
 }
 
 Tokenizer::Tokenizer(std::unique_ptr<const TokenizerParts> parts)
@@ -142,17 +189,28 @@ absl::StatusOr<std::vector<int32_t>> Tokenizer::Encode(
 std::string Tokenizer::Decode(absl::Span<const int32_t> ids,
                               bool skip_special_tokens) const {
   std::string text;
-  Utf8Stream stream;
+  DecoderStream stream(&parts_->decoder);
   for (const int32_t id : ids) {
-    if (skip_special_tokens && parts_->table.special(id)) continue;
-    stream.Append(parts_->table.bytes(id), &text);
+    const TokenTable::Entry* token = parts_->table.Find(id);
+    if (token == nullptr || (skip_special_tokens && token->skipped)) continue;
+    stream.Append(token->prepared, &text);
   }
   stream.Flush(&text);
   return text;
 }
 
 absl::string_view Tokenizer::TokenBytes(int32_t id) const {
-  return parts_->table.bytes(id);
+  const TokenTable::Entry* token = parts_->table.Find(id);
+  return token == nullptr ? absl::string_view() : token->bytes;
+}
+
+std::optional<size_t> Tokenizer::max_bytes_per_token() const {
+  auto longest = parts_->model->longest_token();
+  if (!longest.has_value() || parts_->drops_text) return std::nullopt;
+  for (const auto& [content, id] : parts_->added_ids) {
+    longest = std::max(*longest, content.size());
+  }
+  return longest;
 }
 
 std::optional<int32_t> Tokenizer::TokenId(absl::string_view token) const {
@@ -162,7 +220,8 @@ std::optional<int32_t> Tokenizer::TokenId(absl::string_view token) const {
 int32_t Tokenizer::vocab_size() const { return parts_->table.size(); }
 
 bool Tokenizer::IsSpecial(int32_t id) const {
-  return parts_->table.special(id);
+  const TokenTable::Entry* token = parts_->table.Find(id);
+  return token != nullptr && token->special;
 }
 
 std::optional<int32_t> Tokenizer::bos_id() const { return parts_->named.bos; }

@@ -1,5 +1,5 @@
-// Text <-> token ids: byte-level BPE, equal to Hugging Face `tokenizers`
-// (tokenizer.json) and to the same vocabulary stored in GGUF metadata.
+// Text <-> token ids, equal to Hugging Face `tokenizers` (tokenizer.json; what
+// is served: README.md) and to the same vocabulary stored in GGUF metadata.
 //
 // What a file asks for and this code does not do exactly is refused by name
 // when it is loaded (UNIMPLEMENTED); malformed files are INVALID_ARGUMENT.
@@ -8,6 +8,7 @@
 #ifndef DESCANT_RUNTIME_TOKENIZER_TOKENIZER_H_
 #define DESCANT_RUNTIME_TOKENIZER_TOKENIZER_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -67,8 +68,9 @@ class Tokenizer {
   Tokenizer(const Tokenizer&) = delete;
   Tokenizer& operator=(const Tokenizer&) = delete;
 
-  // Time O(n log n) in the text's length. INVALID_ARGUMENT: not UTF-8, or the
-  // pre-tokenizer's pattern ran past its match limit on this text.
+  // Time O(n log n) in the text's length. INVALID_ARGUMENT: not UTF-8, a
+  // pattern ran past its match limit on this text, or the text has what the
+  // vocabulary lacks and there is no unknown token.
   absl::StatusOr<std::vector<int32_t>> Encode(absl::string_view utf8,
                                               EncodeOptions options = {}) const;
 
@@ -77,8 +79,11 @@ class Tokenizer {
   std::string Decode(absl::Span<const int32_t> ids,
                      bool skip_special_tokens) const;
 
-  // The bytes of one token, which need not be valid UTF-8. Empty for an
-  // unknown id. The view lives as long as the tokenizer.
+  // The bytes that one token adds in the middle of a text, which need not be
+  // valid UTF-8: a byte token's byte, a space where the decoder puts one. Of a
+  // special token, its own spelling. (At the beginning of a text a decoder may
+  // leave a leading space out: for text, use Decode or IncrementalDetokenizer.)
+  // Empty for an unknown id. The view lives as long as the tokenizer.
   absl::string_view TokenBytes(int32_t id) const;
   std::string TokenText(int32_t id) const {
     return std::string(TokenBytes(id));
@@ -87,6 +92,10 @@ class Tokenizer {
   // The id of an added token (special or not) or of a vocabulary entry in the
   // file's own spelling.
   std::optional<int32_t> TokenId(absl::string_view token) const;
+
+  // Most bytes of text that one token stands for. None: there is no bound,
+  // because unknown words become one token, or white space is dropped.
+  std::optional<size_t> max_bytes_per_token() const;
 
   // Ids lie in [0, vocab_size).
   int32_t vocab_size() const;
@@ -100,6 +109,9 @@ class Tokenizer {
 
   // The Jinja text for ChatTemplate::Parse; empty = none.
   absl::string_view chat_template() const;
+
+  // For this folder.
+  const TokenizerParts& parts() const { return *parts_; }
 
  private:
   const std::unique_ptr<const TokenizerParts> parts_;

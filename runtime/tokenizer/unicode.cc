@@ -4,7 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <initializer_list>
 #include <vector>
+
+#include "absl/strings/ascii.h"
+#include "runtime/tokenizer/unicode_versions.h"
 
 namespace descant {
 namespace {
@@ -34,26 +38,72 @@ bool IsAscii(absl::string_view text) {
   });
 }
 
+int CombiningClass(utf8proc_int32_t c) {
+  if (c < 0x300) return 0;
+  const int combining_class = utf8proc_get_property(c)->combining_class;
+  if (combining_class == 0) return 0;
+  return Contains(kNotOrdered, static_cast<char32_t>(c)) ? 0 : combining_class;
+}
+
 // Canonical ordering: stable by combining class within each run of
 // non-starters.
 void ReorderMarks(std::vector<utf8proc_int32_t>* code_points) {
-  const auto combining_class = [](utf8proc_int32_t c) {
-    return utf8proc_get_property(c)->combining_class;
-  };
   auto begin = code_points->begin();
   while (begin != code_points->end()) {
-    if (combining_class(*begin) == 0) {
+    if (CombiningClass(*begin) == 0) {
       ++begin;
       continue;
     }
-    const auto end = std::find_if(
-        begin, code_points->end(),
-        [&](utf8proc_int32_t c) { return combining_class(c) == 0; });
-    std::stable_sort(begin, end, [&](utf8proc_int32_t a, utf8proc_int32_t b) {
-      return combining_class(a) < combining_class(b);
+    const auto end =
+        std::find_if(begin, code_points->end(),
+                     [](utf8proc_int32_t c) { return CombiningClass(c) == 0; });
+    std::stable_sort(begin, end, [](utf8proc_int32_t a, utf8proc_int32_t b) {
+      return CombiningClass(a) < CombiningClass(b);
     });
     begin = end;
   }
+}
+
+// Neither composes nor lets its neighbours compose. U+11930 is the second half
+// of U+11938, which is newer than the oracle's data.
+bool IsBarrier(utf8proc_int32_t c) {
+  return c == 0x11930 || Contains(kNotOrdered, static_cast<char32_t>(c));
+}
+
+void Decompose(utf8proc_int32_t c, bool compatible,
+               std::vector<utf8proc_int32_t>* out) {
+  if (c >= 0x32ff && Contains(kNotDecomposed, static_cast<char32_t>(c))) {
+    out->push_back(c);
+    return;
+  }
+  // The longest decomposition of one character has 18.
+  std::array<utf8proc_int32_t, 32> decomposed;
+  int boundary = UTF8PROC_BOUNDCLASS_START;
+  const int options =
+      UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | (compatible ? UTF8PROC_COMPAT : 0);
+  const auto count = utf8proc_decompose_char(
+      c, decomposed.data(), decomposed.size(),
+      static_cast<utf8proc_option_t>(options), &boundary);
+  out->insert(out->end(), decomposed.begin(),
+              decomposed.begin() + std::max<utf8proc_ssize_t>(count, 0));
+}
+
+// Composes code_points[begin, end) and appends the result.
+void ComposeTo(std::vector<utf8proc_int32_t>* code_points, size_t begin,
+               size_t end, std::string* out) {
+  const auto length = utf8proc_normalize_utf32(
+      code_points->data() + begin, static_cast<utf8proc_ssize_t>(end - begin),
+      static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  for (utf8proc_ssize_t i = 0; i < length; ++i) {
+    AppendUtf8(static_cast<char32_t>((*code_points)[begin + i]), out);
+  }
+}
+
+bool InCategories(char32_t c,
+                  std::initializer_list<utf8proc_category_t> categories) {
+  uint32_t set = 0;
+  for (const utf8proc_category_t category : categories) set |= 1u << category;
+  return (set >> utf8proc_category(static_cast<utf8proc_int32_t>(c)) & 1) == 1;
 }
 
 }  // namespace
@@ -76,6 +126,15 @@ Utf8Step NextUtf8(absl::string_view text) {
   return {Utf8Step::kCharacter, static_cast<size_t>(lead.length), code_point};
 }
 
+size_t LastCharacterStart(absl::string_view text) {
+  size_t start = text.size() - 1;
+  while (start > 0 &&
+         (static_cast<unsigned char>(text[start]) & 0xc0) == 0x80) {
+    --start;
+  }
+  return start;
+}
+
 bool IsValidUtf8(absl::string_view text) {
   while (!text.empty()) {
     const Utf8Step step = NextUtf8(text);
@@ -93,35 +152,51 @@ void AppendUtf8(char32_t code_point, std::string* out) {
               static_cast<size_t>(length));
 }
 
-std::string NormalizeNfc(absl::string_view text) {
+std::string NormalizeUnicode(UnicodeForm form, absl::string_view text) {
   if (IsAscii(text)) return std::string(text);
+  const bool compatible =
+      form == UnicodeForm::kNfkc || form == UnicodeForm::kNfkd;
   std::vector<utf8proc_int32_t> code_points;
   code_points.reserve(text.size());
-  // The longest canonical decomposition of one character has four.
-  std::array<utf8proc_int32_t, 32> decomposed;
   while (!text.empty()) {
     const Utf8Step step = NextUtf8(text);
     text.remove_prefix(step.length);
-    int boundary = UTF8PROC_BOUNDCLASS_START;
-    const auto count = utf8proc_decompose_char(
-        static_cast<utf8proc_int32_t>(step.code_point), decomposed.data(),
-        decomposed.size(),
-        static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE),
-        &boundary);
-    code_points.insert(
-        code_points.end(), decomposed.begin(),
-        decomposed.begin() + std::max<utf8proc_ssize_t>(count, 0));
+    Decompose(static_cast<utf8proc_int32_t>(step.code_point), compatible,
+              &code_points);
   }
   ReorderMarks(&code_points);
-  const auto length = utf8proc_normalize_utf32(
-      code_points.data(), static_cast<utf8proc_ssize_t>(code_points.size()),
-      static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
   std::string out;
   out.reserve(code_points.size() * 2);
-  for (utf8proc_ssize_t i = 0; i < length; ++i) {
-    AppendUtf8(static_cast<char32_t>(code_points[i]), &out);
+  if (form == UnicodeForm::kNfd || form == UnicodeForm::kNfkd) {
+    for (const utf8proc_int32_t c : code_points) {
+      AppendUtf8(static_cast<char32_t>(c), &out);
+    }
+    return out;
   }
+  size_t begin = 0;
+  for (size_t i = 0; i < code_points.size(); ++i) {
+    if (code_points[i] < 0x300 || !IsBarrier(code_points[i])) continue;
+    ComposeTo(&code_points, begin, i, &out);
+    AppendUtf8(static_cast<char32_t>(code_points[i]), &out);
+    begin = i + 1;
+  }
+  ComposeTo(&code_points, begin, code_points.size(), &out);
   return out;
+}
+
+void AppendLowercase(char32_t c, std::string* out) {
+  if (c == 0x130) {  // the only one that becomes two characters
+    out->append("i\xcc\x87");
+    return;
+  }
+  for (const LowercaseRange& range : kNewLowercase) {
+    if (c >= range.first && c <= range.last) {
+      return AppendUtf8(range.lower + (c - range.first), out);
+    }
+  }
+  AppendUtf8(
+      static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))),
+      out);
 }
 
 bool IsSpace(char32_t c) {
@@ -131,28 +206,46 @@ bool IsSpace(char32_t c) {
 }
 
 bool IsWord(char32_t c) {
-  if (c == 0x200c || c == 0x200d) return true;
-  // Circled and squared letters: symbols that are Alphabetic.
-  if ((c >= 0x24b6 && c <= 0x24e9) || (c >= 0x1f130 && c <= 0x1f149) ||
-      (c >= 0x1f150 && c <= 0x1f169) || (c >= 0x1f170 && c <= 0x1f189)) {
-    return true;
-  }
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_PC:
-      return true;
-    default:
-      return false;
-  }
+  return kWordDifference.Apply(
+      c,
+      InCategories(
+          c, {UTF8PROC_CATEGORY_LU, UTF8PROC_CATEGORY_LL, UTF8PROC_CATEGORY_LT,
+              UTF8PROC_CATEGORY_LM, UTF8PROC_CATEGORY_LO, UTF8PROC_CATEGORY_MN,
+              UTF8PROC_CATEGORY_MC, UTF8PROC_CATEGORY_ME, UTF8PROC_CATEGORY_ND,
+              UTF8PROC_CATEGORY_NL, UTF8PROC_CATEGORY_PC}));
+}
+
+bool IsPunctuation(char32_t c) {
+  if (c < 0x80) return absl::ascii_ispunct(static_cast<unsigned char>(c));
+  return kPunctuationDifference.Apply(
+      c, InCategories(c, {UTF8PROC_CATEGORY_PC, UTF8PROC_CATEGORY_PD,
+                          UTF8PROC_CATEGORY_PS, UTF8PROC_CATEGORY_PE,
+                          UTF8PROC_CATEGORY_PI, UTF8PROC_CATEGORY_PF,
+                          UTF8PROC_CATEGORY_PO}));
+}
+
+bool IsNumeric(char32_t c) {
+  return kNumericDifference.Apply(
+      c, InCategories(c, {UTF8PROC_CATEGORY_ND, UTF8PROC_CATEGORY_NL,
+                          UTF8PROC_CATEGORY_NO}));
+}
+
+bool IsMark(char32_t c) {
+  return kMarkDifference.Apply(
+      c, InCategories(c, {UTF8PROC_CATEGORY_MN, UTF8PROC_CATEGORY_MC,
+                          UTF8PROC_CATEGORY_ME}));
+}
+
+bool IsNonspacingMark(char32_t c) {
+  return kNonspacingMarkDifference.Apply(
+      c, InCategories(c, {UTF8PROC_CATEGORY_MN}));
+}
+
+bool IsBertControl(char32_t c) {
+  if (c == '\t' || c == '\n' || c == '\r') return false;
+  return kBertControlDifference.Apply(
+      c, InCategories(c, {UTF8PROC_CATEGORY_CC, UTF8PROC_CATEGORY_CF,
+                          UTF8PROC_CATEGORY_CO}));
 }
 
 }  // namespace descant

@@ -1,5 +1,9 @@
-// What the tokenizer needs of Unicode: UTF-8, NFC, two character classes.
-// Pure functions; thread-safe.
+// What the tokenizer needs of Unicode: UTF-8, normalization forms, character
+// classes. Pure functions; thread-safe.
+//
+// Hugging Face's `tokenizers` draws on crates with data of different Unicode
+// versions; each function here follows the one it stands in for, code point by
+// code point (unicode_versions.cc, tests/golden/make_unicode_golden.py).
 #ifndef DESCANT_RUNTIME_TOKENIZER_UNICODE_H_
 #define DESCANT_RUNTIME_TOKENIZER_UNICODE_H_
 
@@ -26,18 +30,39 @@ struct Utf8Step {
 // `text` is not empty.
 Utf8Step NextUtf8(absl::string_view text);
 
+// Where the last character of valid UTF-8 begins; `text` is not empty.
+size_t LastCharacterStart(absl::string_view text);
+
 bool IsValidUtf8(absl::string_view text);
 
 void AppendUtf8(char32_t code_point, std::string* out);
 
-// Canonical composition of valid UTF-8, in O(n log n) whatever the text (the
-// library's own reordering is quadratic in runs of combining marks).
-std::string NormalizeNfc(absl::string_view text);
+enum class UnicodeForm { kNfc, kNfd, kNfkc, kNfkd };
+
+// A normalization form of valid UTF-8 (Unicode Technical Report 15), in
+// O(n log n) whatever the text (the library's own reordering is quadratic in
+// runs of combining marks).
+std::string NormalizeUnicode(UnicodeForm form, absl::string_view text);
+inline std::string NormalizeNfc(absl::string_view text) {
+  return NormalizeUnicode(UnicodeForm::kNfc, text);
+}
+
+// The full lower-case mapping, without context.
+void AppendLowercase(char32_t code_point, std::string* out);
 
 // The property White_Space.
 bool IsSpace(char32_t code_point);
 // \w of UTS 18, annex C: letters, marks, decimal digits, connectors, joiners.
 bool IsWord(char32_t code_point);
+// Categories P, and all ASCII punctuation and symbols.
+bool IsPunctuation(char32_t code_point);
+// Categories N.
+bool IsNumeric(char32_t code_point);
+// Categories M; Mn only.
+bool IsMark(char32_t code_point);
+bool IsNonspacingMark(char32_t code_point);
+// Categories Cc, Cf and Co but tab, line feed and carriage return.
+bool IsBertControl(char32_t code_point);
 
 }  // namespace descant
 

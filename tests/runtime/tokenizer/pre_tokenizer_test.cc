@@ -11,20 +11,18 @@ std::vector<std::string> Split(const PreTokenizer& pre,
                                absl::string_view text) {
   std::vector<std::string> pieces;
   RegexScratch scratch;
-  const auto status = pre.Split(text, &scratch, [&](absl::string_view piece) {
-    pieces.emplace_back(piece);
-    return absl::OkStatus();
-  });
+  const auto status =
+      pre.Split(text, 1, &scratch, [&](absl::string_view piece) {
+        pieces.emplace_back(piece);
+        return absl::OkStatus();
+      });
   EXPECT_TRUE(status.ok()) << status;
   return pieces;
 }
 
 PreTokenizer One(absl::string_view pattern, SplitBehavior behavior,
                  bool invert = false) {
-  PreTokenizerStep step;
-  step.pattern = *Regex::Compile(pattern);
-  step.behavior = behavior;
-  step.invert = invert;
+  SplitStep step{*Regex::Compile(pattern), behavior, invert};
   std::vector<PreTokenizerStep> steps;
   steps.push_back(std::move(step));
   return PreTokenizer(std::move(steps));
@@ -50,7 +48,7 @@ TEST(PreTokenizerTest, Behaviors) {
 }
 
 TEST(PreTokenizerTest, EmptyTextHasNoPieces) {
-  PreTokenizerStep step;
+  ByteLevelStep step;
   step.add_prefix_space = true;
   std::vector<PreTokenizerStep> steps;
   steps.push_back(std::move(step));
@@ -64,7 +62,7 @@ TEST(PreTokenizerTest, AFailingSinkEndsTheSplit) {
   const PreTokenizer pre = One("a", SplitBehavior::kIsolated);
   RegexScratch scratch;
   int calls = 0;
-  const auto status = pre.Split("aaaa", &scratch, [&](absl::string_view) {
+  const auto status = pre.Split("aaaa", 1, &scratch, [&](absl::string_view) {
     ++calls;
     return absl::CancelledError("enough");
   });

@@ -30,28 +30,51 @@ void ExpectRefused(absl::string_view name,
 
 TEST(FromHuggingFaceTest, UnknownComponentsAreRefusedByName) {
   ASSERT_TRUE(LoadChanged([](json&) {}).ok());
-  ExpectRefused("Metaspace", [](json& j) {
-    j["pre_tokenizer"] = {{"type", "Metaspace"}};
+  ExpectRefused("UnicodeScripts", [](json& j) {
+    j["pre_tokenizer"] = {{"type", "UnicodeScripts"}};
   });
-  ExpectRefused("ByteLevel", [](json& j) {
-    j["pre_tokenizer"] = {{"type", "Digits"}};
+  ExpectRefused("FixedLength", [](json& j) {
+    j["pre_tokenizer"] = {{"type", "FixedLength"}, {"length", 5}};
   });
-  ExpectRefused("Digits", [](json& j) {
-    auto& items = j["pre_tokenizer"]["pretokenizers"];
-    items.push_back(items[0]);
+  ExpectRefused("Casefold", [](json& j) {
+    j["normalizer"] = {{"type", "Casefold"}};
   });
-  ExpectRefused("NFKC", [](json& j) { j["normalizer"] = {{"type", "NFKC"}}; });
-  ExpectRefused("Fuse", [](json& j) { j["decoder"] = {{"type", "Fuse"}}; });
-  ExpectRefused("decoder", [](json& j) { j["decoder"] = nullptr; });
-  ExpectRefused("BertProcessing", [](json& j) {
-    j["post_processor"] = {{"type", "BertProcessing"}};
+  ExpectRefused("CTC", [](json& j) {
+    j["decoder"] = {{"type", "CTC"}, {"pad_token", "<pad>"}};
   });
-  ExpectRefused("WordPiece", [](json& j) { j["model"]["type"] = "WordPiece"; });
+  ExpectRefused("Replace", [](json& j) {
+    j["decoder"] = {{"type", "Sequence"},
+                    {"decoders",
+                     {{{"type", "Fuse"}},
+                      {{"type", "Replace"},
+                       {"pattern", {{"String", "a"}}},
+                       {"content", "b"}}}}};
+  });
+  ExpectRefused("ByteFallback", [](json& j) {
+    j["decoder"] = {
+        {"type", "Sequence"},
+        {"decoders", {{{"type", "ByteLevel"}}, {{"type", "ByteFallback"}}}}};
+  });
+  ExpectRefused("second post_processor", [](json& j) {
+    const json bert = {
+        {"type", "BertProcessing"}, {"cls", {"a", 0}}, {"sep", {"b", 1}}};
+    j["post_processor"] = {{"type", "Sequence"}, {"processors", {bert, bert}}};
+  });
+  ExpectRefused("Markov", [](json& j) { j["model"]["type"] = "Markov"; });
   ExpectRefused("dropout", [](json& j) { j["model"]["dropout"] = 0.5; });
-  ExpectRefused("byte_fallback",
-                [](json& j) { j["model"]["byte_fallback"] = true; });
-  ExpectRefused("end_of_word_suffix",
-                [](json& j) { j["model"]["end_of_word_suffix"] = "</w>"; });
+  ExpectRefused("nested", [](json& j) {
+    json nested = {{"type", "NFC"}};
+    for (int i = 0; i < 10; ++i) {
+      nested = {{"type", "Sequence"}, {"normalizers", {nested}}};
+    }
+    j["normalizer"] = nested;
+  });
+  ExpectRefused("more than 64", [](json& j) {
+    j["normalizer"] = {{"type", "Sequence"}, {"normalizers", json::array()}};
+    for (int i = 0; i < 65; ++i) {
+      j["normalizer"]["normalizers"].push_back({{"type", "NFC"}});
+    }
+  });
 }
 
 TEST(FromHuggingFaceTest, MalformedFilesAreInvalidArguments) {
@@ -65,7 +88,6 @@ TEST(FromHuggingFaceTest, MalformedFilesAreInvalidArguments) {
       [](json& j) {
         j["model"]["merges"][0] = {"nowhere", "a"};
       },
-      [](json& j) { j["model"]["unk_token"] = "nowhere"; },
       [](json& j) { j["model"]["ignore_merges"] = 3; },
       [](json& j) { j["added_tokens"] = 3; },
       [](json& j) { j["added_tokens"][0]["content"] = ""; },
