@@ -146,7 +146,6 @@ const absl::flat_hash_set<absl::string_view>& UnservedKeys() {
                                                  "corda_config",
                                                  "ensure_weight_tying",
                                                  "eva_config",
-                                                 "fan_in_fan_out",
                                                  "kasa_config",
                                                  "layer_replication",
                                                  "loftq_config",
@@ -171,6 +170,7 @@ absl::Status ConfigParser::ParseKey(const std::string& key,
                                                  "base_model_name_or_path",
                                                  "bias",
                                                  "exclude_modules",
+                                                 "fan_in_fan_out",
                                                  "init_lora_weights",
                                                  "layers_pattern",
                                                  "layers_to_transform",
@@ -225,6 +225,12 @@ absl::Status ConfigParser::ParseHandled(absl::string_view key,
       return Refuse(reason::kConfigInvalid, key, "must be true or false");
     }
     config_.use_rslora = value.boolean();
+  } else if (key == "fan_in_fan_out") {
+    // How the base stores its matrix. PEFT corrects it to what the module is,
+    // and B A x does not depend on it.
+    if (value.kind() != JsonValue::kBool) {
+      return Refuse(reason::kConfigInvalid, key, "must be true or false");
+    }
   } else if (key == "init_lora_weights") {
     return ParseInit(key, value);
   } else if (value.kind() != JsonValue::kString) {

@@ -1,21 +1,48 @@
 #include "server/adapter_message.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
 namespace descant {
 namespace {
 
-constexpr std::array<const char*, kLinearKinds> kKindNames = {
-    "q_proj",  "k_proj",    "v_proj",   "o_proj",      "gate_proj",
-    "up_proj", "down_proj", "qkv_proj", "gate_up_proj"};
-
 using Kinds = std::array<bool, kLinearKinds>;
 
-std::vector<std::string> Names(const Kinds& kinds) {
+// `parts` path components from the end.
+absl::string_view Tail(absl::string_view path, int parts) {
+  size_t at = absl::string_view::npos;
+  for (int i = 0; i < parts; ++i) {
+    at = path.rfind('.', at == absl::string_view::npos ? at : at - 1);
+    if (at == absl::string_view::npos || at == 0) return path;
+  }
+  return path.substr(at + 1);
+}
+
+// The names of the kinds, in their order; "" for those the base lacks.
+std::array<std::string, kLinearKinds> KindNames(
+    absl::Span<const BaseModule> base) {
+  std::array<absl::string_view, kLinearKinds> paths;
+  for (const BaseModule& module : base) {
+    paths[static_cast<size_t>(module.kind)] = module.path;
+  }
+  std::array<std::string, kLinearKinds> names;
+  for (size_t i = 0; i < paths.size(); ++i) {
+    const auto same = [&](absl::string_view path) {
+      return Tail(path, 1) == Tail(paths[i], 1);
+    };
+    const bool unique = std::count_if(paths.begin(), paths.end(), same) == 1;
+    names[i] = std::string(Tail(paths[i], unique ? 1 : 2));
+  }
+  return names;
+}
+
+std::vector<std::string> Names(const Kinds& kinds,
+                               absl::Span<const BaseModule> base) {
   std::vector<std::string> names;
+  const auto all = KindNames(base);
   for (size_t i = 0; i < kinds.size(); ++i) {
-    if (kinds[i]) names.emplace_back(kKindNames[i]);
+    if (kinds[i]) names.push_back(all[i]);
   }
   return names;
 }
@@ -44,7 +71,8 @@ const char* StateReason(AdapterState state) {
   return "";
 }
 
-void FillModules(const Adapter& adapter, v1::Adapter* message) {
+void FillModules(const Adapter& adapter, absl::Span<const BaseModule> base,
+                 v1::Adapter* message) {
   Kinds kinds{};
   uint64_t parameters = 0;
   for (const AdapterModule& module : adapter.modules) {
@@ -52,7 +80,7 @@ void FillModules(const Adapter& adapter, v1::Adapter* message) {
     parameters += static_cast<uint64_t>(module.a.rows) * module.a.columns +
                   static_cast<uint64_t>(module.b.rows) * module.b.columns;
   }
-  for (std::string& name : Names(kinds)) {
+  for (std::string& name : Names(kinds, base)) {
     message->add_target_modules(std::move(name));
   }
   message->set_parameter_count(parameters);
@@ -60,7 +88,8 @@ void FillModules(const Adapter& adapter, v1::Adapter* message) {
 
 }  // namespace
 
-void FillAdapter(const RegistryEntry& entry, v1::Adapter* message) {
+void FillAdapter(const RegistryEntry& entry, absl::Span<const BaseModule> base,
+                 v1::Adapter* message) {
   const AdapterInfo& info = entry.info;
   message->set_name(info.name);
   message->set_digest(info.digest);
@@ -74,15 +103,15 @@ void FillAdapter(const RegistryEntry& entry, v1::Adapter* message) {
   message->mutable_create_time()->set_seconds(static_cast<int64_t>(seconds));
   message->mutable_create_time()->set_nanos(
       static_cast<int32_t>((info.created_unix - seconds) * 1e9));
-  if (entry.adapter != nullptr) FillModules(*entry.adapter, message);
+  if (entry.adapter != nullptr) FillModules(*entry.adapter, base, message);
 }
 
-std::vector<std::string> TargetModules(const BaseShape& base) {
+std::vector<std::string> TargetModules(absl::Span<const BaseModule> base) {
   Kinds kinds{};
-  for (const BaseModule& module : base.modules) {
+  for (const BaseModule& module : base) {
     kinds[static_cast<size_t>(module.kind)] = true;
   }
-  return Names(kinds);
+  return Names(kinds, base);
 }
 
 }  // namespace descant

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "adapters/base_shape.h"
 #include "adapters/registry.h"
 #include "descant/v1/adapter.pb.h"
@@ -12,11 +13,13 @@
 namespace descant {
 
 // Never the tenant: a caller sees only its own.
-void FillAdapter(const RegistryEntry& entry, v1::Adapter* message);
+// `base`: the model's linear modules.
+void FillAdapter(const RegistryEntry& entry, absl::Span<const BaseModule> base,
+                 v1::Adapter* message);
 
-// The last parts of the modules' paths ("q_proj"), each once, in order of
-// LinearKind.
-std::vector<std::string> TargetModules(const BaseShape& base);
+// The last parts of the modules' paths ("q_proj"), as many as tell them apart
+// (GPT-2's "attn.c_proj" and "mlp.c_proj"), each once, in order of LinearKind.
+std::vector<std::string> TargetModules(absl::Span<const BaseModule> base);
 
 }  // namespace descant
 

@@ -53,7 +53,7 @@ absl::Status ListPage(EdgeContext* edge, const std::string& tenant,
       AdapterPage page,
       edge->registry->List(tenant, request.page_size(), request.page_token()));
   for (const RegistryEntry& entry : page.entries) {
-    FillAdapter(entry, response->add_adapters());
+    FillAdapter(entry, edge->facts.linear_modules, response->add_adapters());
   }
   response->set_next_page_token(page.next_page_token);
   response->set_total_size(
@@ -82,7 +82,8 @@ grpc::ServerUnaryReactor* AdapterService::GetAdapter(
         DESCANT_ASSIGN_OR_RETURN(
             const RegistryEntry entry,
             FindEntry(*edge, tenant, request->adapter_id(), facts));
-        FillAdapter(entry, response->mutable_adapter());
+        FillAdapter(entry, edge->facts.linear_modules,
+                    response->mutable_adapter());
         return absl::OkStatus();
       });
 }

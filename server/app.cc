@@ -105,7 +105,7 @@ void App::FillEdge(const ServerConfig& config, const Backend& backend) {
   facts.fingerprint = model.base_shape.fingerprint;
   facts.version = kServerVersion;
   facts.eos_token_ids = model.eos_token_ids;
-  facts.target_modules = TargetModules(model.base_shape);
+  facts.target_modules = TargetModules(model.base_shape.modules);
   facts.linear_modules = model.base_shape.modules;
 
   EdgeOptions& options = edge_.options;

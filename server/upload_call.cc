@@ -227,7 +227,8 @@ absl::Status UploadCall::Commit(const std::string& bytes) {
   if (!entry.ok() || entry->info.digest != result.info.digest) {
     entry = RegistryEntry{.info = result.info};
   }
-  FillAdapter(*entry, response_->mutable_adapter());
+  FillAdapter(*entry, edge_->facts.linear_modules,
+              response_->mutable_adapter());
   response_->set_created(result.outcome != PublishOutcome::kUnchanged);
   return absl::OkStatus();
 }

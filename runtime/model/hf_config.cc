@@ -3,80 +3,16 @@
 #include <limits>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "adapters/formats/json.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/model/hf_object_reader.h"
 
 namespace descant {
 namespace {
 
 constexpr JsonLimits kLimits = {1 << 20, 16, 1 << 18};
-
-// Typed members of one JSON object. The first violation is kept.
-class ObjectReader {
- public:
-  ObjectReader(const JsonValue* object, absl::string_view path)
-      : object_(object), path_(path) {}
-
-  // Missing and null give `missing`.
-  int32_t Int(absl::string_view key, int32_t missing) {
-    const JsonValue* value = Find(key);
-    if (value == nullptr) return missing;
-    constexpr uint64_t kMax = std::numeric_limits<int32_t>::max();
-    if (value->kind() == JsonValue::kUnsigned &&
-        value->unsigned_integer() <= kMax) {
-      return static_cast<int32_t>(value->unsigned_integer());
-    }
-    Fail(absl::StrCat(key, " must be an integer of at most ", kMax));
-    return missing;
-  }
-  float Float(absl::string_view key, float missing) {
-    const JsonValue* value = Find(key);
-    if (value == nullptr) return missing;
-    if (value->is_number()) return static_cast<float>(value->number());
-    Fail(absl::StrCat(key, " must be a number"));
-    return missing;
-  }
-  bool Bool(absl::string_view key, bool missing) {
-    const JsonValue* value = Find(key);
-    if (value == nullptr) return missing;
-    if (value->kind() == JsonValue::kBool) return value->boolean();
-    Fail(absl::StrCat(key, " must be true or false"));
-    return missing;
-  }
-  std::string String(absl::string_view key, absl::string_view missing) {
-    const JsonValue* value = Find(key);
-    if (value == nullptr) return std::string(missing);
-    if (value->kind() == JsonValue::kString) return value->string();
-    Fail(absl::StrCat(key, " must be a string"));
-    return std::string(missing);
-  }
-  // Null where there is none.
-  const JsonValue* Object(absl::string_view key) {
-    const JsonValue* value = Find(key);
-    if (value == nullptr || value->kind() == JsonValue::kObject) return value;
-    Fail(absl::StrCat(key, " must be an object"));
-    return nullptr;
-  }
-  bool Has(absl::string_view key) const { return Find(key) != nullptr; }
-
-  void Fail(absl::string_view rule) {
-    if (status_.ok()) {
-      status_ = absl::InvalidArgumentError(absl::StrCat(path_, ": ", rule));
-    }
-  }
-  const absl::Status& status() const { return status_; }
-
- private:
-  const JsonValue* Find(absl::string_view key) const {
-    const JsonValue* value = object_->Find(key);
-    return value == nullptr || value->is_null() ? nullptr : value;
-  }
-
-  const JsonValue* const object_;
-  const absl::string_view path_;
-  absl::Status status_;
-};
 
 absl::StatusOr<JsonValue> ParseObject(absl::string_view json,
                                       absl::string_view path) {
@@ -92,74 +28,49 @@ absl::StatusOr<JsonValue> ParseObject(absl::string_view json,
   return value;
 }
 
-absl::Status CheckArchitecture(const JsonValue& root, absl::string_view path) {
-  const JsonValue* list = root.Find("architectures");
+// Architectures that route tokens through experts.
+bool IsMixtureOfExperts(absl::string_view architecture, ObjectReader* root) {
+  for (const absl::string_view part :
+       {"Moe", "MoE", "Mixtral", "GptOss", "DeepseekV2", "DeepseekV3", "Dbrx",
+        "Llama4", "Qwen3Next"}) {
+    if (absl::StrContains(architecture, part)) return true;
+  }
+  for (const absl::string_view key :
+       {"num_local_experts", "num_experts", "n_routed_experts"}) {
+    if (root->Int(key, 0) > 0) return true;
+  }
+  return false;
+}
+
+absl::StatusOr<const HuggingFaceFamily*> FamilyOf(const JsonValue& json,
+                                                  absl::string_view path) {
+  const auto fail = [path](absl::string_view rule) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": ", rule));
+  };
+  const JsonValue* list = json.Find("architectures");
   if (list == nullptr || list->kind() != JsonValue::kArray ||
       list->array().size() != 1 ||
       list->array()[0].kind() != JsonValue::kString) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": architectures must name one architecture"));
+    return fail("architectures must name one architecture");
   }
   const std::string& name = list->array()[0].string();
-  if (name != "LlamaForCausalLM") {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": unknown architecture ", JsonQuote(name),
-                     "; this server computes LlamaForCausalLM"));
+  ObjectReader root(&json, path);
+  if (IsMixtureOfExperts(name, &root)) {
+    return fail(absl::StrCat("architecture ", JsonQuote(name),
+                             ": mixture of experts is not supported"));
   }
-  return absl::OkStatus();
-}
-
-void RefuseUnsupported(ObjectReader* reader) {
-  for (const absl::string_view key : {"attention_bias", "mlp_bias"}) {
-    if (reader->Bool(key, false)) {
-      reader->Fail(absl::StrCat(key, " true is not supported"));
-    }
+  if (absl::EndsWith(name, "ForConditionalGeneration")) {
+    return fail(absl::StrCat("architecture ", JsonQuote(name),
+                             ": images and encoders are not supported, only "
+                             "checkpoints of a text model alone"));
   }
-  const std::string activation = reader->String("hidden_act", "silu");
-  if (activation != "silu") {
-    reader->Fail(absl::StrCat("hidden_act ", JsonQuote(activation),
-                              " is not supported, only \"silu\""));
+  const HuggingFaceFamily* family = FindHuggingFaceFamily(name);
+  if (family == nullptr) {
+    return fail(absl::StrCat("unknown architecture ", JsonQuote(name),
+                             "; this server computes ",
+                             HuggingFaceFamilyNames()));
   }
-  if (reader->Has("quantization_config")) {
-    reader->Fail("quantization_config is not supported");
-  }
-}
-
-// `rope` holds the type and its parameters; `root` may hold rope_theta.
-absl::Status ReadRope(const JsonValue* rope, const ModelConfig& model,
-                      absl::string_view path, RopeConfig* result) {
-  if (rope == nullptr) return absl::OkStatus();
-  ObjectReader reader(rope, path);
-  result->theta = reader.Float("rope_theta", result->theta);
-  const std::string type =
-      reader.String("rope_type", reader.String("type", "default"));
-  if (reader.Float("partial_rotary_factor", 1.0f) != 1.0f) {
-    reader.Fail("partial_rotary_factor is not supported");
-  }
-  if (type == "linear" || type == "llama3") {
-    if (!reader.Has("factor")) reader.Fail("rope factor is missing");
-    result->factor = reader.Float("factor", 1.0f);
-  }
-  if (type == "linear") {
-    result->scaling = RopeScaling::kLinear;
-  } else if (type == "llama3") {
-    result->scaling = RopeScaling::kLlama3;
-    for (const absl::string_view key :
-         {"low_freq_factor", "high_freq_factor"}) {
-      if (!reader.Has(key)) {
-        reader.Fail(absl::StrCat("rope ", key, " is missing"));
-      }
-    }
-    result->low_freq_factor = reader.Float("low_freq_factor", 1.0f);
-    result->high_freq_factor = reader.Float("high_freq_factor", 4.0f);
-    result->original_max_position =
-        reader.Int("original_max_position_embeddings", model.max_position);
-  } else if (type != "default") {
-    reader.Fail(absl::StrCat("rope type ", JsonQuote(type),
-                             " is not supported, only \"default\", "
-                             "\"linear\" and \"llama3\""));
-  }
-  return reader.status();
+  return family;
 }
 
 absl::Status ReadEos(const JsonValue& root, absl::string_view path,
@@ -190,36 +101,16 @@ absl::Status ReadEos(const JsonValue& root, absl::string_view path,
 absl::StatusOr<HuggingFaceConfig> ParseHuggingFaceConfig(
     absl::string_view json, absl::string_view path) {
   DESCANT_ASSIGN_OR_RETURN(const JsonValue root, ParseObject(json, path));
-  DESCANT_RETURN_IF_ERROR(CheckArchitecture(root, path));
-  ObjectReader reader(&root, path);
-  for (const absl::string_view key :
-       {"num_hidden_layers", "hidden_size", "intermediate_size",
-        "num_attention_heads", "vocab_size"}) {
-    if (!reader.Has(key)) reader.Fail(absl::StrCat(key, " is missing"));
-  }
   HuggingFaceConfig config;
-  ModelConfig& model = config.model;
-  model.architecture = "llama";
-  model.num_layers = reader.Int("num_hidden_layers", 0);
-  model.hidden_size = reader.Int("hidden_size", 0);
-  model.intermediate_size = reader.Int("intermediate_size", 0);
-  model.num_heads = reader.Int("num_attention_heads", 0);
-  model.num_kv_heads = reader.Int("num_key_value_heads", model.num_heads);
-  model.head_dim =
-      reader.Int("head_dim",
-                 model.num_heads > 0 ? model.hidden_size / model.num_heads : 0);
-  model.vocab_size = reader.Int("vocab_size", 0);
-  model.max_position = reader.Int("max_position_embeddings", 2048);
-  model.norm_eps = reader.Float("rms_norm_eps", 1e-6f);
-  model.tied_embeddings = reader.Bool("tie_word_embeddings", false);
-  model.rope.theta = reader.Float("rope_theta", 10000.0f);
-  RefuseUnsupported(&reader);
-  const JsonValue* parameters = reader.Object("rope_parameters");
-  const JsonValue* scaling = reader.Object("rope_scaling");
+  DESCANT_ASSIGN_OR_RETURN(config.family, FamilyOf(root, path));
+  ObjectReader reader(&root, path);
+  if (reader.Has("quantization_config")) {
+    reader.Fail("quantization_config is not supported");
+  }
+  config.family->read(&reader, &config.model);
   DESCANT_RETURN_IF_ERROR(reader.status());
-  DESCANT_RETURN_IF_ERROR(ReadRope(parameters != nullptr ? parameters : scaling,
-                                   model, path, &model.rope));
-  if (const absl::Status status = ValidateModelConfig(model); !status.ok()) {
+  if (const absl::Status status = ValidateModelConfig(config.model);
+      !status.ok()) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": ", status.message()));
   }

@@ -8,21 +8,22 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "runtime/model/hf_families.h"
 #include "runtime/model/model_config.h"
 
 namespace descant {
 
 struct HuggingFaceConfig {
+  const HuggingFaceFamily* family = nullptr;  // never null after parsing
   ModelConfig model;
   std::vector<int32_t> eos_token_ids;  // as config.json has them
 };
 
-// Accepts exactly LlamaForCausalLM, with `rope_theta` and `rope_scaling`
-// (Transformers up to 4) or `rope_parameters` (5), rope types default, linear
-// and llama3. Whatever would change the computation and is not computed here
-// (biases, another activation, quantisation, partial rotary) is refused by
-// name. Missing keys have LlamaConfig's defaults. INVALID_ARGUMENT, one line
-// that starts with `path`.
+// Accepts the architectures of hf_families.h as Transformers 4 and 5 write
+// them. Whatever would change the computation and is not computed here
+// (mixtures of experts, other activations and rope types, quantisation) is
+// refused by name. Missing keys have Transformers' defaults.
+// INVALID_ARGUMENT, one line that starts with `path`.
 absl::StatusOr<HuggingFaceConfig> ParseHuggingFaceConfig(
     absl::string_view json, absl::string_view path);
 

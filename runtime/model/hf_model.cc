@@ -8,15 +8,12 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "adapters/formats/json.h"
-#include "adapters/formats/safetensors.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/model/file_weights.h"
 #include "runtime/model/hf_config.h"
+#include "runtime/model/hf_tensors.h"
 #include "runtime/model/model_assembly.h"
 #include "runtime/tokenizer/tokenizer.h"
 
@@ -85,136 +82,6 @@ absl::StatusOr<std::vector<std::string>> WeightFiles(
   return files;
 }
 
-struct NamedWeight {
-  std::string name;
-  WeightKind kind;
-  int32_t layer;
-};
-
-std::vector<NamedWeight> ExpectedWeights(const ModelConfig& config) {
-  std::vector<NamedWeight> weights = {
-      {"model.embed_tokens.weight", WeightKind::kEmbedding, 0},
-      {"model.norm.weight", WeightKind::kFinalNorm, 0}};
-  if (!config.tied_embeddings) {
-    weights.push_back({"lm_head.weight", WeightKind::kHead, 0});
-  }
-  static constexpr struct {
-    absl::string_view suffix;
-    WeightKind kind;
-  } kLayer[] = {
-      {"input_layernorm", WeightKind::kAttentionNorm},
-      {"self_attn.q_proj", WeightKind::kQuery},
-      {"self_attn.k_proj", WeightKind::kKey},
-      {"self_attn.v_proj", WeightKind::kValue},
-      {"self_attn.o_proj", WeightKind::kAttentionOut},
-      {"post_attention_layernorm", WeightKind::kMlpNorm},
-      {"mlp.gate_proj", WeightKind::kGate},
-      {"mlp.up_proj", WeightKind::kUp},
-      {"mlp.down_proj", WeightKind::kDown},
-  };
-  for (int32_t layer = 0; layer < config.num_layers; ++layer) {
-    for (const auto& entry : kLayer) {
-      weights.push_back(
-          {absl::StrCat("model.layers.", layer, ".", entry.suffix, ".weight"),
-           entry.kind, layer});
-    }
-  }
-  return weights;
-}
-
-struct Located {
-  const SafetensorsFile* file;
-  const SafetensorsTensor* tensor;
-  const std::string* path;
-};
-using LocatedTensors = absl::flat_hash_map<absl::string_view, Located>;
-
-absl::StatusOr<StorageType> StorageOf(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::kF32:
-      return StorageType::kF32;
-    case Dtype::kF16:
-      return StorageType::kF16;
-    case Dtype::kBF16:
-      return StorageType::kBF16;
-    case Dtype::kOther:
-      break;
-  }
-  return absl::InvalidArgumentError("dtype must be F32, F16 or BF16");
-}
-
-absl::Status SetWeight(const ModelConfig& config, const NamedWeight& weight,
-                       const Located& located, FileWeights* weights) {
-  const SafetensorsTensor& tensor = *located.tensor;
-  const auto fail = [&](absl::string_view rule) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(*located.path, ": tensor ", weight.name, ": ", rule));
-  };
-  const absl::StatusOr<StorageType> type = StorageOf(tensor.dtype);
-  if (!type.ok()) return fail(type.status().message());
-  const WeightShape shape = ShapeOf(config, weight.kind);
-  std::vector<uint64_t> expected;
-  if (shape.rows != 1) expected.push_back(shape.rows);
-  expected.push_back(shape.columns);
-  if (!std::equal(expected.begin(), expected.end(), tensor.shape.begin(),
-                  tensor.shape.end())) {
-    return fail(absl::StrCat("shape [", absl::StrJoin(tensor.shape, ", "),
-                             "], must be [", absl::StrJoin(expected, ", "),
-                             "]"));
-  }
-  StoredTensor stored;
-  stored.type = *type;
-  stored.bytes = located.file->Bytes(tensor);
-  stored.file = &located.file->file();
-  stored.offset = tensor.begin;
-  weights->Set(weight.kind, weight.layer, stored);
-  return absl::OkStatus();
-}
-
-bool MayBeIgnored(const ModelConfig& config, absl::string_view name) {
-  return absl::EndsWith(name, "rotary_emb.inv_freq") ||
-         (config.tied_embeddings && name == "lm_head.weight");
-}
-
-absl::StatusOr<std::shared_ptr<const FileWeights>> OpenWeights(
-    const std::string& directory, const ModelConfig& config) {
-  DESCANT_ASSIGN_OR_RETURN(const std::vector<std::string> paths,
-                           WeightFiles(directory));
-  auto weights = std::make_shared<FileWeights>(config);
-  LocatedTensors located;
-  for (const std::string& path : paths) {
-    DESCANT_ASSIGN_OR_RETURN(std::shared_ptr<const SafetensorsFile> file,
-                             SafetensorsFile::Open(path));
-    for (const SafetensorsTensor& tensor : file->index().tensors) {
-      if (!located.try_emplace(tensor.name, Located{file.get(), &tensor, &path})
-               .second) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            path, ": tensor ", tensor.name, " is also in another shard"));
-      }
-    }
-    weights->Own(std::move(file));
-  }
-  for (const NamedWeight& weight : ExpectedWeights(config)) {
-    const auto found = located.find(weight.name);
-    if (found == located.end()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(paths.size() == 1 ? paths[0] : directory, ": tensor ",
-                       weight.name, " is missing"));
-    }
-    DESCANT_RETURN_IF_ERROR(
-        SetWeight(config, weight, found->second, weights.get()));
-    located.erase(found);
-  }
-  for (const auto& [name, rest] : located) {
-    if (!MayBeIgnored(config, name)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(*rest.path, ": tensor ", name,
-                       " does not belong to LlamaForCausalLM"));
-    }
-  }
-  return weights;
-}
-
 }  // namespace
 
 absl::StatusOr<LoadedModel> LoadHuggingFaceModel(const std::string& directory) {
@@ -249,8 +116,12 @@ absl::StatusOr<LoadedModel> LoadHuggingFaceModel(const std::string& directory) {
   if (chat_template.empty()) {
     chat_template = std::string((*tokenizer)->chat_template());
   }
-  DESCANT_ASSIGN_OR_RETURN(std::shared_ptr<const FileWeights> weights,
-                           OpenWeights(directory, config.model));
+  DESCANT_ASSIGN_OR_RETURN(const std::vector<std::string> paths,
+                           WeightFiles(directory));
+  DESCANT_ASSIGN_OR_RETURN(
+      std::shared_ptr<const FileWeights> weights,
+      OpenHuggingFaceWeights(paths, paths.size() == 1 ? paths[0] : directory,
+                             config));
   ModelParts parts;
   parts.path = directory;
   parts.name = NameFromPath(directory);

@@ -11,9 +11,8 @@
 
 namespace descant {
 
-// As LoadModel. Every tensor of the files must be one that the architecture
-// has: nothing is ignored but rotary inverse frequencies and, with tied
-// embeddings, the head.
+// As LoadModel, for the architectures of hf_families.h. Every tensor of the
+// files must be one that the architecture has (hf_tensors.h).
 absl::StatusOr<LoadedModel> LoadHuggingFaceModel(const std::string& directory);
 
 }  // namespace descant

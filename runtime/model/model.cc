@@ -1,12 +1,14 @@
 #include "runtime/model/model.h"
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "runtime/model/gguf_model.h"
 #include "runtime/model/hf_model.h"
 #include "runtime/model/model_assembly.h"
@@ -15,28 +17,78 @@
 namespace descant {
 namespace {
 
+// One linear module: the weights it holds, one below the other.
+struct ModuleRule {
+  LinearKind kind;
+  absl::string_view suffix;
+  std::array<WeightKind, 3> parts;
+  int32_t num_parts = 1;
+};
+
+// By LinearKind.
+constexpr ModuleRule kLlamaModules[] = {
+    {LinearKind::kQ, "self_attn.q_proj", {WeightKind::kQuery}},
+    {LinearKind::kK, "self_attn.k_proj", {WeightKind::kKey}},
+    {LinearKind::kV, "self_attn.v_proj", {WeightKind::kValue}},
+    {LinearKind::kO, "self_attn.o_proj", {WeightKind::kAttentionOut}},
+    {LinearKind::kGate, "mlp.gate_proj", {WeightKind::kGate}},
+    {LinearKind::kUp, "mlp.up_proj", {WeightKind::kUp}},
+    {LinearKind::kDown, "mlp.down_proj", {WeightKind::kDown}},
+};
+constexpr ModuleRule kPhi3Modules[] = {
+    {LinearKind::kO, "self_attn.o_proj", {WeightKind::kAttentionOut}},
+    {LinearKind::kDown, "mlp.down_proj", {WeightKind::kDown}},
+    {LinearKind::kQkv,
+     "self_attn.qkv_proj",
+     {WeightKind::kQuery, WeightKind::kKey, WeightKind::kValue},
+     3},
+    {LinearKind::kGateUp,
+     "mlp.gate_up_proj",
+     {WeightKind::kGate, WeightKind::kUp},
+     2},
+};
+constexpr ModuleRule kGpt2Modules[] = {
+    {LinearKind::kO, "attn.c_proj", {WeightKind::kAttentionOut}},
+    {LinearKind::kUp, "mlp.c_fc", {WeightKind::kUp}},
+    {LinearKind::kDown, "mlp.c_proj", {WeightKind::kDown}},
+    {LinearKind::kQkv,
+     "attn.c_attn",
+     {WeightKind::kQuery, WeightKind::kKey, WeightKind::kValue},
+     3},
+};
+
+struct NamingRule {
+  absl::string_view layers;
+  absl::Span<const ModuleRule> modules;
+};
+
+NamingRule RuleOf(ModuleNaming naming) {
+  switch (naming) {
+    case ModuleNaming::kLlama:
+      break;
+    case ModuleNaming::kPhi3:
+      return {"model.layers.", kPhi3Modules};
+    case ModuleNaming::kGpt2:
+      return {"transformer.h.", kGpt2Modules};
+  }
+  return {"model.layers.", kLlamaModules};
+}
+
 std::vector<BaseModule> AdaptableModules(const ModelConfig& config) {
-  static constexpr struct {
-    LinearKind kind;
-    WeightKind weight;
-    absl::string_view suffix;
-  } kModules[] = {
-      {LinearKind::kQ, WeightKind::kQuery, "self_attn.q_proj"},
-      {LinearKind::kK, WeightKind::kKey, "self_attn.k_proj"},
-      {LinearKind::kV, WeightKind::kValue, "self_attn.v_proj"},
-      {LinearKind::kO, WeightKind::kAttentionOut, "self_attn.o_proj"},
-      {LinearKind::kGate, WeightKind::kGate, "mlp.gate_proj"},
-      {LinearKind::kUp, WeightKind::kUp, "mlp.up_proj"},
-      {LinearKind::kDown, WeightKind::kDown, "mlp.down_proj"},
-  };
+  const NamingRule rule = RuleOf(config.naming);
   std::vector<BaseModule> modules;
   for (int32_t layer = 0; layer < config.num_layers; ++layer) {
-    for (const auto& module : kModules) {
-      const WeightShape shape = ShapeOf(config, module.weight);
-      modules.push_back(
-          {absl::StrCat("model.layers.", layer, ".", module.suffix),
-           static_cast<int32_t>(shape.columns),
-           static_cast<int32_t>(shape.rows), layer, module.kind});
+    for (const ModuleRule& module : rule.modules) {
+      BaseModule entry;
+      entry.path = absl::StrCat(rule.layers, layer, ".", module.suffix);
+      entry.layer = layer;
+      entry.kind = module.kind;
+      for (int32_t i = 0; i < module.num_parts; ++i) {
+        const WeightShape shape = ShapeOf(config, module.parts[i]);
+        entry.in = static_cast<int32_t>(shape.columns);
+        entry.out += static_cast<int32_t>(shape.rows);
+      }
+      modules.push_back(std::move(entry));
     }
   }
   return modules;

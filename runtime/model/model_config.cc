@@ -35,8 +35,9 @@ double YarnDimension(double rotations, int32_t dim, const RopeConfig& rope) {
 }
 
 // YaRN's ramp: high frequencies are kept, low ones divided by the factor.
+// Takes theta^(2i / dim), leaves inverse frequencies.
 void ScaleYarn(const RopeConfig& rope, int32_t dim,
-               std::vector<float>* values) {
+               std::vector<float>* powers) {
   double low = YarnDimension(rope.beta_fast, dim, rope);
   double high = YarnDimension(rope.beta_slow, dim, rope);
   if (rope.truncate) {
@@ -48,12 +49,13 @@ void ScaleYarn(const RopeConfig& rope, int32_t dim,
   if (low == high) high += 0.001;
   const auto from = static_cast<float>(low);
   const auto width = static_cast<float>(high - low);
-  for (size_t i = 0; i < values->size(); ++i) {
+  for (size_t i = 0; i < powers->size(); ++i) {
     const float ramp =
         std::clamp((static_cast<float>(i) - from) / width, 0.0f, 1.0f);
     const float kept = 1.0f - ramp;
-    const float value = (*values)[i];
-    (*values)[i] = value / rope.factor * (1.0f - kept) + value * kept;
+    const float power = (*powers)[i];
+    (*powers)[i] =
+        1.0f / (rope.factor * power) * (1.0f - kept) + 1.0f / power * kept;
   }
 }
 
@@ -64,7 +66,10 @@ absl::Status CheckRange(absl::string_view name, int64_t value, int64_t max) {
 }
 
 absl::Status ValidateDivisors(const RopeConfig& rope, int32_t pairs) {
-  if (rope.frequency_divisors.empty()) return absl::OkStatus();
+  if (rope.frequency_divisors.empty() &&
+      rope.scaling != RopeScaling::kLongRope) {
+    return absl::OkStatus();
+  }
   if (static_cast<int32_t>(rope.frequency_divisors.size()) != pairs) {
     return absl::InvalidArgumentError(absl::StrCat(
         "rope frequency divisors: ", rope.frequency_divisors.size(),
@@ -173,20 +178,27 @@ std::vector<float> RopeInverseFrequencies(const RopeConfig& rope,
   const int32_t dim = RotaryDim(rope, head_dim);
   std::vector<float> result(dim / 2);
   for (int32_t i = 0; i < dim / 2; ++i) {
-    const float exponent = static_cast<float>(2 * i) / static_cast<float>(dim);
-    const float power = std::pow(rope.theta, exponent);
-    if (rope.scaling == RopeScaling::kLongRope &&
-        !rope.frequency_divisors.empty()) {
-      result[i] = 1.0f / (rope.frequency_divisors[i] * power);
-      continue;
-    }
-    float value = 1.0f / power;
-    if (rope.scaling == RopeScaling::kLinear) value /= rope.factor;
-    if (rope.scaling == RopeScaling::kLlama3) value = ScaleLlama3(value, rope);
-    if (!rope.frequency_divisors.empty()) value /= rope.frequency_divisors[i];
-    result[i] = value;
+    result[i] = std::pow(rope.theta,
+                         static_cast<float>(2 * i) / static_cast<float>(dim));
   }
-  if (rope.scaling == RopeScaling::kYarn) ScaleYarn(rope, dim, &result);
+  const std::vector<float>& divisors = rope.frequency_divisors;
+  if (rope.scaling == RopeScaling::kYarn) {
+    ScaleYarn(rope, dim, &result);
+  } else if (rope.scaling == RopeScaling::kLongRope) {
+    for (size_t i = 0; i < divisors.size(); ++i) {
+      result[i] = 1.0f / (divisors[i] * result[i]);
+    }
+    return result;
+  } else {
+    for (float& value : result) {
+      value = 1.0f / value;
+      if (rope.scaling == RopeScaling::kLinear) value /= rope.factor;
+      if (rope.scaling == RopeScaling::kLlama3) {
+        value = ScaleLlama3(value, rope);
+      }
+    }
+  }
+  for (size_t i = 0; i < divisors.size(); ++i) result[i] /= divisors[i];
   return result;
 }
 

@@ -12,18 +12,52 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "adapters/adapter.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 
 namespace descant {
 namespace {
 
-constexpr WeightKind kProjectionWeights[] = {
-    WeightKind::kQuery,        WeightKind::kKey,  WeightKind::kValue,
-    WeightKind::kAttentionOut, WeightKind::kGate, WeightKind::kUp,
-    WeightKind::kDown,
+struct LinearWeights {
+  WeightKind weight;
+  WeightKind bias;
 };
+
+LinearWeights WeightsOf(LinearKind kind) {
+  switch (kind) {
+    case LinearKind::kQ:
+      return {WeightKind::kQuery, WeightKind::kQueryBias};
+    case LinearKind::kK:
+      return {WeightKind::kKey, WeightKind::kKeyBias};
+    case LinearKind::kV:
+      return {WeightKind::kValue, WeightKind::kValueBias};
+    case LinearKind::kO:
+      return {WeightKind::kAttentionOut, WeightKind::kAttentionOutBias};
+    case LinearKind::kGate:
+      return {WeightKind::kGate, WeightKind::kGateBias};
+    case LinearKind::kUp:
+      return {WeightKind::kUp, WeightKind::kUpBias};
+    case LinearKind::kDown:
+    case LinearKind::kQkv:
+    case LinearKind::kGateUp:
+      break;
+  }
+  return {WeightKind::kDown, WeightKind::kDownBias};
+}
+
+// What a module's rows of B are for, one below the other.
+std::vector<LinearKind> PartsOf(LinearKind kind) {
+  if (kind == LinearKind::kQkv) {
+    return {LinearKind::kQ, LinearKind::kK, LinearKind::kV};
+  }
+  if (kind == LinearKind::kGateUp) return {LinearKind::kGate, LinearKind::kUp};
+  return {kind};
+}
+
+// c * tanh(x / c), or x.
+at::Tensor Cap(const at::Tensor& x, float cap) {
+  return cap > 0 ? at::tanh(x / cap) * cap : x;
+}
 
 at::TensorOptions Fp32() { return at::TensorOptions(at::kFloat); }
 
@@ -88,6 +122,7 @@ ReferenceRunner::ReferenceRunner(std::shared_ptr<const Model> model,
 
 absl::StatusOr<at::Tensor> ReferenceRunner::Read(WeightKind kind,
                                                  int32_t layer) const {
+  if (!HasWeight(model_->config, kind)) return at::Tensor();
   const WeightShape shape = ShapeOf(model_->config, kind);
   at::Tensor tensor = at::empty({shape.rows, shape.columns}, Fp32());
   DESCANT_RETURN_IF_ERROR(model_->weights->ReadFp32(
@@ -99,23 +134,21 @@ absl::StatusOr<at::Tensor> ReferenceRunner::Read(WeightKind kind,
 absl::Status ReferenceRunner::LoadWeights() {
   const ModelConfig& config = model_->config;
   DESCANT_ASSIGN_OR_RETURN(embedding_, Read(WeightKind::kEmbedding, 0));
+  DESCANT_ASSIGN_OR_RETURN(position_embedding_,
+                           Read(WeightKind::kPositionEmbedding, 0));
   DESCANT_ASSIGN_OR_RETURN(final_norm_, Read(WeightKind::kFinalNorm, 0));
+  DESCANT_ASSIGN_OR_RETURN(final_norm_bias_,
+                           Read(WeightKind::kFinalNormBias, 0));
   head_ = embedding_;
   if (!config.tied_embeddings) {
     DESCANT_ASSIGN_OR_RETURN(head_, Read(WeightKind::kHead, 0));
   }
-  inverse_frequencies_ = at::tensor(
-      at::ArrayRef<float>(RopeInverseFrequencies(config.rope, config.head_dim)),
-      at::kFloat);
   layers_.resize(config.num_layers);
   for (int32_t i = 0; i < config.num_layers; ++i) {
     Layer& layer = layers_[i];
-    DESCANT_ASSIGN_OR_RETURN(layer.attention_norm,
-                             Read(WeightKind::kAttentionNorm, i));
-    DESCANT_ASSIGN_OR_RETURN(layer.mlp_norm, Read(WeightKind::kMlpNorm, i));
-    for (size_t kind = 0; kind < std::size(kProjectionWeights); ++kind) {
-      DESCANT_ASSIGN_OR_RETURN(layer.projection[kind],
-                               Read(kProjectionWeights[kind], i));
+    for (int32_t kind = 0; kind < kLayerWeightKinds; ++kind) {
+      DESCANT_ASSIGN_OR_RETURN(layer.weights[kind],
+                               Read(static_cast<WeightKind>(kind), i));
     }
     layer.key_cache = at::zeros(
         {num_blocks_, kBlockSize, config.num_kv_heads, config.head_dim},
@@ -123,6 +156,18 @@ absl::Status ReferenceRunner::LoadWeights() {
     layer.value_cache = at::zeros_like(layer.key_cache);
   }
   return absl::OkStatus();
+}
+
+void ReferenceRunner::AddModule(const AdapterModule& module, Slot* slot) const {
+  const at::Tensor a = ToFp32(module.a);
+  const at::Tensor b = ToFp32(module.b);
+  int64_t row = 0;
+  for (const LinearKind part : PartsOf(module.kind)) {
+    const int64_t rows = ShapeOf(model_->config, WeightsOf(part).weight).rows;
+    slot->layers[module.layer][static_cast<size_t>(part)] = {
+        a, b.slice(0, row, row + rows), module.scale};
+    row += rows;
+  }
 }
 
 absl::Status ReferenceRunner::LoadAdapter(
@@ -134,8 +179,7 @@ absl::Status ReferenceRunner::LoadAdapter(
     loaded.loaded = true;
     loaded.layers.resize(model_->config.num_layers);
     for (const AdapterModule& module : adapter->modules) {
-      loaded.layers[module.layer][static_cast<size_t>(module.kind)] = {
-          ToFp32(module.a), ToFp32(module.b), module.scale};
+      AddModule(module, &loaded);
     }
     slots_[slot] = std::move(loaded);
   } catch (const std::exception& error) {
@@ -198,7 +242,9 @@ absl::Status ReferenceRunner::Run(const Batch& batch) {
   if (batch.outputs() == 0) return absl::OkStatus();
   const at::Tensor outputs =
       hidden.index_select(0, IntTensor(batch.output_rows));
-  Sample(batch, at::matmul(Normalize(outputs, final_norm_), head_.t()));
+  const at::Tensor logits =
+      at::matmul(Norm(outputs, final_norm_, final_norm_bias_), head_.t());
+  Sample(batch, Cap(logits, model_->config.final_logit_cap));
   return absl::OkStatus();
 }
 
@@ -216,45 +262,92 @@ at::Tensor ReferenceRunner::InputTokens(const Batch& batch) const {
 
 at::Tensor ReferenceRunner::Forward(const Batch& batch) {
   const ModelConfig& config = model_->config;
-  const int64_t rows = batch.rows();
-  const at::Tensor positions = IntTensor(batch.positions).to(at::kFloat);
   at::Tensor hidden = embedding_.index_select(0, InputTokens(batch));
+  if (config.embedding_scale != 1.0f) hidden = hidden * config.embedding_scale;
+  if (config.position == PositionKind::kLearned) {
+    hidden = hidden +
+             position_embedding_.index_select(0, IntTensor(batch.positions));
+  }
   for (int32_t i = 0; i < config.num_layers; ++i) {
     const Layer& layer = layers_[i];
-    at::Tensor x = Normalize(hidden, layer.attention_norm);
-    const at::Tensor query =
-        Project(batch, i, LinearKind::kQ, x)
-            .view({rows, config.num_heads, config.head_dim});
-    const at::Tensor key =
-        Project(batch, i, LinearKind::kK, x)
-            .view({rows, config.num_kv_heads, config.head_dim});
-    const at::Tensor value =
-        Project(batch, i, LinearKind::kV, x)
-            .view({rows, config.num_kv_heads, config.head_dim});
-    const at::Tensor attended = Attend(batch, layer, Rotate(query, positions),
-                                       Rotate(key, positions), value);
-    hidden = hidden + Project(batch, i, LinearKind::kO, attended);
-    x = Normalize(hidden, layer.mlp_norm);
-    const at::Tensor gate = at::silu(Project(batch, i, LinearKind::kGate, x));
-    const at::Tensor up = Project(batch, i, LinearKind::kUp, x);
-    hidden = hidden + Project(batch, i, LinearKind::kDown, gate * up);
+    at::Tensor y = Attention(batch, i,
+                             Norm(hidden, layer[WeightKind::kAttentionNorm],
+                                  layer[WeightKind::kAttentionNormBias]));
+    if (config.post_norms) {
+      y = RmsNorm(y, layer[WeightKind::kAttentionPostNorm]);
+    }
+    hidden = hidden + y;
+    y = Mlp(batch, i,
+            Norm(hidden, layer[WeightKind::kMlpNorm],
+                 layer[WeightKind::kMlpNormBias]));
+    if (config.post_norms) y = RmsNorm(y, layer[WeightKind::kMlpPostNorm]);
+    hidden = hidden + y;
   }
   return hidden;
 }
 
-at::Tensor ReferenceRunner::Normalize(const at::Tensor& x,
-                                      const at::Tensor& weight) const {
+at::Tensor ReferenceRunner::Norm(const at::Tensor& x, const at::Tensor& weight,
+                                 const at::Tensor& bias) const {
+  if (model_->config.norm == NormKind::kLayer) {
+    return at::layer_norm(x, {x.size(-1)}, weight, bias,
+                          model_->config.norm_eps);
+  }
+  return RmsNorm(x, weight);
+}
+
+at::Tensor ReferenceRunner::RmsNorm(const at::Tensor& x,
+                                    const at::Tensor& weight) const {
   const at::Tensor variance = x.pow(2).mean(-1, /*keepdim=*/true);
   return x * at::rsqrt(variance + model_->config.norm_eps) * weight;
+}
+
+at::Tensor ReferenceRunner::Activate(const at::Tensor& x) const {
+  return model_->config.activation == Activation::kSilu ? at::silu(x)
+                                                        : at::gelu(x, "tanh");
+}
+
+at::Tensor ReferenceRunner::Attention(const Batch& batch, int32_t layer,
+                                      const at::Tensor& x) {
+  const ModelConfig& config = model_->config;
+  const int64_t rows = batch.rows();
+  const auto heads = [&](LinearKind kind, int32_t count) {
+    return Project(batch, layer, kind, x).view({rows, count, config.head_dim});
+  };
+  at::Tensor query = heads(LinearKind::kQ, config.num_heads);
+  at::Tensor key = heads(LinearKind::kK, config.num_kv_heads);
+  const at::Tensor value = heads(LinearKind::kV, config.num_kv_heads);
+  if (config.qk_norm) {
+    query = RmsNorm(query, layers_[layer][WeightKind::kQueryNorm]);
+    key = RmsNorm(key, layers_[layer][WeightKind::kKeyNorm]);
+  }
+  if (config.position == PositionKind::kRope) {
+    const at::Tensor positions = IntTensor(batch.positions).to(at::kFloat);
+    query = Rotate(query, positions, layer);
+    key = Rotate(key, positions, layer);
+  }
+  return Project(batch, layer, LinearKind::kO,
+                 Attend(batch, layer, query, key, value));
+}
+
+at::Tensor ReferenceRunner::Mlp(const Batch& batch, int32_t layer,
+                                const at::Tensor& x) const {
+  at::Tensor up = Project(batch, layer, LinearKind::kUp, x);
+  up = model_->config.gated_mlp
+           ? Activate(Project(batch, layer, LinearKind::kGate, x)) * up
+           : Activate(up);
+  return Project(batch, layer, LinearKind::kDown, up);
 }
 
 at::Tensor ReferenceRunner::Project(const Batch& batch, int32_t layer,
                                     LinearKind kind,
                                     const at::Tensor& x) const {
-  const size_t index = static_cast<size_t>(kind);
-  at::Tensor y = at::matmul(x, layers_[layer].projection[index].t());
+  const LinearWeights weights = WeightsOf(kind);
+  at::Tensor y = at::matmul(x, layers_[layer][weights.weight].t());
+  const at::Tensor& bias = layers_[layer][weights.bias];
+  if (bias.defined()) y.add_(bias);
   for (const Segment& segment : batch.segments) {
-    const Lora& lora = slots_[segment.slot].layers[layer][index];
+    const Lora& lora =
+        slots_[segment.slot].layers[layer][static_cast<size_t>(kind)];
     if (!lora.a.defined()) continue;
     const at::Tensor rows = x.slice(0, segment.row_begin, segment.row_end);
     const at::Tensor delta =
@@ -266,23 +359,30 @@ at::Tensor ReferenceRunner::Project(const Batch& batch, int32_t layer,
 }
 
 at::Tensor ReferenceRunner::Rotate(const at::Tensor& x,
-                                   const at::Tensor& positions) const {
-  const int64_t half = model_->config.head_dim / 2;
-  // [rows, 1, half]
-  const at::Tensor angles =
-      (positions.unsqueeze(1) * inverse_frequencies_).unsqueeze(1);
-  const at::Tensor cos = at::cos(angles);
-  const at::Tensor sin = at::sin(angles);
-  const at::Tensor first = x.slice(-1, 0, half);
-  const at::Tensor second = x.slice(-1, half);
-  return at::cat({first * cos - second * sin, second * cos + first * sin}, -1);
+                                   const at::Tensor& positions,
+                                   int32_t layer) const {
+  const int32_t head_dim = model_->config.head_dim;
+  const RopeConfig& rope = RopeOf(model_->config, layer);
+  const int64_t dim = RotaryDim(rope, head_dim);
+  const at::Tensor frequencies = at::tensor(
+      at::ArrayRef<float>(RopeInverseFrequencies(rope, head_dim)), at::kFloat);
+  // [rows, 1, dim / 2]
+  const at::Tensor angles = (positions.unsqueeze(1) * frequencies).unsqueeze(1);
+  const at::Tensor cos = at::cos(angles) * rope.attention_factor;
+  const at::Tensor sin = at::sin(angles) * rope.attention_factor;
+  const at::Tensor first = x.slice(-1, 0, dim / 2);
+  const at::Tensor second = x.slice(-1, dim / 2, dim);
+  return at::cat({first * cos - second * sin, second * cos + first * sin,
+                  x.slice(-1, dim)},
+                 -1);
 }
 
-at::Tensor ReferenceRunner::Attend(const Batch& batch, const Layer& layer,
+at::Tensor ReferenceRunner::Attend(const Batch& batch, int32_t layer,
                                    const at::Tensor& query,
                                    const at::Tensor& key,
                                    const at::Tensor& value) const {
   const ModelConfig& config = model_->config;
+  const int64_t window = WindowOf(config, layer);
   const int64_t width = int64_t{config.num_heads} * config.head_dim;
   const int64_t group = config.num_heads / config.num_kv_heads;
   at::Tensor result = at::empty({batch.rows(), width}, Fp32());
@@ -305,15 +405,17 @@ at::Tensor ReferenceRunner::Attend(const Batch& batch, const Layer& layer,
       return flat.index_select(0, places).transpose(0, 1).repeat_interleave(
           group, 0);
     };
-    const at::Tensor keys = update(layer.key_cache, key);
-    const at::Tensor values = update(layer.value_cache, value);
+    const at::Tensor keys = update(layers_[layer].key_cache, key);
+    const at::Tensor values = update(layers_[layer].value_cache, value);
     const at::Tensor queries =
         query.slice(0, sequence.row_begin, sequence.row_end).transpose(0, 1);
-    const at::Tensor scores = at::matmul(queries, keys.transpose(1, 2)) /
-                              std::sqrt(static_cast<double>(config.head_dim));
-    // Row i sees positions up to before + i.
-    const at::Tensor hidden =
-        at::ones({rows, before + rows}, at::kBool).triu(before + 1);
+    const at::Tensor scores =
+        Cap(at::matmul(queries, keys.transpose(1, 2)) * AttentionScale(config),
+            config.attention_logit_cap);
+    // Row i sees positions up to before + i, the last `window` of them.
+    const at::Tensor all = at::ones({rows, before + rows}, at::kBool);
+    at::Tensor hidden = all.triu(before + 1);
+    if (window > 0) hidden = hidden.logical_or(all.tril(before - window));
     const at::Tensor weights = at::softmax(
         scores.masked_fill(hidden, -std::numeric_limits<float>::infinity()),
         -1);

@@ -189,7 +189,6 @@ std::vector<BadConfig> BadConfigs() {
       {"bias", "\"lora_only\""},
       {"modules_to_save", "[\"lm_head\"]"},
       {"layer_replication", "[[0,2]]"},
-      {"fan_in_fan_out", "true"},
       {"lora_bias", "true"},
       {"megatron_config", "{\"a\":1}"},
       {"loftq_config", "{\"loftq_bits\":4}"},

@@ -47,6 +47,23 @@ bool FileExists(const std::string& path);
 // The whole file; aborts the test program when it can't be read.
 std::string ReadFileOrDie(const std::string& path);
 
+// The tiny models' files, every family that is served.
+inline constexpr const char* kGoldenModels[] = {
+    "tiny_llama",
+    "tiny_llama_rope_linear",
+    "tiny_llama_rope_llama3",
+    "tiny_llama_untied_sharded",
+    "tiny_llama_bias",
+    "tiny_mistral",
+    "tiny_qwen2",
+    "tiny_qwen3",
+    "tiny_gemma2",
+    "tiny_gemma3",
+    "tiny_phi3",
+    "tiny_phi3_longrope",
+    "tiny_gpt2",
+};
+
 // `name` as in tests/golden/data/<name>.json.
 GoldenFile ReadGolden(const std::string& name);
 

@@ -94,12 +94,10 @@ TEST(HuggingFaceConfigTest, RefusesByName) {
     Json value;
     const char* message;
   } cases[] = {
-      {"architectures", Json::array({"MistralForCausalLM"}),
-       "unknown architecture \"MistralForCausalLM\""},
+      {"architectures", Json::array({"BloomForCausalLM"}),
+       "unknown architecture \"BloomForCausalLM\"; this server computes "},
       {"architectures", Json::array(), "architectures must name one"},
       {"architectures", "LlamaForCausalLM", "architectures must name one"},
-      {"attention_bias", true, "attention_bias true is not supported"},
-      {"mlp_bias", true, "mlp_bias true is not supported"},
       {"mlp_bias", "no", "mlp_bias must be true or false"},
       {"hidden_act", "gelu", "hidden_act \"gelu\" is not supported"},
       {"quantization_config", Json::object(), "quantization_config"},
@@ -117,8 +115,8 @@ TEST(HuggingFaceConfigTest, RefusesByName) {
       {"rms_norm_eps", "small", "rms_norm_eps must be a number"},
       {"rope_theta", -1, "rope theta must be positive"},
       {"rope_scaling",
-       {{"rope_type", "yarn"}, {"factor", 2.0}},
-       "rope type \"yarn\" is not supported"},
+       {{"rope_type", "dynamic"}, {"factor", 2.0}},
+       "rope type \"dynamic\" is not supported"},
       {"rope_scaling", {{"rope_type", "linear"}}, "rope factor is missing"},
       {"rope_scaling",
        {{"rope_type", "llama3"}, {"factor", 8.0}},

@@ -74,14 +74,16 @@ class ReferenceRunnerTest : public testing::TestWithParam<const char*> {
     ASSERT_TRUE(results.ok()) << results.status();
     float worst = 0;
     for (size_t i = 0; i < results->size(); ++i) {
-      worst = std::max(worst, Worst(golden_.cases[i], (*results)[i]));
+      worst = std::max(worst, Worst(golden_.cases[i], (*results)[i], forced));
     }
     std::printf("%s, %s: %zu cases, largest log-probability error %.2g\n",
                 GetParam(), what.c_str(), results->size(), worst);
     EXPECT_LT(worst, kTolerance);
   }
 
-  float Worst(const GoldenCase& golden, const DrivenResult& result) {
+  // Running free, the contexts may part at a near tie: it ends there.
+  float Worst(const GoldenCase& golden, const DrivenResult& result,
+              bool forced) {
     float worst = 0;
     EXPECT_FALSE(result.numeric_fault);
     for (size_t t = 0; t < golden.tokens.size(); ++t) {
@@ -90,6 +92,7 @@ class ReferenceRunnerTest : public testing::TestWithParam<const char*> {
             << "adapter '" << golden.adapter << "', token " << t;
       }
       worst = std::max(worst, LogprobError(golden.top[t], result.top[t]));
+      if (!forced && golden.gaps[t] <= 2 * kTolerance) break;
     }
     return worst;
   }
@@ -121,13 +124,11 @@ TEST_P(ReferenceRunnerTest, AloneEqualsMixed) {
   const GoldenCase& golden = golden_.cases.back();
   const auto alone = Drive(runner_.get(), {SequenceOf(golden, true)});
   ASSERT_TRUE(alone.ok()) << alone.status();
-  EXPECT_LT(Worst(golden, (*alone)[0]), kTolerance);
+  EXPECT_LT(Worst(golden, (*alone)[0], true), kTolerance);
 }
 
 INSTANTIATE_TEST_SUITE_P(Tiny, ReferenceRunnerTest,
-                         testing::Values("tiny_llama", "tiny_llama_rope_linear",
-                                         "tiny_llama_rope_llama3",
-                                         "tiny_llama_untied_sharded"));
+                         testing::ValuesIn(kGoldenModels));
 
 class TinyRunnerTest : public testing::Test {
  protected:
