@@ -77,32 +77,7 @@ std::optional<int64_t> IntegerAt(GgufValueType type, const char* bytes) {
   }
 }
 
-constexpr GgufTypeTraits kF32Traits = {"F32", 1, 4};
-constexpr GgufTypeTraits kF16Traits = {"F16", 1, 2};
-constexpr GgufTypeTraits kBF16Traits = {"BF16", 1, 2};
-constexpr GgufTypeTraits kQ40Traits = {"Q4_0", 32, 18};
-constexpr GgufTypeTraits kQ41Traits = {"Q4_1", 32, 20};
-constexpr GgufTypeTraits kQ80Traits = {"Q8_0", 32, 34};
-
 }  // namespace
-
-const GgufTypeTraits* FindGgufTypeTraits(uint32_t type) {
-  switch (static_cast<GgufType>(type)) {
-    case GgufType::kF32:
-      return &kF32Traits;
-    case GgufType::kF16:
-      return &kF16Traits;
-    case GgufType::kBF16:
-      return &kBF16Traits;
-    case GgufType::kQ4_0:
-      return &kQ40Traits;
-    case GgufType::kQ4_1:
-      return &kQ41Traits;
-    case GgufType::kQ8_0:
-      return &kQ80Traits;
-  }
-  return nullptr;
-}
 
 uint64_t GgufTensor::rows() const {
   uint64_t rows = 1;
@@ -248,7 +223,7 @@ class GgufParser {
     DESCANT_ASSIGN_OR_RETURN(const uint32_t type, Read<uint32_t>());
     const GgufTypeTraits* traits = FindGgufTypeTraits(type);
     if (traits == nullptr) {
-      return Refuse(absl::StrCat("tensor type ", type, " is not supported"));
+      return Refuse(DescribeUnreadGgufType(type));
     }
     tensor.type = static_cast<GgufType>(type);
     if (!elements.value().has_value() ||

@@ -14,28 +14,10 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "adapters/formats/gguf_types.h"
 #include "adapters/formats/mapped_file.h"
 
 namespace descant {
-
-// Numbers as in the file.
-enum class GgufType : uint32_t {
-  kF32 = 0,
-  kF16 = 1,
-  kQ4_0 = 2,
-  kQ4_1 = 3,
-  kQ8_0 = 8,
-  kBF16 = 30,
-};
-
-// A row is a whole number of blocks.
-struct GgufTypeTraits {
-  absl::string_view name;
-  uint32_t block_elements = 0;
-  uint32_t block_bytes = 0;
-};
-// Null for a type this server does not read.
-const GgufTypeTraits* FindGgufTypeTraits(uint32_t type);
 
 enum class GgufValueType : uint32_t {
   kUint8 = 0,

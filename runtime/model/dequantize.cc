@@ -1,94 +1,80 @@
 #include "runtime/model/dequantize.h"
 
+#include <bit>
 #include <cstring>
 
 #include "runtime/base/check.h"
 #include "runtime/base/float16.h"
+#include "runtime/model/dequantize_blocks.h"
 
 namespace descant {
 namespace {
 
-constexpr int kBlockElements = 32;
-constexpr StorageTraits kTraits[] = {
-    {"F32", 1, 4},    {"F16", 1, 2},    {"BF16", 1, 2},
-    {"Q8_0", 32, 34}, {"Q4_0", 32, 18}, {"Q4_1", 32, 20},
+void WidenF32(const uint8_t* source, size_t count, float* out) {
+  std::memcpy(out, source, count * sizeof(float));
+}
+
+// As ToFloat(Float16), without branches.
+void WidenF16(const uint8_t* source, size_t count, float* out) {
+  for (size_t i = 0; i < count; ++i) {
+    const uint32_t half = LoadUnaligned<uint16_t>(source + 2 * i);
+    const uint32_t magnitude = (half & 0x7fff) << 13;
+    const uint32_t normal = magnitude + (112u << 23);
+    // A subnormal's mantissa below a leading 2^-14, less that.
+    const uint32_t subnormal = std::bit_cast<uint32_t>(
+        std::bit_cast<float>(magnitude + (113u << 23)) - 0x1p-14f);
+    const uint32_t infinite = magnitude | 0x7f800000u;
+    uint32_t bits = magnitude < (1u << 23) ? subnormal : normal;
+    bits = magnitude >= (31u << 23) ? infinite : bits;
+    out[i] = std::bit_cast<float>(bits | (half & 0x8000) << 16);
+  }
+}
+
+void WidenBF16(const uint8_t* source, size_t count, float* out) {
+  for (size_t i = 0; i < count; ++i) {
+    out[i] = ToFloat(LoadUnaligned<BFloat16>(source + 2 * i));
+  }
+}
+
+struct Entry {
+  StorageTraits traits;
+  void (*run)(const uint8_t* source, size_t blocks, float* out);
 };
 
-template <typename T>
-T LoadAs(const char* source) {
-  T value;
-  std::memcpy(&value, source, sizeof value);
-  return value;
-}
-
-float LoadHalf(const char* source) { return ToFloat(LoadAs<Float16>(source)); }
-
-void DequantizeQ8_0(const char* block, float* out) {
-  const float scale = LoadHalf(block);
-  for (int j = 0; j < kBlockElements; ++j) {
-    out[j] = static_cast<float>(static_cast<int8_t>(block[2 + j])) * scale;
-  }
-}
-
-void DequantizeQ4_0(const char* block, float* out) {
-  const float scale = LoadHalf(block);
-  for (int j = 0; j < kBlockElements / 2; ++j) {
-    const uint8_t pair = static_cast<uint8_t>(block[2 + j]);
-    out[j] = static_cast<float>((pair & 15) - 8) * scale;
-    out[j + kBlockElements / 2] = static_cast<float>((pair >> 4) - 8) * scale;
-  }
-}
-
-void DequantizeQ4_1(const char* block, float* out) {
-  const float scale = LoadHalf(block);
-  const float minimum = LoadHalf(block + 2);
-  for (int j = 0; j < kBlockElements / 2; ++j) {
-    const uint8_t pair = static_cast<uint8_t>(block[4 + j]);
-    out[j] = static_cast<float>(pair & 15) * scale + minimum;
-    out[j + kBlockElements / 2] =
-        static_cast<float>(pair >> 4) * scale + minimum;
-  }
-}
-
-void DequantizeBlock(StorageType type, const char* block, float* out) {
-  switch (type) {
-    case StorageType::kF32:
-      *out = LoadAs<float>(block);
-      return;
-    case StorageType::kF16:
-      *out = LoadHalf(block);
-      return;
-    case StorageType::kBF16:
-      *out = ToFloat(LoadAs<BFloat16>(block));
-      return;
-    case StorageType::kQ8_0:
-      DequantizeQ8_0(block, out);
-      return;
-    case StorageType::kQ4_0:
-      DequantizeQ4_0(block, out);
-      return;
-    case StorageType::kQ4_1:
-      DequantizeQ4_1(block, out);
-      return;
-  }
-}
+// By StorageType.
+constexpr Entry kEntries[] = {
+    {{"F32", 1, 4}, WidenF32},
+    {{"F16", 1, 2}, WidenF16},
+    {{"BF16", 1, 2}, WidenBF16},
+    {{"Q8_0", 32, 34}, DequantizeQ8_0},
+    {{"Q4_0", 32, 18}, DequantizeQ4_0},
+    {{"Q4_1", 32, 20}, DequantizeQ4_1},
+    {{"Q5_0", 32, 22}, DequantizeQ5_0},
+    {{"Q5_1", 32, 24}, DequantizeQ5_1},
+    {{"IQ4_NL", 32, 18}, DequantizeIQ4_NL},
+    {{"Q2_K", 256, 84}, DequantizeQ2_K},
+    {{"Q3_K", 256, 110}, DequantizeQ3_K},
+    {{"Q4_K", 256, 144}, DequantizeQ4_K},
+    {{"Q5_K", 256, 176}, DequantizeQ5_K},
+    {{"Q6_K", 256, 210}, DequantizeQ6_K},
+    {{"IQ4_XS", 256, 136}, DequantizeIQ4_XS},
+};
+static_assert(std::size(kEntries) == kStorageTypes);
 
 }  // namespace
 
 const StorageTraits& TraitsOf(StorageType type) {
-  return kTraits[static_cast<size_t>(type)];
+  return kEntries[static_cast<size_t>(type)].traits;
 }
 
 void Dequantize(StorageType type, absl::Span<const char> source,
                 absl::Span<float> out) {
-  const StorageTraits& traits = TraitsOf(type);
-  const size_t blocks = out.size() / traits.block_elements;
-  DESCANT_CHECK(blocks * traits.block_elements == out.size());
-  DESCANT_CHECK(blocks * traits.block_bytes == source.size());
-  for (size_t i = 0; i < blocks; ++i) {
-    DequantizeBlock(type, source.data() + i * traits.block_bytes,
-                    out.data() + i * traits.block_elements);
-  }
+  const Entry& entry = kEntries[static_cast<size_t>(type)];
+  const size_t blocks = out.size() / entry.traits.block_elements;
+  DESCANT_CHECK(blocks * entry.traits.block_elements == out.size());
+  DESCANT_CHECK(blocks * entry.traits.block_bytes == source.size());
+  entry.run(reinterpret_cast<const uint8_t*>(source.data()), blocks,
+            out.data());
 }
 
 }  // namespace descant

@@ -12,6 +12,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const descant::GgufTensor& tensor : index->tensors()) {
     DESCANT_CHECK(tensor.begin <= size && tensor.bytes <= size - tensor.begin);
     DESCANT_CHECK(index->FindTensor(tensor.name) == &tensor);
+    const auto* traits =
+        descant::FindGgufTypeTraits(static_cast<uint32_t>(tensor.type));
+    DESCANT_CHECK(traits != nullptr);
+    DESCANT_CHECK(tensor.columns() % traits->block_elements == 0);
+    DESCANT_CHECK(tensor.columns() / traits->block_elements * tensor.rows() *
+                      traits->block_bytes ==
+                  tensor.bytes);
   }
   for (const char* key : {"tokens", "types", "llama.eps", "flag"}) {
     index->GetString(key);

@@ -10,33 +10,57 @@ import torch
 from transformers.modeling_gguf_pytorch_utils import LlamaTensorProcessor
 
 HERE = pathlib.Path(__file__).resolve().parent
-TYPES = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"]
-ELEMENTS = 128
+TYPES = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1",
+         "IQ4_NL", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"]
+ELEMENTS = 128  # that are quantised, where the package has a quantiser
+# Byte offsets of a block's half-precision scales; 0 where there is no other.
+SCALES = {"Q4_1": [0, 2], "Q5_1": [0, 2], "Q2_K": [80, 82], "Q3_K": [108],
+          "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}
+# One block each: zeros of both signs, subnormals, the extremes, plain ones. No
+# infinities and NaNs: no quantiser writes them.
+SCALE_VALUES = [0.0, -0.0, 2 ** -24, -2.5e-5, 65504, -65504, -0.37, 0.0121]
 
 
 def hexadecimal(array):
     return array.tobytes().hex()
 
 
-def stored_bytes(name, generator):
-    """Quantised noise of three sizes, then blocks of random codes."""
-    kind = gguf.GGMLQuantizationType[name]
+def quantised_noise(kind, generator):
+    """Noise of three sizes."""
     noise = generator.standard_normal(ELEMENTS).astype(np.float32)
     noise[:32] *= 1e-6  # f16 subnormals as scales
     noise[64:96] *= 300
-    if name == "F32":
+    if kind == gguf.GGMLQuantizationType.F32:
         return noise.view(np.uint8)
-    if name == "F16":
+    if kind == gguf.GGMLQuantizationType.F16:
+        specials = [0.0, -0.0, 2 ** -24, -2 ** -14, 65504, -np.inf]
+        noise[:len(specials)] = specials
         return noise.astype(np.float16).view(np.uint8)
-    raw = gguf.quants.quantize(noise, kind).view(np.uint8).reshape(-1)
-    if name == "BF16":
-        return raw
-    elements, size = gguf.GGML_QUANT_SIZES[kind]
-    blocks = generator.integers(0, 256, (4, size), dtype=np.uint8)
-    header = 4 if name == "Q4_1" else 2
-    scales = generator.uniform(-2, 2, (4, header // 2)).astype(np.float16)
-    blocks[:, :header] = scales.view(np.uint8)
-    return np.concatenate([raw, blocks.reshape(-1)])
+    return gguf.quants.quantize(noise, kind).view(np.uint8).reshape(-1)
+
+
+def random_blocks(name, generator):
+    """Random codes and small scales under chosen half-precision scales."""
+    size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name]][1]
+    blocks = generator.integers(0, 256, (len(SCALE_VALUES), size),
+                                dtype=np.uint8)
+    for offset in SCALES.get(name, [0]):
+        scales = np.array(SCALE_VALUES, dtype=np.float16)
+        if offset in (2, 82):  # minimums: the same values beside other scales
+            scales = np.roll(scales, 3)
+        blocks[:, offset:offset + 2] = scales[:, None].view(np.uint8)
+    return blocks.reshape(-1)
+
+
+def stored_bytes(name, generator):
+    kind = gguf.GGMLQuantizationType[name]
+    if name in ("F32", "F16", "BF16"):
+        return quantised_noise(kind, generator)
+    blocks = random_blocks(name, generator)
+    try:
+        return np.concatenate([quantised_noise(kind, generator), blocks])
+    except (NotImplementedError, gguf.quants.QuantError):  # it only reads it
+        return blocks
 
 
 def case(name, generator):

@@ -100,6 +100,65 @@ TEST(GgufTest, ReadsAGoodFile) {
   EXPECT_EQ(index->FindTensor("x"), nullptr);
 }
 
+// Numbers, elements and bytes of a block: ggml's (GGML_QUANT_SIZES of the
+// `gguf` package).
+struct BlockType {
+  uint32_t type;
+  const char* name;
+  uint32_t elements;
+  uint32_t bytes;
+};
+constexpr BlockType kBlockTypes[] = {
+    {0, "F32", 1, 4},       {1, "F16", 1, 2},         {2, "Q4_0", 32, 18},
+    {3, "Q4_1", 32, 20},    {6, "Q5_0", 32, 22},      {7, "Q5_1", 32, 24},
+    {8, "Q8_0", 32, 34},    {10, "Q2_K", 256, 84},    {11, "Q3_K", 256, 110},
+    {12, "Q4_K", 256, 144}, {13, "Q5_K", 256, 176},   {14, "Q6_K", 256, 210},
+    {20, "IQ4_NL", 32, 18}, {23, "IQ4_XS", 256, 136}, {30, "BF16", 1, 2},
+};
+
+TEST(GgufTest, EveryTypeHasItsSize) {
+  for (const BlockType& type : kBlockTypes) {
+    SCOPED_TRACE(type.name);
+    const uint64_t bytes = uint64_t{type.bytes} * 2 * 3;
+    GgufWriter file;
+    file.Head(1, 0);
+    file.Tensor("w", {type.elements * 2, 3}, type.type, 0).Data(bytes);
+    const auto index = GgufIndex::Parse(BytesOf(file.bytes_));
+    ASSERT_TRUE(index.ok()) << index.status();
+    EXPECT_EQ(index->FindTensor("w")->bytes, bytes);
+    EXPECT_EQ(FindGgufTypeTraits(type.type)->name, type.name);
+    file.bytes_.pop_back();
+    EXPECT_EQ(Parse(file),
+              "INVALID_ARGUMENT GGUF_INVALID GGUF: a tensor's data lies "
+              "beyond the end of the file");
+    if (type.elements == 1) continue;
+    GgufWriter ragged;
+    ragged.Head(1, 0);
+    ragged.Tensor("w", {type.elements + type.elements / 2, 2}, type.type, 0)
+        .Data(bytes);
+    EXPECT_EQ(Parse(ragged),
+              "INVALID_ARGUMENT GGUF_INVALID GGUF: a tensor's dimensions do "
+              "not fit its type");
+  }
+}
+
+TEST(GgufTest, OtherTypesAreRefusedByName) {
+  for (const auto& [type, text] :
+       {std::pair<uint32_t, std::string>{15, "tensor type 15 (Q8_K) is not"},
+        {16, "tensor type 16 (IQ2_XXS) is not"},
+        {34, "tensor type 34 (TQ1_0) is not"},
+        {39, "tensor type 39 (MXFP4) is not"},
+        {4, "tensor type 4 is not"},
+        {1000, "tensor type 1000 is not"}}) {
+    GgufWriter file;
+    file.Head(1, 0).Tensor("w", {256, 2}, type, 0).Data(4096);
+    EXPECT_EQ(Parse(file),
+              "INVALID_ARGUMENT GGUF_INVALID GGUF: " + text +
+                  " supported; supported are F32, F16, BF16, Q4_0, Q4_1, Q5_0, "
+                  "Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS");
+  }
+}
+
 TEST(GgufTest, EveryTruncationIsRefused) {
   const std::string file = GoodFile().bytes_;
   for (size_t size = 0; size < file.size(); ++size) {
