@@ -346,6 +346,18 @@ std::optional<std::vector<int64_t>> GgufIndex::GetIntArray(
   return numbers;
 }
 
+std::optional<std::vector<bool>> GgufIndex::GetBoolArray(
+    absl::string_view key) const {
+  const GgufValue* value = FindValue(key);
+  if (value == nullptr || value->type != GgufValueType::kArray ||
+      value->element_type != GgufValueType::kBool) {
+    return std::nullopt;
+  }
+  std::vector<bool> flags(value->count);
+  for (uint64_t i = 0; i < value->count; ++i) flags[i] = value->raw[i] != 0;
+  return flags;
+}
+
 std::optional<std::vector<float>> GgufIndex::GetFloatArray(
     absl::string_view key) const {
   const GgufValue* value = FindValue(key);

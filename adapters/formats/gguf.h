@@ -82,6 +82,7 @@ class GgufIndex {
   std::optional<absl::Span<const absl::string_view>> GetStringArray(
       absl::string_view key) const;
   std::optional<std::vector<int64_t>> GetIntArray(absl::string_view key) const;
+  std::optional<std::vector<bool>> GetBoolArray(absl::string_view key) const;
   std::optional<std::vector<float>> GetFloatArray(absl::string_view key) const;
 
  private:

@@ -148,6 +148,12 @@ void AddTensor(const StoredTensor& tensor, Sha256* digest) {
   }
 }
 
+// How the elements lie: a vector in interleaved order has rows of one.
+WeightShape LayoutOf(const StoredTensor& tensor, const WeightShape& shape) {
+  if (shape.rows != 1 || tensor.interleaved_heads == 0) return shape;
+  return {shape.columns, 1};
+}
+
 }  // namespace
 
 FileWeights::FileWeights(const ModelConfig& config)
@@ -245,7 +251,7 @@ absl::Status FileWeights::ReadBf16(WeightKind kind, int32_t layer,
                                    int64_t row_begin,
                                    absl::Span<BFloat16> out) const {
   const StoredTensor& tensor = tensors_[IndexOf(kind, layer)];
-  const WeightShape shape = ShapeOf(config_, kind);
+  const WeightShape shape = LayoutOf(tensor, ShapeOf(config_, kind));
   if (tensor.stored_columns > 0 || tensor.plus_one) {
     std::vector<float> values(out.size());
     DESCANT_RETURN_IF_ERROR(
@@ -273,7 +279,7 @@ absl::Status FileWeights::ReadFp32(WeightKind kind, int32_t layer,
                                    int64_t row_begin,
                                    absl::Span<float> out) const {
   const StoredTensor& tensor = tensors_[IndexOf(kind, layer)];
-  const WeightShape shape = ShapeOf(config_, kind);
+  const WeightShape shape = LayoutOf(tensor, ShapeOf(config_, kind));
   const int64_t rows = static_cast<int64_t>(out.size()) / shape.columns;
   DESCANT_CHECK(rows * shape.columns == static_cast<int64_t>(out.size()));
   if (tensor.stored_columns > 0) {

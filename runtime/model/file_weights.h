@@ -26,7 +26,7 @@ struct StoredTensor {
   int64_t first_column = 0;
   // The value is 1 + what is stored, in fp32 (Gemma's norms).
   bool plus_one = false;
-  // > 0: the rows of a q or k projection with that many heads, in GGUF's
+  // > 0: the rows (a bias: elements) of q or k with that many heads, in GGUF's
   // order for interleaved rope: row 2 i + h of a head is Hugging Face's row
   // h * head_dim / 2 + i.
   int32_t interleaved_heads = 0;

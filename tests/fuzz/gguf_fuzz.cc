@@ -27,6 +27,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     index->GetBool(key);
     index->GetStringArray(key);
     index->GetIntArray(key);
+    index->GetBoolArray(key);
     index->GetFloatArray(key);
   }
   return 0;
