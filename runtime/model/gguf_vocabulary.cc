@@ -12,9 +12,7 @@ namespace descant {
 namespace {
 
 constexpr absl::string_view kEndTexts[] = {
-    "<|eot_id|>",    "<|eom_id|>", "<|end_of_text|>", "<|im_end|>",
-    "<|endoftext|>", "<|end|>",    "<end_of_turn>",
-};
+    "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>"};
 constexpr int32_t kControl = 3;
 constexpr int32_t kUserDefined = 4;
 

@@ -19,8 +19,8 @@ absl::StatusOr<GgufVocabulary> ReadGgufVocabulary(const GgufIndex& index,
                                                   const std::string& path);
 
 // Tokens that end an answer: the ids of the keys eos, eot and eom, and control
-// or user-defined tokens whose text is a published model's end of turn or of
-// text ("<|im_end|>", "<end_of_turn>", ...): GGUF has no list of them, as
+// or user-defined tokens whose text is a published model's end of turn
+// ("<|im_end|>", "<end_of_turn>", ...): GGUF has no list of them, as
 // generation_config.json has.
 std::vector<int32_t> GgufEndTokens(const GgufIndex& index,
                                    const GgufVocabulary& vocabulary);
