@@ -40,10 +40,14 @@ class Driver {
   }
 
   absl::StatusOr<std::vector<DrivenResult>> Run() {
-    while (Fill()) {
+    for (int32_t step = 1; Fill(); ++step) {
       DESCANT_RETURN_IF_ERROR(runner_->Launch(batch_));
       DESCANT_ASSIGN_OR_RETURN(const StepOutput* output, runner_->Collect());
       Take(*output);
+      if (options_.preempt_every == 0 || step % options_.preempt_every != 0) {
+        continue;
+      }
+      for (Progress& progress : progress_) progress.computed = 0;
     }
     return results_;
   }

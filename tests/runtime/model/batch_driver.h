@@ -31,8 +31,12 @@ struct DrivenResult {
 
 struct DriverOptions {
   int32_t chunk = 1 << 20;  // longest prefill chunk
-  // Feed decodes as kTokenFromLastStep (not with forced tokens).
+  // Feed decodes as kTokenFromLastStep (not with forced tokens, nor with
+  // preempt_every).
   bool token_from_last_step = false;
+  // Each time after so many steps every sequence loses what it computed and
+  // starts again with its prompt and the tokens it has; 0: never.
+  int32_t preempt_every = 0;
 };
 
 // Limits that hold any batch of `sequences` sequences of up to `max_length`
