@@ -89,6 +89,7 @@ absl::Status App::StartEngine(const ServerConfig& config, Backend* backend) {
   options.max_model_len = backend->max_model_len;
   options.max_waiting_requests = config.max_waiting;
   options.max_running_sequences = backend->runner->limits().max_sequences;
+  edge_.options.max_running = options.max_running_sequences;
   edge_.options.adapter_slots = backend->runner->limits().max_slots;
   edge_.facts.device = backend->runner->Describe();
   DESCANT_ASSIGN_OR_RETURN(

@@ -47,6 +47,7 @@ struct EdgeOptions {
   int32_t max_adapter_rank = 512;
   int32_t max_stored_adapters = 100000;
   int32_t adapter_slots = 0;
+  int32_t max_running = 0;
 };
 
 // Thread-safe: pointers to thread-safe parts, constants and atomics.

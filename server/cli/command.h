@@ -25,6 +25,7 @@ using Command = std::function<ExitCode(const GlobalOptions&)>;
 // `*chosen` where the user chose it. REQUIRES: `chosen` outlives `app`.
 void AddGenerateCommand(CLI::App* app, Command* chosen);
 void AddChatCommand(CLI::App* app, Command* chosen);
+void AddRunCommand(CLI::App* app, Command* chosen);
 void AddTokenizeCommand(CLI::App* app, Command* chosen);
 void AddModelsCommand(CLI::App* app, Command* chosen);
 void AddAdaptersCommand(CLI::App* app, Command* chosen);

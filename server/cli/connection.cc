@@ -53,6 +53,11 @@ class SendApiKeyFactory final
 Connection Connect(const std::string& target, const std::string& api_key) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxReceiveBytes);
+  // A server that restarts is back within seconds, where gRPC would come back
+  // after two minutes.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
   Connection connection;
   connection.target = target;
   std::vector<std::unique_ptr<interceptors::ClientInterceptorFactoryInterface>>

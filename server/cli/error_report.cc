@@ -1,5 +1,6 @@
 #include "server/cli/error_report.h"
 
+#include <chrono>
 #include <cstdio>
 #include <vector>
 
@@ -34,6 +35,7 @@ std::string OneLine(absl::string_view text) {
 struct Details {
   std::string reason;
   std::vector<std::string> notes;
+  std::optional<Duration> retry_delay;
 };
 
 Details ParseDetails(const std::string& bytes) {
@@ -62,10 +64,9 @@ Details ParseDetails(const std::string& bytes) {
             absl::StrCat(violation.subject(), ": ", violation.description()));
       }
     } else if (any.UnpackTo(&retry)) {
-      const double seconds =
-          static_cast<double>(retry.retry_delay().seconds()) +
-          retry.retry_delay().nanos() * 1e-9;
-      details.notes.push_back(absl::StrFormat("retry in %g s", seconds));
+      details.retry_delay =
+          std::chrono::seconds(retry.retry_delay().seconds()) +
+          std::chrono::nanoseconds(retry.retry_delay().nanos());
     }
   }
   return details;
@@ -73,21 +74,33 @@ Details ParseDetails(const std::string& bytes) {
 
 }  // namespace
 
-std::string DescribeError(const grpc::Status& status) {
-  const Details details = ParseDetails(status.error_details());
-  std::string line = CodeName(status.error_code());
-  if (!details.reason.empty())
-    absl::StrAppend(&line, " (", details.reason, ")");
-  if (!status.error_message().empty()) {
-    absl::StrAppend(&line, ": ", status.error_message());
-  }
+ErrorFacts FactsOf(const grpc::Status& status) {
+  Details details = ParseDetails(status.error_details());
+  ErrorFacts facts;
+  facts.code = CodeName(status.error_code());
+  facts.reason = OneLine(details.reason);
+  facts.retry_delay = details.retry_delay;
+  std::string message = status.error_message();
   for (const std::string& note : details.notes) {
     // A server may put its only violation into the message as well.
     if (status.error_message().find(note) == std::string::npos) {
-      absl::StrAppend(&line, "; ", note);
+      absl::StrAppend(&message, message.empty() ? "" : "; ", note);
     }
   }
-  return OneLine(line);
+  facts.message = OneLine(message);
+  return facts;
+}
+
+std::string DescribeError(const grpc::Status& status) {
+  const ErrorFacts facts = FactsOf(status);
+  std::string line = facts.code;
+  if (!facts.reason.empty()) absl::StrAppend(&line, " (", facts.reason, ")");
+  if (!facts.message.empty()) absl::StrAppend(&line, ": ", facts.message);
+  if (facts.retry_delay) {
+    absl::StrAppend(&line, absl::StrFormat("; retry in %g s",
+                                           ToSeconds(*facts.retry_delay)));
+  }
+  return line;
 }
 
 ExitCode ExitCodeOf(grpc::StatusCode code) {

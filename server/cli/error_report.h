@@ -4,12 +4,24 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
+#include "runtime/base/clock.h"
 #include "server/cli/exit_code.h"
 
 namespace descant::cli {
+
+// An error, taken apart.
+struct ErrorFacts {
+  std::string code;     // "NOT_FOUND"
+  std::string reason;   // ErrorInfo's; empty where the server sent none
+  std::string message;  // one line: message, field violations, quotas
+  // When to come back, where the server said so.
+  std::optional<Duration> retry_delay;
+};
+ErrorFacts FactsOf(const grpc::Status& status);
 
 // One line: code, reason, message, field violations and when to come back,
 // from the google.rpc details where the server sent them. For instance

@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
                "Print one JSON value on standard output");
   descant::cli::AddGenerateCommand(&app, &chosen);
   descant::cli::AddChatCommand(&app, &chosen);
+  descant::cli::AddRunCommand(&app, &chosen);
   descant::cli::AddTokenizeCommand(&app, &chosen);
   descant::cli::AddModelsCommand(&app, &chosen);
   descant::cli::AddAdaptersCommand(&app, &chosen);

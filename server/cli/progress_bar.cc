@@ -31,7 +31,7 @@ std::string FormatBytes(uint64_t bytes) {
 }
 
 std::string RenderProgress(absl::string_view label, uint64_t done,
-                           uint64_t total) {
+                           uint64_t total, absl::string_view note) {
   done = std::min(done, total);
   const double share =
       total == 0 ? 1.0 : static_cast<double>(done) / static_cast<double>(total);
@@ -39,7 +39,7 @@ std::string RenderProgress(absl::string_view label, uint64_t done,
   return absl::StrFormat("%s  [%s%s]  %3d %%  %s", std::string(label),
                          std::string(filled, '#'),
                          std::string(kCells - filled, ' '),
-                         static_cast<int>(share * 100), FormatBytes(done));
+                         static_cast<int>(share * 100), std::string(note));
 }
 
 ProgressBar::ProgressBar(absl::string_view label, uint64_t total)
@@ -49,15 +49,15 @@ ProgressBar::~ProgressBar() {
   if (drawn_) std::fputc('\n', stderr);
 }
 
-void ProgressBar::Update(uint64_t done) {
+void ProgressBar::Update(uint64_t done, absl::string_view note) {
   if (!enabled_) return;
   const MonotonicTime now = std::chrono::steady_clock::now();
   if (drawn_ && done < total_ && now - last_draw_ < kRedrawInterval) return;
   drawn_ = true;
   last_draw_ = now;
-  // Cleared to the end of the line: the byte count can get shorter.
+  // Cleared to the end of the line: the note can get shorter.
   std::fprintf(stderr, "\r%s\x1b[K",
-               RenderProgress(label_, done, total_).c_str());
+               RenderProgress(label_, done, total_, note).c_str());
   std::fflush(stderr);
 }
 

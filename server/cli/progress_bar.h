@@ -13,10 +13,10 @@ namespace descant::cli {
 // "512 B", "1.2 kB", "3.4 MB": powers of 1000, three digits at most.
 std::string FormatBytes(uint64_t bytes);
 
-// The line without its carriage return. `done` past `total` counts as `total`;
-// a `total` of 0 is complete.
+// The line without its carriage return, `note` at its end. `done` past `total`
+// counts as `total`; a `total` of 0 is complete.
 std::string RenderProgress(absl::string_view label, uint64_t done,
-                           uint64_t total);
+                           uint64_t total, absl::string_view note);
 
 // Redraws at most ten times a second, and always at the end. Draws nothing
 // where standard error is no terminal. Thread-compatible.
@@ -28,7 +28,11 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
-  void Update(uint64_t done);
+  // The note is the number of bytes done.
+  void Update(uint64_t done) { Update(done, FormatBytes(done)); }
+  void Update(uint64_t done, absl::string_view note);
+
+  bool enabled() const { return enabled_; }
 
  private:
   const std::string label_;

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/cli/bench/adapter_set.h"
+#include "server/cli/bench/file_leg.h"
 #include "server/cli/bench/load.h"
 #include "server/cli/bench/report.h"
 #include "server/cli/bench/temporary_server.h"
@@ -22,6 +23,10 @@
 
 namespace descant::cli {
 namespace {
+
+// Of a file, so many lines are checked before it is timed; all of its answers
+// are looked at afterwards, as every leg's.
+constexpr int kCheckedLines = 64;
 
 struct BenchOptions {
   std::vector<std::string> workloads;
@@ -63,9 +68,18 @@ grpc::Status Bench::TimeRound(int round, std::string* verdict) {
     const std::vector<v1::GenerateRequest> requests = LegRequests(
         times->leg, report_.seed, next_stream_++, report_.model.vocab_size());
     LoadResult result;
-    const grpc::Status status = RunLoad(connection_.generation.get(), requests,
-                                        times->leg.in_flight, &result);
-    if (!status.ok()) return status;
+    if (times->leg.from_file) {
+      const absl::Status run = RunFromFile(connection_, requests, &result);
+      if (!run.ok()) {
+        *verdict = std::string(run.message());
+        return grpc::Status::OK;
+      }
+    } else {
+      const grpc::Status status =
+          RunLoad(connection_.generation.get(), requests, times->leg.in_flight,
+                  &result);
+      if (!status.ok()) return status;
+    }
     *verdict = CheckAnswers(requests, result.answers, digests_);
     if (!verdict->empty()) return grpc::Status::OK;
     times->Add(result);
@@ -87,7 +101,8 @@ grpc::Status Bench::Measure(std::string* verdict) {
   status = UploadBenchAdapters(connection_, report_.model, legs, report_.seed,
                                &digests_);
   if (!status.ok()) return status;
-  for (const Leg& leg : legs) {
+  for (Leg leg : legs) {
+    if (leg.from_file) leg.requests = std::min(leg.requests, kCheckedLines);
     std::fprintf(stderr, "checking %s\n", leg.name.c_str());
     status =
         CheckLeg(connection_.generation.get(), leg, report_.seed,
@@ -165,6 +180,7 @@ void AddBenchCommand(CLI::App* app, Command* chosen) {
       "  W-wide    W-mixed with rank 16 on all linear modules\n"
       "  W-single  1 in flight: base, then one adapter\n"
       "  W-eight   8 in flight, 16 requests: base, then 8 adapters\n"
+      "  W-file    1000 lines of a file, as W-mixed, through `descant run`\n"
       "Several workloads are run in turn, and every figure is also given as\n"
       "a ratio to the first. Before timing, the answers are checked: INVALID\n"
       "and exit code 1 where an adapter changes nothing, or a batch changes\n"

@@ -99,6 +99,7 @@ void LegTimes::Add(const LoadResult& result) {
   output_tokens += result.OutputTokens();
   seconds += result.seconds;
   for (const StreamedAnswer& answer : result.answers) {
+    if (leg.from_file) continue;  // not streamed
     ttft_ms.push_back(answer.ttft_ms);
     itl_ms.insert(itl_ms.end(), answer.itl_ms.begin(), answer.itl_ms.end());
   }

@@ -42,9 +42,17 @@ absl::StatusOr<std::vector<Leg>> WorkloadLegs(absl::string_view name) {
          .adapters = 8,
          .shape = kNarrow}};
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "no workload \"", name,
-      "\"; there are W-base, W-one, W-mixed, W-wide, W-single, W-eight"));
+  if (name == "W-file") {
+    return std::vector<Leg>{{.name = "W-file",
+                             .requests = 1000,
+                             .adapters = 32,
+                             .shape = kNarrow,
+                             .from_file = true}};
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("no workload \"", name,
+                   "\"; there are W-base, W-one, W-mixed, W-wide, W-single, "
+                   "W-eight, W-file"));
 }
 
 std::string BenchAdapterName(const AdapterShape& shape, int index) {

@@ -5,6 +5,8 @@
 //   W-wide    W-mixed with rank 16 on all seven linear modules
 //   W-single  1 in flight: base, then one adapter
 //   W-eight   8 in flight, 16 requests: base, then 8 adapters
+//   W-file    1,000 requests as W-mixed's, as lines of a file that `descant
+//             run` answers with its default concurrency
 // A workload of two parts is two legs.
 #ifndef DESCANT_SERVER_CLI_BENCH_WORKLOAD_H_
 #define DESCANT_SERVER_CLI_BENCH_WORKLOAD_H_
@@ -37,6 +39,7 @@ struct Leg {
   int in_flight = 32;
   int adapters = 0;  // 0: the base model
   AdapterShape shape;
+  bool from_file = false;  // in_flight is then of the check only
 };
 
 // The legs of a workload; INVALID_ARGUMENT for a name not in the list above.

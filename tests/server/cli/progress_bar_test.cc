@@ -17,13 +17,13 @@ TEST(ProgressBarTest, FormatsBytes) {
 }
 
 TEST(ProgressBarTest, RendersAShare) {
-  EXPECT_EQ(RenderProgress("a", 1'500'000, 3'000'000),
+  EXPECT_EQ(RenderProgress("a", 1'500'000, 3'000'000, "1.5 MB"),
             "a  [###############               ]   50 %  1.5 MB");
-  EXPECT_EQ(RenderProgress("a", 0, 10),
+  EXPECT_EQ(RenderProgress("a", 0, 10, "0 B"),
             "a  [                              ]    0 %  0 B");
-  EXPECT_EQ(RenderProgress("a", 11, 10),
+  EXPECT_EQ(RenderProgress("a", 11, 10, "10 B"),
             "a  [##############################]  100 %  10 B");
-  EXPECT_EQ(RenderProgress("a", 0, 0),
+  EXPECT_EQ(RenderProgress("a", 0, 0, "0 B"),
             "a  [##############################]  100 %  0 B");
 }
 
