@@ -67,4 +67,5 @@ foreach(library ${DESCANT_CUDART} ${DESCANT_CUPTI})
 endforeach()
 list(REMOVE_DUPLICATES descant_rpath)
 set(CMAKE_BUILD_RPATH ${descant_rpath})
-set(CMAKE_INSTALL_RPATH ${descant_rpath})
+# An installed tree brings its libraries: deploy/docker/install_tree.sh.
+set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib/descant")

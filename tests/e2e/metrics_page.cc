@@ -18,7 +18,7 @@ namespace descant::e2e {
 namespace {
 
 // A whole HTTP exchange; the server closes the connection.
-absl::StatusOr<std::string> Get(int port) {
+absl::StatusOr<std::string> Get(int port, const std::string& path) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -27,10 +27,10 @@ absl::StatusOr<std::string> Get(int port) {
   if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) !=
       0) {
     close(fd);
-    return absl::UnavailableError(absl::StrCat("no metrics at ", port));
+    return absl::UnavailableError(absl::StrCat("nobody listens at ", port));
   }
   const std::string request =
-      "GET /metrics HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n";
+      absl::StrCat("GET ", path, " HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
   std::string response;
   if (send(fd, request.data(), request.size(), MSG_NOSIGNAL) ==
       static_cast<ssize_t>(request.size())) {
@@ -50,16 +50,21 @@ std::string NameOf(const std::string& series) {
 
 }  // namespace
 
-absl::StatusOr<MetricsPage> Scrape(int port) {
-  DESCANT_ASSIGN_OR_RETURN(const std::string response, Get(port));
+absl::StatusOr<std::string> HttpGet(int port, const std::string& path) {
+  DESCANT_ASSIGN_OR_RETURN(const std::string response, Get(port, path));
   const size_t body = response.find("\r\n\r\n");
   if (body == std::string::npos ||
       !absl::StrContains(response.substr(0, response.find('\r')), " 200 ")) {
-    return absl::InvalidArgumentError(response.substr(0, 200));
+    return absl::InvalidArgumentError(response.substr(0, 500));
   }
+  return response.substr(body + 4);
+}
+
+absl::StatusOr<MetricsPage> Scrape(int port) {
+  DESCANT_ASSIGN_OR_RETURN(const std::string body, HttpGet(port, "/metrics"));
   MetricsPage page;
   for (const absl::string_view line :
-       absl::StrSplit(absl::string_view(response).substr(body + 4), '\n')) {
+       absl::StrSplit(absl::string_view(body), '\n')) {
     if (line.empty() || line[0] == '#') continue;
     const size_t space = line.rfind(' ');
     double value = 0;

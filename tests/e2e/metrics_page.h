@@ -9,6 +9,10 @@
 
 namespace descant::e2e {
 
+// Body of GET http://127.0.0.1:<port><path>; INVALID_ARGUMENT for any status
+// but 200, UNAVAILABLE where nobody listens.
+absl::StatusOr<std::string> HttpGet(int port, const std::string& path);
+
 // Value of every series, by its text: "name" or "name{label=\"value\",...}".
 using MetricsPage = std::map<std::string, double>;
 

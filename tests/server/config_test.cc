@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -106,6 +107,42 @@ TEST_F(ConfigTest, HelpNamesEveryFlagAndFitsATerminal) {
     EXPECT_LE(end - begin, 80u) << help.substr(begin, end - begin);
     begin = end + 1;
   }
+}
+
+std::string ReadSource(const std::string& path) {
+  const char* root = std::getenv("DESCANT_SOURCE_DIR");
+  std::ifstream file(std::string(root) + "/" + path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+TEST_F(ConfigTest, TheReferencePageIsNotStale) {
+  EXPECT_EQ(ReadSource("server/CONFIGURATION.md"), OptionsMarkdown())
+      << "descant-server --help-markdown >server/CONFIGURATION.md";
+}
+
+// What deploy/k8s mounts, but for the paths, which are of the pod.
+TEST_F(ConfigTest, TheKubernetesConfigurationIsAccepted) {
+  const std::string tenants = folder_ + "/tenants.yaml";
+  std::ofstream(tenants) << "tenants:\n  - id: acme\n    keys:\n"
+                            "      - {id: k1, sha256: "
+                         << std::string(64, 'a') << "}\n";
+  chmod(tenants.c_str(), 0600);
+  const std::string base = folder_ + "/base.yaml";
+  std::ofstream(base) << ReadSource("deploy/k8s/base/descant.yaml");
+  const auto config = ParseConfig({"--config=" + base, "--tenants=" + tenants});
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->listen, "0.0.0.0:50051");
+  EXPECT_TRUE(IsLoopbackAddress(config->admin_listen));
+  EXPECT_EQ(config->metrics_listen, "0.0.0.0:9090");
+  EXPECT_FALSE(config->insecure_no_auth);
+  // Without tenants nobody else may reach it.
+  std::string open = ReadSource("deploy/k8s/base/descant.yaml");
+  const size_t at = open.find("\ntenants:");
+  ASSERT_NE(at, std::string::npos);
+  open.erase(at, open.find('\n', at + 1) - at);
+  EXPECT_THAT(FileError(open), HasSubstr("give --tenants"));
 }
 
 TEST_F(ConfigTest, ModelIsRequired) {

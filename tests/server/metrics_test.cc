@@ -1,8 +1,17 @@
 #include "server/metrics.h"
 
+#include <cstdlib>
+#include <fstream>
+#include <set>
 #include <string>
+#include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -144,6 +153,58 @@ TEST_F(MetricsTest, DeletedAdaptersLeaveThePage) {
   metrics_.RecordGeneration(Record("alpha"));
   metrics_.ForgetAdapter("alpha");
   EXPECT_THAT(RenderMetrics(metrics_), Not(HasSubstr("adapter=\"alpha\"")));
+}
+
+// "name|type|label,label" of every row of the table in server/METRICS.md but
+// the exposer's own.
+std::set<std::string> DocumentedMetrics() {
+  std::ifstream file(
+      absl::StrCat(std::getenv("DESCANT_SOURCE_DIR"), "/server/METRICS.md"));
+  std::set<std::string> rows;
+  for (std::string line; std::getline(file, line);) {
+    if (!absl::StartsWith(line, "| `") || absl::StartsWith(line, "| `exposer"))
+      continue;
+    std::vector<std::string> cells = absl::StrSplit(line, '|');
+    EXPECT_EQ(cells.size(), 6u) << line;
+    if (cells.size() != 6) continue;
+    for (std::string& cell : cells) {
+      cell = std::string(absl::StripAsciiWhitespace(cell));
+    }
+    EXPECT_FALSE(cells[4].empty()) << line;
+    rows.insert(absl::StrCat(cells[1].substr(1, cells[1].find('`', 1) - 1), "|",
+                             cells[2], "|",
+                             absl::StrReplaceAll(cells[3], {{", ", ","}})));
+  }
+  return rows;
+}
+
+const char* TypeName(prometheus::MetricType type) {
+  switch (type) {
+    case prometheus::MetricType::Counter:
+      return "counter";
+    case prometheus::MetricType::Gauge:
+      return "gauge";
+    case prometheus::MetricType::Histogram:
+      return "histogram";
+    default:
+      return "other";
+  }
+}
+
+TEST_F(MetricsTest, TheDocumentedTableIsWhatIsExported) {
+  metrics_.RecordGeneration(Record("alpha"));
+  metrics_.RecordUpload("OK", 10, std::chrono::seconds(1));
+  metrics_.RecordRefusal("Generate", "INVALID_ARGUMENT");
+  std::set<std::string> exported;
+  for (const auto& family : metrics_.Collect()) {
+    std::set<std::string> labels;
+    for (const auto& metric : family.metric) {
+      for (const auto& label : metric.label) labels.insert(label.name);
+    }
+    exported.insert(absl::StrCat(family.name, "|", TypeName(family.type), "|",
+                                 absl::StrJoin(labels, ",")));
+  }
+  EXPECT_EQ(DocumentedMetrics(), exported);
 }
 
 TEST_F(MetricsTest, EveryFamilyAppearsOnce) {
