@@ -6,7 +6,9 @@
   .deps/oracle-venv/bin/python deploy/demo/train.py --measure [NAME ...]
   .deps/oracle-venv/bin/python deploy/demo/train.py --few-shot 4 [NAME ...]
 
-Training writes adapters/NAME; --measure loads the saved files in a fresh
+--data DIR has NAME.train.jsonl and NAME.held_out.jsonl, lines of {"prompt",
+"answer"}; a NAME that is not a demo adapter's is trained as `sentiment` is, in
+160 steps. Training writes NAME under --out (deploy/demo/adapters); --measure loads the saved files in a fresh
 process and prints the accuracy on the held-out set, base and adapter:
   exact   the whole answer, to the letter
   meant   its first line says the same: JSON with equal fields, the same label,
@@ -40,6 +42,7 @@ RECIPES = {
     "text-to-sql": dict(r=8, target_modules=QUERY_VALUE, steps=160, lr=3e-3),
     "pirate": dict(r=2, target_modules=ALL_LINEAR, steps=160, lr=3e-3),
 }
+OWN = dict(r=8, target_modules=QUERY_VALUE, steps=160, lr=3e-3)
 BATCH = 8
 
 
@@ -51,7 +54,7 @@ def load_base():
 
 
 def read(name, split):
-    with (HERE / "data" / f"{name}.{split}.jsonl").open() as lines:
+    with (args.data / f"{name}.{split}.jsonl").open() as lines:
         return [json.loads(line) for line in lines]
 
 
@@ -111,7 +114,7 @@ def score(texts, items):
 
 
 def train(name):
-    recipe = RECIPES[name]
+    recipe = RECIPES.get(name, OWN)
     torch.manual_seed(7)
     tokenizer, base = load_base()
     config = LoraConfig(
@@ -150,7 +153,7 @@ def train(name):
 
 def save(model, name):
     """PEFT's files, tensors in bf16, no path of this machine in the config."""
-    folder = HERE / "adapters" / name
+    folder = args.out / name
     model.save_pretrained(folder)
     tensors = load_file(folder / "adapter_model.safetensors")
     save_file({key: value.to(torch.bfloat16).contiguous()
@@ -170,7 +173,7 @@ def measure(names):
         items = read(name, "held_out")
         tokenizer, model = load_base()
         plain = answers(model, tokenizer, items)
-        folder = HERE / "adapters" / name
+        folder = args.out / name
         model = PeftModel.from_pretrained(model, folder)
         adapted = answers(model, tokenizer, items)
         figures = " | ".join(f"{share:.1%}" for texts in (plain, adapted)
@@ -199,12 +202,17 @@ def measure_few_shot(names, shots):
               flush=True)
 
 
-def main():
+def parse():
     parser = argparse.ArgumentParser()
     parser.add_argument("--measure", action="store_true")
     parser.add_argument("--few-shot", type=int, metavar="N", default=0)
+    parser.add_argument("--data", type=pathlib.Path, default=HERE / "data")
+    parser.add_argument("--out", type=pathlib.Path, default=HERE / "adapters")
     parser.add_argument("names", nargs="*")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
     names = args.names or list(RECIPES)
     if args.measure:
         measure(names)
@@ -217,4 +225,5 @@ def main():
 
 
 if __name__ == "__main__":
+    args = parse()
     main()
