@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "adapters/peft_config.h"
 #include "runtime/base/check.h"
+#include "runtime/kernels/packing.h"
 
 namespace descant {
 namespace {
@@ -86,6 +88,10 @@ void ReservePlan(const BatchLimits& limits, CpuPlan* plan) {
   plan->attention.reserve(limits.max_rows);
   plan->shrinks.reserve(limits.max_rows);
   plan->new_blocks.reserve(limits.max_rows);
+  // Its pages are touched when they are needed.
+  plan->h.reserve(
+      limits.max_rows *
+      kernels::RoundUp(int64_t{kMaxSlices} * kMaxRank, kernels::kRankBlock));
 }
 
 void FillPlan(const Batch& batch, const std::vector<int32_t>& last_tokens,

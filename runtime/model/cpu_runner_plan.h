@@ -55,12 +55,12 @@ struct CpuPlan {
   std::vector<kernels::bf16_t> h;   // of all segments
 };
 
-// Room for the largest batch within `limits`.
+// Room for the largest batch within `limits`, of adapters of the highest rank.
 void ReservePlan(const BatchLimits& limits, CpuPlan* plan);
 
 // `last_tokens[state_slot]` stands for kTokenFromLastStep; `group` is query
-// heads per KV head. Allocates only when a batch's adapters need more of `h`
-// than any before.
+// heads per KV head. Allocates only where segments overlap so much that they
+// have more rows than the batch.
 void FillPlan(const Batch& batch, const std::vector<int32_t>& last_tokens,
               const AdapterPool& adapters, int32_t group, CpuPlan* plan);
 

@@ -74,6 +74,8 @@ NamingRule RuleOf(ModuleNaming naming) {
   return {"model.layers.", kLlamaModules};
 }
 
+}  // namespace
+
 std::vector<BaseModule> AdaptableModules(const ModelConfig& config) {
   const NamingRule rule = RuleOf(config.naming);
   std::vector<BaseModule> modules;
@@ -93,8 +95,6 @@ std::vector<BaseModule> AdaptableModules(const ModelConfig& config) {
   }
   return modules;
 }
-
-}  // namespace
 
 std::string NameFromPath(const std::string& path) {
   std::filesystem::path file(path);

@@ -23,6 +23,9 @@ struct ModelParts {
   std::vector<int32_t> eos_token_ids;  // empty: the tokenizer's
 };
 
+// The linear modules under PEFT's names, by layer, then kind.
+std::vector<BaseModule> AdaptableModules(const ModelConfig& config);
+
 // Lists the adaptable modules, fingerprints the weights, and checks that
 // every token id has a row. INVALID_ARGUMENT.
 absl::StatusOr<LoadedModel> AssembleModel(ModelParts parts);

@@ -1,8 +1,12 @@
 // Times whole steps of the CPU runner on the demo model: decodes of 1 to 32
 // rows and prefill chunks, without adapters, with 32 of rank 8 on q and v, and
-// with 32 of rank 16 on all seven modules. Sampling is greedy and included.
+// with 32 of rank 16 on all linear modules. Sampling is greedy and included.
 //
 //   step_bench [path of a GGUF file or Hugging Face directory] [repetitions]
+//   step_bench shape:NAME[:LAYERS] [repetitions]
+//
+// The second form takes a published model's sizes and random weights
+// (tests/runtime/model/synthetic_model.h), cut to LAYERS layers.
 //
 // Prints the best and the median of the repetitions: other work on the machine
 // only ever adds time. The digest of a table is of its steps' tokens and
@@ -17,10 +21,14 @@
 #include <string>
 #include <vector>
 
-#include "adapters/adapter.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "runtime/base/check.h"
-#include "runtime/base/float16.h"
+#include "runtime/base/status_macros.h"
 #include "runtime/model/model.h"
+#include "tests/runtime/model/synthetic_model.h"
 
 namespace descant {
 namespace {
@@ -29,48 +37,10 @@ constexpr int32_t kContext = 161;  // tokens in the cache before a decode
 constexpr int32_t kSequences = 32;
 constexpr int32_t kMaxRows = 512;
 
-// Random adapters whose matrices live in one buffer.
-std::shared_ptr<const Adapter> MakeAdapter(const BaseShape& base, int32_t rank,
-                                           bool all_modules, uint32_t seed) {
-  auto adapter = std::make_shared<Adapter>();
-  int64_t elements = 0;
-  std::vector<const BaseModule*> modules;
-  for (const BaseModule& module : base.modules) {
-    if (!all_modules && module.kind != LinearKind::kQ &&
-        module.kind != LinearKind::kV) {
-      continue;
-    }
-    modules.push_back(&module);
-    elements += int64_t{rank} * (module.in + module.out);
-  }
-  auto values = std::make_shared<std::vector<BFloat16>>(elements);
-  std::mt19937 random(seed);
-  for (BFloat16& value : *values) {
-    value = ToBFloat16((static_cast<float>(random() % 2001) - 1000) * 1e-5f);
-  }
-  const BFloat16* at = values->data();
-  for (const BaseModule* module : modules) {
-    AdapterModule lora;
-    lora.layer = module->layer;
-    lora.kind = module->kind;
-    lora.rank = rank;
-    lora.scale = 2;
-    lora.a = {Dtype::kBF16, rank, module->in, at};
-    at += int64_t{rank} * module->in;
-    lora.b = {Dtype::kBF16, module->out, rank, at};
-    at += int64_t{rank} * module->out;
-    adapter->modules.push_back(lora);
-  }
-  adapter->max_rank = rank;
-  adapter->buffer = std::shared_ptr<const char>(
-      values, reinterpret_cast<const char*>(values->data()));
-  return adapter;
-}
-
 // A batch of `sequences` sequences with `rows` rows each from position
 // `computed` on; sequence i uses slot i when `adapters`.
 Batch MakeBatch(int32_t sequences, int32_t rows, int32_t computed,
-                bool adapters, bool output, const SamplingParams& sampling) {
+                int32_t vocab, bool adapters, const SamplingParams& sampling) {
   Batch batch;
   std::mt19937 random(3);
   const int32_t blocks = (computed + rows + kBlockSize - 1) / kBlockSize;
@@ -89,15 +59,13 @@ Batch MakeBatch(int32_t sequences, int32_t rows, int32_t computed,
       batch.block_tables.push_back(i * blocks + b);
     }
     for (int32_t r = 0; r < rows; ++r) {
-      batch.tokens.push_back(static_cast<int32_t>(random() % 40000));
+      batch.tokens.push_back(static_cast<int32_t>(random() % vocab));
       batch.positions.push_back(computed + r);
     }
-    if (output) {
-      sequence.output = OutputKind::kTokens;
-      sequence.output_begin = batch.outputs();
-      batch.output_rows.push_back(batch.rows() - 1);
-      sequence.output_end = batch.outputs();
-    }
+    sequence.output = OutputKind::kTokens;
+    sequence.output_begin = batch.outputs();
+    batch.output_rows.push_back(batch.rows() - 1);
+    sequence.output_end = batch.outputs();
     if (adapters) {
       batch.segments.push_back({sequence.row_begin, sequence.row_end, i, 1.0f});
     }
@@ -142,20 +110,19 @@ Time Measure(Runner* runner, const Batch& batch, int repetitions,
   return {times.front(), times[times.size() / 2]};
 }
 
-void Table(Runner* runner, const char* what, bool adapters, int repetitions) {
+void Table(Runner* runner, int32_t vocab, const char* what, bool adapters,
+           int repetitions) {
   SamplingParams greedy;
   greedy.temperature = 0;
   uint64_t digest = 0xcbf29ce484222325u;
   for (const int32_t rows : {1, 2, 4, 8, 16, 32}) {
-    const Batch batch =
-        MakeBatch(rows, 1, kContext, adapters, /*output=*/true, greedy);
+    const Batch batch = MakeBatch(rows, 1, kContext, vocab, adapters, greedy);
     const Time time = Measure(runner, batch, repetitions, &digest);
     std::printf("%-12s decode  %3d rows %8.2f ms (median %8.2f) %7.0f rows/s\n",
                 what, rows, time.best, time.median, rows * 1e3 / time.best);
   }
   for (const int32_t sequences : {1, 2, 4}) {
-    const Batch batch =
-        MakeBatch(sequences, 128, 0, adapters, /*output=*/true, greedy);
+    const Batch batch = MakeBatch(sequences, 128, 0, vocab, adapters, greedy);
     const Time time =
         Measure(runner, batch, std::max(3, repetitions / 3), &digest);
     const int32_t rows = 128 * sequences;
@@ -171,8 +138,26 @@ void LoadAdapters(Runner* runner, const BaseShape& base, int32_t rank,
                   bool all) {
   for (int32_t slot = 0; slot < kSequences; ++slot) {
     DESCANT_CHECK(
-        runner->LoadAdapter(slot, MakeAdapter(base, rank, all, slot)).ok());
+        runner->LoadAdapter(slot, MakeSyntheticAdapter(base, rank, all, slot))
+            .ok());
   }
+}
+
+// A model's path, or shape:NAME[:LAYERS].
+absl::StatusOr<std::shared_ptr<const Model>> OpenModel(
+    const std::string& argument) {
+  const std::vector<std::string> parts = absl::StrSplit(argument, ':');
+  if (parts[0] != "shape" || parts.size() < 2) {
+    DESCANT_ASSIGN_OR_RETURN(LoadedModel loaded, LoadModel(argument));
+    return loaded.model;
+  }
+  const int layers = parts.size() > 2 ? std::atoi(parts[2].c_str()) : 0;
+  const auto config = SyntheticConfig(parts[1], layers);
+  if (!config.has_value()) {
+    return absl::NotFoundError(absl::StrCat(
+        "no such shape; there are ", absl::StrJoin(SyntheticShapes(), ", ")));
+  }
+  return MakeSyntheticModel(*config, 1);
 }
 
 int Main(int argc, char** argv) {
@@ -182,9 +167,9 @@ int Main(int argc, char** argv) {
                                : std::string(deps != nullptr ? deps : ".deps") +
                                      "/models/SmolLM2-135M-Instruct.Q4_1.gguf";
   const int repetitions = argc > 2 ? std::atoi(argv[2]) : 30;
-  const auto loaded = LoadModel(path);
-  if (!loaded.ok()) {
-    std::fprintf(stderr, "%s\n", loaded.status().ToString().c_str());
+  const auto model = OpenModel(path);
+  if (!model.ok()) {
+    std::fprintf(stderr, "%s\n", model.status().ToString().c_str());
     return 1;
   }
   RunnerOptions options;
@@ -194,7 +179,7 @@ int Main(int argc, char** argv) {
   options.limits.max_blocks_per_sequence = 64;
   options.limits.max_slots = kSequences;
   const auto start = std::chrono::steady_clock::now();
-  auto runner = MakeCpuRunner(loaded->model, options);
+  auto runner = MakeCpuRunner(*model, options);
   if (!runner.ok()) {
     std::fprintf(stderr, "%s\n", runner.status().ToString().c_str());
     return 1;
@@ -203,12 +188,13 @@ int Main(int argc, char** argv) {
       std::chrono::steady_clock::now() - start;
   std::printf("%s; packed in %.2f s\n", (*runner)->Describe().c_str(),
               load.count());
-  const BaseShape& base = loaded->model->base_shape;
-  Table(runner->get(), "base", false, repetitions);
+  const int32_t vocab = std::min((*model)->config.vocab_size, 40000);
+  const BaseShape& base = (*model)->base_shape;
+  Table(runner->get(), vocab, "base", false, repetitions);
   LoadAdapters(runner->get(), base, 8, false);
-  Table(runner->get(), "q,v rank 8", true, repetitions);
+  Table(runner->get(), vocab, "q,v rank 8", true, repetitions);
   LoadAdapters(runner->get(), base, 16, true);
-  Table(runner->get(), "all rank 16", true, repetitions);
+  Table(runner->get(), vocab, "all rank 16", true, repetitions);
   return 0;
 }
 
