@@ -1,6 +1,7 @@
 #include "runtime/model/gguf_vocabulary.h"
 
 #include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -36,6 +37,10 @@ void ReadLists(GgufKeys* keys, GgufVocabulary* vocabulary) {
       vocabulary->merges.emplace_back(merge);
     }
   }
+  if (const auto scores = index.GetFloatArray("tokenizer.ggml.scores");
+      scores.has_value()) {
+    vocabulary->scores = *scores;
+  }
   if (const auto types = index.GetIntArray("tokenizer.ggml.token_type");
       types.has_value()) {
     vocabulary->token_types.assign(types->begin(), types->end());
@@ -55,8 +60,16 @@ absl::StatusOr<GgufVocabulary> ReadGgufVocabulary(const GgufIndex& index,
   vocabulary.eos = keys.Int("tokenizer.ggml.eos_token_id", -1);
   vocabulary.pad = keys.Int("tokenizer.ggml.padding_token_id", -1);
   vocabulary.unk = keys.Int("tokenizer.ggml.unknown_token_id", -1);
-  vocabulary.add_bos = keys.Bool("tokenizer.ggml.add_bos_token", false);
-  vocabulary.add_eos = keys.Bool("tokenizer.ggml.add_eos_token", false);
+  for (const auto& [key, flag] :
+       {std::pair("tokenizer.ggml.add_bos_token", &vocabulary.add_bos),
+        std::pair("tokenizer.ggml.add_eos_token", &vocabulary.add_eos)}) {
+    if (keys.Has(key)) *flag = keys.Bool(key, false);
+  }
+  vocabulary.add_space_prefix =
+      keys.Bool("tokenizer.ggml.add_space_prefix", true);
+  vocabulary.specials_strip_right =
+      vocabulary.model == "llama" &&
+      keys.String("general.architecture", "") == "phi3";
   vocabulary.chat_template =
       keys.String("tokenizer.chat_template",
                   keys.String("tokenizer.chat_template.default", ""));

@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/tokenizer/bpe.h"
 #include "runtime/tokenizer/known_patterns.h"
@@ -13,30 +14,52 @@
 namespace descant {
 namespace {
 
-// The numbers of tokenizer.ggml.token_type (ggml's GGUF specification).
-enum GgufTokenType { kUnknown = 2, kControl = 3, kUserDefined = 4 };
+constexpr absl::string_view kSentencePieceSpace = "\xe2\x96\x81";  // U+2581
 
-// What a name in tokenizer.ggml.pre stands for.
-struct PreName {
-  absl::string_view name;
-  absl::string_view pattern;
-  bool single_digits;  // digits are split off one by one first
-  bool nfc;
-  bool ignore_merges;
+// The numbers of tokenizer.ggml.token_type (ggml's GGUF specification).
+enum GgufTokenType {
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
 };
 
-constexpr std::array<PreName, 10> kPreNames = {{
-    {"gpt-2", kGpt2Pattern, false, false, false},
-    {"phi-2", kGpt2Pattern, false, false, false},
-    {"smollm", kGpt2Pattern, true, false, false},
-    {"starcoder", kGpt2Pattern, true, false, false},
-    {"refact", kGpt2Pattern, true, false, false},
-    {"llama-bpe", kLlama3Pattern, false, false, true},
-    {"llama3", kLlama3Pattern, false, false, true},
-    {"llama-v3", kLlama3Pattern, false, false, true},
-    {"qwen2", kQwen2Pattern, false, true, false},
-    {"deepseek-r1-qwen", kQwen2Pattern, false, true, false},
-}};
+// What a name in tokenizer.ggml.pre stands for: the pre-tokenizer that the
+// published models of that name have in their tokenizer.json.
+struct PreName {
+  absl::string_view name;
+  std::array<absl::string_view, 6> patterns;  // split by one after the other
+  bool nfc = false;
+  bool ignore_merges = false;
+  bool add_bos = false;  // where the file has no key for it
+};
+
+constexpr PreName kPreNames[] = {
+    {"gpt-2", {kGpt2Pattern}},
+    {"phi-2", {kGpt2Pattern}},
+    {"smollm", {kDigitPattern, kGpt2Pattern}},
+    {"starcoder", {kDigitPattern, kGpt2Pattern}},
+    {"refact", {kDigitPattern, kGpt2Pattern}},
+    {"llama-bpe", {kLlama3Pattern}, false, true, true},
+    {"llama3", {kLlama3Pattern}, false, true, true},
+    {"llama-v3", {kLlama3Pattern}, false, true, true},
+    {"smaug-bpe", {kLlama3Pattern}},
+    {"dbrx", {kLlama3Pattern}},  // GPT-4's, as Phi-4 has it
+    {"gpt-4o", {kO200kPattern}},
+    {"qwen2", {kQwen2Pattern}, true},
+    {"deepseek-r1-qwen", {kQwen2Pattern}, true},
+    {"megrez", {kQwen2Pattern}, true},
+    {"tekken", {kTekkenPattern}, false, true, true},
+    {"deepseek-llm",
+     {kNewlinePattern, kDeepSeekLetters, kDeepSeekPunctuation,
+      kDeepSeekTrailing, kDeepSeekHan, kDigitsPattern}},
+    {"deepseek-coder",
+     {kNewlinePattern, kDeepSeekCoderLetters, kDeepSeekCoderPunctuation,
+      kDeepSeekHan, kDigitPattern}},
+    {"deepseek-v3", {kDeepSeek3Digits, kDeepSeek3Han, kDeepSeek3Pattern}},
+    {"default",
+     {kDefaultPunctuation, kGpt2Pattern, kDigitsPattern, kThreeDigits}},
+};
 
 absl::StatusOr<PreName> FindPreName(const std::string& name) {
   std::string known;
@@ -50,8 +73,7 @@ absl::StatusOr<PreName> FindPreName(const std::string& name) {
 
 absl::StatusOr<PreTokenizer> MakePreTokenizer(const PreName& pre) {
   std::vector<PreTokenizerStep> steps;
-  for (const absl::string_view pattern :
-       {pre.single_digits ? kDigitPattern : "", pre.pattern}) {
+  for (const absl::string_view pattern : pre.patterns) {
     if (pattern.empty()) continue;
     DESCANT_ASSIGN_OR_RETURN(Regex regex, Regex::Compile(pattern));
     steps.push_back(SplitStep{std::move(regex)});
@@ -59,16 +81,29 @@ absl::StatusOr<PreTokenizer> MakePreTokenizer(const PreName& pre) {
   return PreTokenizer(std::move(steps));
 }
 
-absl::StatusOr<std::unique_ptr<BpeModel>> MakeModel(
-    const GgufVocabulary& vocabulary, bool ignore_merges) {
-  BpeModel::Vocabulary tokens;
+int32_t TypeOf(const GgufVocabulary& vocabulary, size_t id) {
+  return vocabulary.token_types.empty() ? kNormal : vocabulary.token_types[id];
+}
+
+absl::StatusOr<TokenVocabulary> TokensById(const GgufVocabulary& vocabulary) {
+  TokenVocabulary tokens;
   tokens.reserve(vocabulary.tokens.size());
   for (size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+    if (vocabulary.tokens[i].empty()) continue;
     if (!tokens.emplace(vocabulary.tokens[i], i).second) {
       return absl::InvalidArgumentError(
           absl::StrCat("tokenizer.ggml.tokens: token ", i, " is there twice"));
     }
   }
+  return tokens;
+}
+
+absl::StatusOr<std::unique_ptr<BpeModel>> MakeByteLevelModel(
+    const GgufVocabulary& vocabulary, bool ignore_merges) {
+  if (vocabulary.merges.empty() && vocabulary.tokens.size() > 256) {
+    return absl::InvalidArgumentError("tokenizer.ggml.merges is missing");
+  }
+  DESCANT_ASSIGN_OR_RETURN(TokenVocabulary tokens, TokensById(vocabulary));
   BpeModel::Merges merges;
   merges.reserve(vocabulary.merges.size());
   for (const std::string& merge : vocabulary.merges) {
@@ -86,16 +121,70 @@ absl::StatusOr<std::unique_ptr<BpeModel>> MakeModel(
   return BpeModel::Create(std::move(tokens), merges, options);
 }
 
+absl::StatusOr<std::unique_ptr<BpeModel>> MakeSentencePieceModel(
+    const GgufVocabulary& vocabulary) {
+  const size_t size = vocabulary.tokens.size();
+  if (vocabulary.scores.size() != size) {
+    return absl::InvalidArgumentError(
+        "tokenizer.ggml.scores must have one score a token");
+  }
+  DESCANT_ASSIGN_OR_RETURN(TokenVocabulary tokens, TokensById(vocabulary));
+  // All others are found in the raw text or come from bytes.
+  std::vector<bool> unmergeable(size);
+  for (size_t i = 0; i < size; ++i) {
+    unmergeable[i] = TypeOf(vocabulary, i) != kNormal;
+  }
+  BpeModel::Options options;
+  options.byte_level = false;
+  options.byte_fallback = true;
+  options.fuse_unknown = true;
+  if (vocabulary.unk >= 0) options.unknown_id = vocabulary.unk;
+  return BpeModel::CreateFromScores(std::move(tokens), vocabulary.scores,
+                                    unmergeable, options);
+}
+
+// As Llama 2's tokenizer.json has it, without add_space_prefix as Gemma's.
+absl::Status SetSentencePieceSteps(bool add_space_prefix,
+                                   TokenizerParts::Components* components) {
+  DESCANT_ASSIGN_OR_RETURN(Regex plain, Regex::Literal(" "));
+  DESCANT_ASSIGN_OR_RETURN(Regex stored, Regex::Literal(kSentencePieceSpace));
+  std::vector<NormalizerStep> normalizer;
+  std::vector<DecoderStep> decoder;
+  if (add_space_prefix)
+    normalizer.push_back(PrependStep{std::string(kSentencePieceSpace)});
+  normalizer.push_back(
+      ReplaceStep{std::move(plain), std::string(kSentencePieceSpace)});
+  decoder.push_back(ReplaceDecode{std::move(stored), " "});
+  decoder.push_back(ByteFallbackDecode{});
+  decoder.push_back(FuseDecode{});
+  if (add_space_prefix) decoder.push_back(StripDecode{" ", 1, 0});
+  components->normalizer = Normalizer(std::move(normalizer));
+  DESCANT_ASSIGN_OR_RETURN(components->decoder,
+                           Decoder::Create(std::move(decoder)));
+  return absl::OkStatus();
+}
+
+// A run of spaces is stored as such, whatever the vocabulary's own spelling;
+// Hugging Face finds both.
 std::vector<AddedToken> AddedTokens(const GgufVocabulary& vocabulary) {
   std::vector<AddedToken> added;
   for (size_t i = 0; i < vocabulary.token_types.size(); ++i) {
     const int32_t type = vocabulary.token_types[i];
     if (type != kUnknown && type != kControl && type != kUserDefined) continue;
-    if (vocabulary.tokens[i].empty()) continue;
+    const std::string& text = vocabulary.tokens[i];
+    if (text.empty()) continue;
     AddedToken token;
-    token.content = vocabulary.tokens[i];
+    token.content = text;
     token.id = static_cast<int32_t>(i);
     token.special = type != kUserDefined;
+    token.rstrip = vocabulary.specials_strip_right && text != "<s>" &&
+                   text != "<unk>" && text != "<|endoftext|>";
+    if (vocabulary.model == "llama" && type == kUserDefined &&
+        text.find_first_not_of(' ') == std::string::npos) {
+      AddedToken spelled = token;
+      spelled.content = absl::StrReplaceAll(text, {{" ", kSentencePieceSpace}});
+      added.push_back(std::move(spelled));
+    }
     added.push_back(std::move(token));
   }
   return added;
@@ -113,10 +202,10 @@ absl::Status SetNamed(const char* key, int id, size_t size,
 }
 
 absl::Status Validate(const GgufVocabulary& vocabulary) {
-  if (vocabulary.model != "gpt2") {
+  if (vocabulary.model != "gpt2" && vocabulary.model != "llama") {
     return absl::UnimplementedError(
         absl::StrCat("tokenizer.ggml.model \"", vocabulary.model,
-                     "\" is not supported, only \"gpt2\""));
+                     "\" is not supported, only \"gpt2\" and \"llama\""));
   }
   if (vocabulary.tokens.empty() ||
       vocabulary.tokens.size() > TokenTable::kMaxSize) {
@@ -132,7 +221,7 @@ absl::Status Validate(const GgufVocabulary& vocabulary) {
 }
 
 absl::Status SetSpecialIds(const GgufVocabulary& vocabulary,
-                           TokenizerParts* parts) {
+                           bool add_bos_by_default, TokenizerParts* parts) {
   const size_t size = vocabulary.tokens.size();
   NamedTokens& named = parts->named;
   DESCANT_RETURN_IF_ERROR(
@@ -143,14 +232,15 @@ absl::Status SetSpecialIds(const GgufVocabulary& vocabulary,
       SetNamed("padding_token_id", vocabulary.pad, size, &named.pad));
   DESCANT_RETURN_IF_ERROR(
       SetNamed("unknown_token_id", vocabulary.unk, size, &named.unk));
-  if (vocabulary.add_bos) {
+  if (vocabulary.add_bos.value_or(add_bos_by_default &&
+                                  named.bos.has_value())) {
     if (!named.bos.has_value()) {
       return absl::InvalidArgumentError(
           "tokenizer.ggml.add_bos_token is set without bos_token_id");
     }
     parts->prefix.push_back(*named.bos);
   }
-  if (vocabulary.add_eos) {
+  if (vocabulary.add_eos.value_or(false)) {
     if (!named.eos.has_value()) {
       return absl::InvalidArgumentError(
           "tokenizer.ggml.add_eos_token is set without eos_token_id");
@@ -165,20 +255,29 @@ absl::Status SetSpecialIds(const GgufVocabulary& vocabulary,
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromGguf(
     GgufVocabulary vocabulary) {
   DESCANT_RETURN_IF_ERROR(Validate(vocabulary));
-  DESCANT_ASSIGN_OR_RETURN(const PreName pre, FindPreName(vocabulary.pre));
   TokenizerParts::Components components;
-  DESCANT_ASSIGN_OR_RETURN(components.pre_tokenizer, MakePreTokenizer(pre));
-  DESCANT_ASSIGN_OR_RETURN(components.model,
-                           MakeModel(vocabulary, pre.ignore_merges));
-  if (pre.nfc) {
-    std::vector<NormalizerStep> steps;
-    steps.emplace_back(UnicodeFormStep{UnicodeForm::kNfc});
-    components.normalizer = Normalizer(std::move(steps));
+  bool add_bos = true;
+  if (vocabulary.model == "llama") {
+    DESCANT_ASSIGN_OR_RETURN(components.model,
+                             MakeSentencePieceModel(vocabulary));
+    DESCANT_RETURN_IF_ERROR(
+        SetSentencePieceSteps(vocabulary.add_space_prefix, &components));
+  } else {
+    DESCANT_ASSIGN_OR_RETURN(const PreName pre, FindPreName(vocabulary.pre));
+    add_bos = pre.add_bos;
+    DESCANT_ASSIGN_OR_RETURN(components.pre_tokenizer, MakePreTokenizer(pre));
+    DESCANT_ASSIGN_OR_RETURN(components.model,
+                             MakeByteLevelModel(vocabulary, pre.ignore_merges));
+    if (pre.nfc) {
+      std::vector<NormalizerStep> steps;
+      steps.emplace_back(UnicodeFormStep{UnicodeForm::kNfc});
+      components.normalizer = Normalizer(std::move(steps));
+    }
   }
   components.added = AddedTokens(vocabulary);
   DESCANT_ASSIGN_OR_RETURN(auto parts,
                            TokenizerParts::Create(std::move(components)));
-  DESCANT_RETURN_IF_ERROR(SetSpecialIds(vocabulary, parts.get()));
+  DESCANT_RETURN_IF_ERROR(SetSpecialIds(vocabulary, add_bos, parts.get()));
   parts->chat_template = std::move(vocabulary.chat_template);
   return std::make_unique<Tokenizer>(std::move(parts));
 }

@@ -36,15 +36,22 @@ struct GgufVocabulary {
   std::vector<int32_t> token_types;  // .token_type: 1 normal, 2 unknown,
                                      // 3 control, 4 user-defined, 5 unused,
                                      // 6 byte; empty = all normal
-  std::vector<std::string> merges;   // .merges: "left right", by rank
-  std::string pre;                   // .pre
-  std::string model;                 // .model; only "gpt2" is accepted
+  std::vector<float> scores;         // .scores, by id ("llama")
+  std::vector<std::string> merges;   // .merges: "left right", by rank ("gpt2")
+  std::string model;                 // .model: "gpt2" (byte-level BPE) or
+                                     // "llama" (SentencePiece's BPE)
+  std::string pre;                   // .pre: the pre-tokenizer of "gpt2"
   int bos = -1;                      // -1 = none, also below
   int eos = -1;
   int pad = -1;
   int unk = -1;
-  bool add_bos = false;
-  bool add_eos = false;
+  // None: as llama.cpp takes a missing key, for some a leading BOS.
+  std::optional<bool> add_bos;
+  std::optional<bool> add_eos;
+  bool add_space_prefix = true;  // "llama" only
+  // Special tokens but "<s>", "<unk>" and "<|endoftext|>" take the white space
+  // after them (Phi-3; GGUF has no key for it).
+  bool specials_strip_right = false;
   std::string chat_template;  // tokenizer.chat_template; empty = none
 };
 

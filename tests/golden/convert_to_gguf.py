@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""llama.cpp's own converter on a small model: convert_to_gguf.py SOURCE OUT
-JSON. In a process of its own, because the converter brings another version of
-the `gguf` package than the one in the oracle's environment.
+"""llama.cpp's own converter on small models: convert_to_gguf.py JSON, a list of
+[source folder, file, options]. In a process of its own, because the converter
+brings another version of the `gguf` package than the oracle's environment has.
 
 Two of its rules don't hold for small models and are left out: the name of the
 pre-tokenizer comes from the options, not from a hash that only published
@@ -28,19 +28,18 @@ FILE_TYPES = {"f32": gguf.LlamaFileType.ALL_F32,
               "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
 
 
-def main():
-    logging.basicConfig(level=logging.WARNING)
-    source, out, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-    source = pathlib.Path(source)
+def convert(source, out, options):
     hparams = ModelBase.load_hparams(source, False)
     model_class = get_model_class(get_model_architecture(hparams,
                                                          ModelType.TEXT))
     if pre := options.get("pre"):
-        model_class.get_vocab_base_pre = lambda self, tokenizer: pre
-        model_class.set_vocab = lambda self: self._set_vocab_gpt2()
+        model_class = type(model_class.__name__, (model_class,), {
+            "model_arch": model_class.model_arch,
+            "get_vocab_base_pre": lambda self, tokenizer: pre,
+            "set_vocab": lambda self: self._set_vocab_gpt2()})
     with torch.inference_mode():
         model = model_class(
-            source, FILE_TYPES[options["type"]], pathlib.Path(out),
+            source, FILE_TYPES[options["type"]], out,
             model_name=options["name"],
             split_max_tensors=options.get("split_max_tensors", 0),
             fuse_qkv=options.get("fuse_qkv", False))
@@ -48,6 +47,12 @@ def main():
             model.write_vocab()
         else:
             model.write()
+
+
+def main():
+    logging.basicConfig(level=logging.WARNING)
+    for source, out, options in json.loads(sys.argv[1]):
+        convert(pathlib.Path(source), pathlib.Path(out), options)
 
 
 if __name__ == "__main__":

@@ -94,8 +94,9 @@ def convert(name, folder):
             old.unlink()
     # With "mistral" in its name Transformers 5.17 can't read a llama file.
     options = {"name": "tiny", "pre": "smollm", **MODELS[name][2]}
-    subprocess.run([sys.executable, HERE / "convert_to_gguf.py", folder,
-                    OUT / f"{name}.gguf", json.dumps(options)], check=True)
+    job = [str(folder), str(OUT / f"{name}.gguf"), options]
+    subprocess.run([sys.executable, HERE / "convert_to_gguf.py",
+                    json.dumps([job])], check=True)
     files = sorted(OUT.glob(f"{name}.gguf")) or sorted(
         OUT.glob(f"{name}-00*.gguf"))
     return files[0]
@@ -143,7 +144,8 @@ def load_gguf(path, plain, config=None):
     extra = {} if config is None else {"config": config}
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, **extra)
+            path.parent, gguf_file=path.name, dtype=torch.float32,
+            attn_implementation="eager", **extra)
         return model, distance(model, plain, plain.config.vocab_size)
     except Exception as error:  # whatever it can't do
         print("  Transformers' GGUF reader:", repr(error)[:160])
@@ -152,7 +154,8 @@ def load_gguf(path, plain, config=None):
 
 def choose(name, path, folder):
     """(the oracle, how far its keys are the file's)."""
-    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    plain = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager")
     own, gap = load_gguf(path, plain)
     print(f"  {name}: Transformers from the file alone: {gap:.2g}")
     if own is not None and (name == "llama-mix" or gap < 1e-3):

@@ -122,12 +122,18 @@ TEST_P(GgufModelTest, TokensEqualTransformers) {
 
 INSTANTIATE_TEST_SUITE_P(
     Tiny, GgufModelTest,
-    testing::Values(Case{"gguf_llama_f32", nullptr},
-                    Case{"gguf_llama_f16", nullptr},
-                    Case{"gguf_llama_rope_llama3", "tiny-llama-rope-llama3"},
-                    Case{"gguf_llama_fused", "tiny-llama-untied-sharded"},
-                    Case{"gguf_llama_split", "tiny-llama-rope-linear"},
-                    Case{"gguf_llama_mix", nullptr}),
+    testing::Values(
+        Case{"gguf_llama_f32", nullptr}, Case{"gguf_llama_f16", nullptr},
+        Case{"gguf_llama_rope_llama3", "tiny-llama-rope-llama3"},
+        Case{"gguf_llama_bias", "tiny-llama-bias"},
+        Case{"gguf_llama_fused", "tiny-llama-untied-sharded"},
+        Case{"gguf_llama_split", "tiny-llama-rope-linear"},
+        Case{"gguf_llama_mix", nullptr}, Case{"gguf_mistral", "tiny-mistral"},
+        Case{"gguf_qwen2", "tiny-qwen2"}, Case{"gguf_qwen3", "tiny-qwen3"},
+        Case{"gguf_gemma2", "tiny-gemma2"}, Case{"gguf_gemma3", "tiny-gemma3"},
+        Case{"gguf_phi3", "tiny-phi3"},
+        Case{"gguf_phi3_longrope", "tiny-phi3-longrope"},
+        Case{"gguf_gpt2", "tiny-gpt2"}),
     [](const testing::TestParamInfo<Case>& info) {
       return std::string(info.param.golden);
     });

@@ -168,11 +168,11 @@ TEST(FromGgufTest, RefusesWhatItDoesNotKnow) {
     change(vocabulary);
     return Tokenizer::FromGguf(vocabulary).status().code();
   };
-  EXPECT_EQ(code([](auto& v) { v.pre = "default"; }),
+  EXPECT_EQ(code([](auto& v) { v.pre = "falcon"; }),
             absl::StatusCode::kUnimplemented);
   EXPECT_EQ(code([](auto& v) { v.pre = ""; }),
             absl::StatusCode::kUnimplemented);
-  EXPECT_EQ(code([](auto& v) { v.model = "llama"; }),
+  EXPECT_EQ(code([](auto& v) { v.model = "bert"; }),
             absl::StatusCode::kUnimplemented);
   const auto kInvalid = absl::StatusCode::kInvalidArgument;
   EXPECT_EQ(code([](auto& v) { v.tokens.clear(); }), kInvalid);
