@@ -12,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-once=0 port=50051 setup_options=()
+once=0 port=50051 setup_options=(--no-tests)
 while [ $# -gt 0 ]; do
   case "$1" in
     --once) once=1 ;;
@@ -29,7 +29,7 @@ readonly state=build/quickstart
 readonly target=127.0.0.1:$port
 readonly bin=build/release/bin
 
-deploy/setup.sh "${setup_options[@]+"${setup_options[@]}"}"
+deploy/setup.sh "${setup_options[@]}"
 
 echo "quickstart: building (the first time takes several minutes)"
 mkdir -p build

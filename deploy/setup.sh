@@ -2,10 +2,11 @@
 # Installs what Descant builds and runs with. Idempotent; everything that is
 # not a Debian package goes into .deps/ of this checkout.
 #
-#   deploy/setup.sh [--no-apt] [--build-only]
+#   deploy/setup.sh [--no-apt] [--no-tests] [--no-model]
 #
-#   --no-apt       the Debian packages of deploy/packages.txt are there already
-#   --build-only   what the build needs, and nothing for tests and demo
+#   --no-apt     the Debian packages of deploy/packages.txt are there already
+#   --no-tests   without what only the tests need
+#   --no-model   without the demo model
 #
 # LibTorch: the one in the torch wheel, unless CMAKE_PREFIX_PATH has one.
 set -euo pipefail
@@ -24,12 +25,13 @@ readonly CUDART_SHA256=7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18a
 readonly CUPTI_VERSION=13.0.85
 readonly CUPTI_SHA256=4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8
 
-use_apt=1 build_only=0
+use_apt=1 tests=1 model=1
 for argument in "$@"; do
   case "$argument" in
     --no-apt) use_apt=0 ;;
-    --build-only) build_only=1 ;;
-    -h | --help) sed -n '2,10p' "$0" | cut -c3-; exit 0 ;;
+    --no-tests) tests=0 ;;
+    --no-model) model=0 ;;
+    -h | --help) sed -n '2,11p' "$0" | cut -c3-; exit 0 ;;
     *) echo "setup: unknown option $argument (see --help)" >&2; exit 78 ;;
   esac
 done
@@ -46,7 +48,7 @@ missing_packages() {
   local package unless
   while read -r package unless; do
     if [ "$package" = "#" ]; then
-      [ "$build_only" -eq 0 ] || [[ $unless != *tests* ]] || return 0
+      [ "$tests" -eq 1 ] || [[ $unless != *tests* ]] || return 0
       continue
     fi
     if [ -n "$unless" ] && command -v "${unless#unless:}" >/dev/null; then
@@ -199,8 +201,6 @@ mkdir -p .deps/downloads
 if [ "$use_apt" -eq 1 ]; then install_packages; fi
 install_libtorch
 install_cuda_runtime
-if [ "$build_only" -eq 0 ]; then
-  install_model
-  install_lint
-fi
+if [ "$model" -eq 1 ]; then install_model; fi
+if [ "$tests" -eq 1 ]; then install_lint; fi
 say "done"

@@ -8,8 +8,8 @@
 
 --data DIR has NAME.train.jsonl and NAME.held_out.jsonl, lines of {"prompt",
 "answer"}; a NAME that is not a demo adapter's is trained as `sentiment` is, in
-160 steps. Training writes NAME under --out (deploy/demo/adapters); --measure loads the saved files in a fresh
-process and prints the accuracy on the held-out set, base and adapter:
+160 steps or --steps. Training writes NAME under --out (deploy/demo/adapters);
+--measure loads the saved files in a fresh process and prints the accuracy on the held-out set, base and adapter:
   exact   the whole answer, to the letter
   meant   its first line says the same: JSON with equal fields, the same label,
           SQL or sentence whatever the case, spaces and final punctuation
@@ -125,7 +125,7 @@ def train(name):
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], lr=recipe["lr"],
         weight_decay=0.0)
-    steps = recipe["steps"]
+    steps = args.steps or recipe["steps"]
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: min(1.0, (s + 1) / 10) * max(0.05, 1 - s / steps))
     order = torch.randperm(len(items) * 4) % len(items)
@@ -208,6 +208,7 @@ def parse():
     parser.add_argument("--few-shot", type=int, metavar="N", default=0)
     parser.add_argument("--data", type=pathlib.Path, default=HERE / "data")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "adapters")
+    parser.add_argument("--steps", type=int)
     parser.add_argument("names", nargs="*")
     return parser.parse_args()
 
