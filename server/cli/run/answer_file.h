@@ -52,22 +52,23 @@ class AnswerFile {
   AnswerFile(std::string path, int descriptor)
       : path_(std::move(path)), descriptor_(descriptor) {}
 
-  // Reads what is there. `*drop` becomes whether a rewrite is needed.
-  absl::Status Load();
-  absl::Status Note(int64_t line, uint64_t digest, bool failed);
-  // Replaces the file by `lines`' bytes, in that order.
   struct Extent {
     int64_t line;
     uint64_t begin;
     uint64_t size;
   };
+
+  // Reads what is there, and cuts a torn end.
+  absl::Status Load();
+  absl::Status Note(int64_t line, uint64_t digest, bool failed);
+  // Replaces the file by these pieces of it, in that order.
   absl::Status Rewrite(const std::vector<Extent>& extents);
   absl::Status DropFailed();
 
   std::string path_;
   int descriptor_;
   std::vector<uint64_t> digests_;  // by line - 1
-  std::vector<uint8_t> state_;     // by line - 1
+  std::vector<uint8_t> state_;     // by line - 1: none, answered, failed
   int64_t answered_ = 0;
   int64_t failed_ = 0;
 };

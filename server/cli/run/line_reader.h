@@ -34,7 +34,6 @@ class LineReader {
   // yet; never blocks. INTERNAL: reading failed.
   absl::StatusOr<Result> Next(InputLine* line);
 
-  int descriptor() const { return descriptor_; }
   // Whether it is a file, which can be read twice.
   bool is_file() const { return is_file_; }
   uint64_t total_bytes() const { return total_bytes_; }  // 0: unknown
