@@ -33,6 +33,11 @@ inline constexpr int32_t kAttentionRows = 48;
 // are multiples of kKvBlock * kSoftmaxBlocks positions, so they belong to the
 // position and not to the call.
 inline constexpr int32_t kSoftmaxBlocks = 4;
+// Positions of a part of attention, a multiple of those of a step. Sums start
+// anew in each part and are merged in order, so that parts may be computed by
+// different threads.
+inline constexpr int32_t kAttentionPart = 1024;
+static_assert(kAttentionPart % (kKvBlock * kSoftmaxBlocks) == 0);
 
 // C[m, 32] = (accumulate ? C : 0) + A[m, 2 * k_pairs] * B[2 * k_pairs, 32].
 // A: bf16, row stride lda. B: bf16 pairs, ldb elements from one pair of rows
@@ -132,6 +137,16 @@ struct AttentionItem {
 // of the blocks read is finite or belongs to this sequence.
 using AttentionFn = void (*)(const AttentionItem& item, void* workspace);
 
+// The same in two goes. First each part by itself: positions from
+// part * kAttentionPart on, AttentionPartialFloats(tokens * group, padded_dim)
+// into `partial`. Then the merge of `count` consecutive ones, the first of
+// them that of the first position which the item's first token sees, the last
+// that of the last token. Writes item.out; overwrites `partials`.
+using AttentionPartFn = void (*)(const AttentionItem& item, int32_t part,
+                                 void* workspace, float* partial);
+using AttentionMergeFn = void (*)(const AttentionItem& item, int32_t count,
+                                  float* partials);
+
 struct CpuKernels {
   const char* name;
   GemmFn gemm;  // base weights
@@ -151,6 +166,8 @@ struct CpuKernels {
   RopeFn rope;
   ToBf16Fn to_bf16;
   AttentionFn attention;
+  AttentionPartFn attention_part;  // or null
+  AttentionMergeFn attention_merge;
   // Called by each thread at the end of a parallel region, or null.
   void (*end_region)();
 };
@@ -160,13 +177,18 @@ constexpr int32_t AttentionRows(int32_t group) {
   return group > kAttentionRows ? group : kAttentionRows / group * group;
 }
 
+// Floats of the sums of a part: output, its divisor in 16 lanes, and maximum.
+constexpr int64_t AttentionPartialFloats(int32_t rows, int32_t padded_dim) {
+  return int64_t{rows} * (padded_dim + 32);
+}
+
 // Bytes of workspace of one attention item; 64-byte aligned.
 constexpr int64_t AttentionWorkspaceBytes(int32_t group, int32_t head_dim,
                                           int32_t padded_dim) {
   const int64_t rows = AttentionRows(group);
   const int64_t scores = kKvBlock * kSoftmaxBlocks;
-  // Scores, output, running sums and maxima in fp32; P and q in bf16.
-  return rows * (4 * (scores + padded_dim + 16 + 16) + 2 * scores +
+  // Scores and the sums of two parts in fp32; P and q in bf16.
+  return rows * (4 * (scores + 2 * (padded_dim + 32)) + 2 * scores +
                  2 * ((head_dim + 31) / 32 * 32));
 }
 

@@ -70,6 +70,9 @@ void LayOutScratch(const ModelConfig& config, const BatchLimits& limits,
   scratch.projected = config.post_norms
                           ? layout->Take<float>(rows * shape.hidden_width)
                           : nullptr;
+  scratch.partials =
+      layout->Take<float>(state->attention_sizes.split_rows *
+                          kernels::AttentionPartialFloats(1, padded_dim));
   const int64_t attention = kernels::AttentionWorkspaceBytes(
       config.num_heads / config.num_kv_heads, config.head_dim, padded_dim);
   for (CpuWorkerScratch& worker : state->workers) {
@@ -82,6 +85,17 @@ void LayOutScratch(const ModelConfig& config, const BatchLimits& limits,
     worker.v = layout->Take<bf16_t>(config.head_dim);
     worker.attention = layout->Take<std::byte>(attention);
   }
+}
+
+AttentionSizes SizesOf(const ModelConfig& config,
+                       const kernels::CpuKernels& kernels, int32_t workers) {
+  AttentionSizes sizes;
+  sizes.group = config.num_heads / config.num_kv_heads;
+  sizes.kv_heads = config.num_kv_heads;
+  const bool can_split = kernels.attention_part != nullptr && workers > 1;
+  sizes.split_items = can_split ? 8 * workers : 0;
+  sizes.split_rows = can_split ? int64_t{1024} * workers : 0;
+  return sizes;
 }
 
 // What each worker prepares for the library's micro-kernel.
@@ -185,6 +199,8 @@ absl::Status CpuRunner::AllocateScratch() {
   state_.kv = &kv_;
   state_.output = &output_;
   state_.workers.resize(pool_.size());
+  state_.attention_sizes =
+      SizesOf(model_->config, *state_.kernels, pool_.size());
   state_.counters = std::vector<ItemCounter>(kCounterPhases * pool_.size());
   ScratchLayout count(nullptr);
   LayOutScratch(model_->config, limits_, weights_->shape(), kv_.padded_dim(),
@@ -253,8 +269,7 @@ absl::Status CpuRunner::Launch(const Batch& batch) {
   LayOutStepOutput(batch, model_->config.vocab_size, &output_);
   result_ = absl::OkStatus();
   if (batch.empty()) return absl::OkStatus();
-  FillPlan(batch, last_tokens_, *adapters_,
-           model_->config.num_heads / model_->config.num_kv_heads,
+  FillPlan(batch, last_tokens_, *adapters_, state_.attention_sizes,
            &state_.plan);
   for (ItemCounter& counter : state_.counters) {
     counter.taken.store(0, std::memory_order_relaxed);

@@ -10,10 +10,9 @@ namespace {
 
 using kernels::bf16_t;
 
-// The physical block that an attention item reads first.
-int32_t FirstBlock(const PlanAttention& plan, int32_t window) {
-  const int32_t first = window > 0 ? plan.first_position - window + 1 : 0;
-  return plan.blocks[std::max(first, 0) / kBlockSize];
+// The first position that an attention item reads.
+int32_t FirstSeen(const PlanAttention& plan, int32_t window) {
+  return window > 0 ? std::max(plan.first_position - window + 1, 0) : 0;
 }
 
 }  // namespace
@@ -58,42 +57,89 @@ void CpuStep::RotateAndStore(int32_t layer) {
   });
 }
 
+kernels::AttentionItem CpuStep::AttentionOf(int32_t layer,
+                                            const PlanAttention& plan,
+                                            int32_t head) {
+  const int32_t group = config_.num_heads / config_.num_kv_heads;
+  const int64_t offset = plan.row_begin * shape_.q_stride +
+                         int64_t{head} * group * config_.head_dim;
+  kernels::AttentionItem item;
+  item.q = scratch_.q + offset;
+  item.q_stride = shape_.q_stride;
+  item.tokens = plan.tokens;
+  item.group = group;
+  item.head_dim = config_.head_dim;
+  item.first_position = plan.first_position;
+  item.window = WindowOf(config_, layer);
+  item.kv = state_.kv->Head(layer, head);
+  item.block_stride = state_.kv->block_stride();
+  item.v_offset = state_.kv->v_offset();
+  item.padded_dim = state_.kv->padded_dim();
+  item.blocks = plan.blocks;
+  item.next_kv = nullptr;
+  item.next_block = 0;
+  item.scale = AttentionScale(config_);
+  item.score_cap = config_.attention_logit_cap;
+  item.out = scratch_.attended + offset;
+  item.out_stride = shape_.q_stride;
+  return item;
+}
+
 void CpuStep::Attend(int32_t layer) {
-  const int32_t heads = config_.num_kv_heads;
-  const int32_t group = config_.num_heads / heads;
   const int32_t window = WindowOf(config_, layer);
-  const float scale = AttentionScale(config_);
-  const int32_t items = static_cast<int32_t>(plan_.attention.size()) * heads;
-  ForEach(items, [&](int32_t item) {
-    const PlanAttention& plan = plan_.attention[item / heads];
-    const int32_t head = item % heads;
-    const int64_t offset = plan.row_begin * shape_.q_stride +
-                           int64_t{head} * group * config_.head_dim;
-    kernels::AttentionItem attention;
-    attention.q = scratch_.q + offset;
-    attention.q_stride = shape_.q_stride;
-    attention.tokens = plan.tokens;
-    attention.group = group;
-    attention.head_dim = config_.head_dim;
-    attention.first_position = plan.first_position;
-    attention.window = window;
-    attention.kv = state_.kv->Head(layer, head);
-    attention.block_stride = state_.kv->block_stride();
-    attention.v_offset = state_.kv->v_offset();
-    attention.padded_dim = state_.kv->padded_dim();
-    attention.blocks = plan.blocks;
-    attention.next_kv = nullptr;
-    if (item + 1 < items) {
-      attention.next_kv = state_.kv->Head(layer, (item + 1) % heads);
-      attention.next_block =
-          FirstBlock(plan_.attention[(item + 1) / heads], window);
+  const int32_t heads = config_.num_kv_heads;
+  const int32_t parts = plan_.most_parts;
+  const int32_t items =
+      static_cast<int32_t>(plan_.attention.size()) * heads * parts;
+  ForEach(items, [&](int32_t index) {
+    const PlanAttention& plan = plan_.attention[index / parts / heads];
+    const int32_t head = index / parts % heads;
+    const int32_t part = index % parts;
+    kernels::AttentionItem item = AttentionOf(layer, plan, head);
+    if (plan.parts > 1) {
+      if (part < FirstSeen(plan, window) / kernels::kAttentionPart ||
+          part >= plan.parts) {
+        return;
+      }
+      kernels_.attention_part(item, part, mine_.attention,
+                              PartialOf(plan, head, part));
+      return;
     }
-    attention.scale = scale;
-    attention.score_cap = config_.attention_logit_cap;
-    attention.out = scratch_.attended + offset;
-    attention.out_stride = shape_.q_stride;
-    kernels_.attention(attention, mine_.attention);
+    if (part > 0) return;
+    const int32_t next = index + parts;
+    if (next < items) {
+      const PlanAttention& next_plan = plan_.attention[next / parts / heads];
+      item.next_kv = state_.kv->Head(layer, next / parts % heads);
+      item.next_block =
+          next_plan.blocks[FirstSeen(next_plan, window) / kBlockSize];
+    }
+    kernels_.attention(item, mine_.attention);
   });
+  if (parts > 1) MergeParts(layer);
+}
+
+float* CpuStep::PartialOf(const PlanAttention& plan, int32_t head,
+                          int32_t part) {
+  const int64_t rows = int64_t{plan.tokens} * state_.attention_sizes.group;
+  const int64_t row =
+      plan.partial_row + (int64_t{head} * plan.parts + part) * rows;
+  return scratch_.partials +
+         row * kernels::AttentionPartialFloats(1, state_.kv->padded_dim());
+}
+
+void CpuStep::MergeParts(int32_t layer) {
+  const int32_t window = WindowOf(config_, layer);
+  const int32_t heads = config_.num_kv_heads;
+  ForEach(
+      static_cast<int32_t>(plan_.attention.size()) * heads, [&](int32_t index) {
+        const PlanAttention& plan = plan_.attention[index / heads];
+        if (plan.parts == 1) return;
+        const int32_t head = index % heads;
+        const int32_t first = FirstSeen(plan, window) / kernels::kAttentionPart;
+        kernels_.attention_merge(AttentionOf(layer, plan, head),
+                                 plan.parts - first,
+                                 PartialOf(plan, head, first));
+      });
 }
 
 }  // namespace descant

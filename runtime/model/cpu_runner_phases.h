@@ -63,6 +63,11 @@ class CpuStep {
   void RotateHead(const float* x, const float* norm, const RopeTable& rope,
                   int32_t position, kernels::bf16_t* out);
   void Attend(int32_t layer);
+  kernels::AttentionItem AttentionOf(int32_t layer, const PlanAttention& plan,
+                                     int32_t head);
+  // Sums of a part of a split item; parts are counted from position 0.
+  float* PartialOf(const PlanAttention& plan, int32_t head, int32_t part);
+  void MergeParts(int32_t layer);
 
   // cpu_runner_projections.cc
   void Shrink(int32_t layer, LoraSite site, const kernels::bf16_t* a,

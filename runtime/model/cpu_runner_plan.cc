@@ -32,8 +32,29 @@ void FillRows(const Batch& batch, const std::vector<int32_t>& last_tokens,
   }
 }
 
-void FillAttention(const Batch& batch, int32_t group, CpuPlan* plan) {
-  const int32_t most = kernels::AttentionRows(group) / group;
+// A part has its own sums, which are merged in a phase of its own: that pays
+// where there would be too few items for all workers.
+void SplitAttention(const AttentionSizes& sizes, CpuPlan* plan) {
+  plan->most_parts = 1;
+  const int64_t items = plan->attention.size() * sizes.kv_heads;
+  if (items >= sizes.split_items) return;
+  int64_t used = 0;
+  for (PlanAttention& attention : plan->attention) {
+    const int32_t last = attention.first_position + attention.tokens - 1;
+    const int32_t parts = last / kernels::kAttentionPart + 1;
+    const int64_t rows =
+        int64_t{parts} * sizes.kv_heads * attention.tokens * sizes.group;
+    if (parts == 1 || used + rows > sizes.split_rows) continue;
+    attention.parts = parts;
+    attention.partial_row = used;
+    used += rows;
+    plan->most_parts = std::max(plan->most_parts, parts);
+  }
+}
+
+void FillAttention(const Batch& batch, const AttentionSizes& sizes,
+                   CpuPlan* plan) {
+  const int32_t most = kernels::AttentionRows(sizes.group) / sizes.group;
   plan->attention.clear();
   for (const BatchSequence& sequence : batch.sequences) {
     for (int32_t row = sequence.row_begin; row < sequence.row_end;
@@ -43,6 +64,7 @@ void FillAttention(const Batch& batch, int32_t group, CpuPlan* plan) {
                                  &batch.block_tables[sequence.block_begin]});
     }
   }
+  SplitAttention(sizes, plan);
 }
 
 void FillSegments(const Batch& batch, const AdapterPool& adapters,
@@ -95,9 +117,10 @@ void ReservePlan(const BatchLimits& limits, CpuPlan* plan) {
 }
 
 void FillPlan(const Batch& batch, const std::vector<int32_t>& last_tokens,
-              const AdapterPool& adapters, int32_t group, CpuPlan* plan) {
+              const AdapterPool& adapters, const AttentionSizes& sizes,
+              CpuPlan* plan) {
   FillRows(batch, last_tokens, plan);
-  FillAttention(batch, group, plan);
+  FillAttention(batch, sizes, plan);
   FillSegments(batch, adapters, plan);
 }
 

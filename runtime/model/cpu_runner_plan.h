@@ -29,12 +29,15 @@ struct PlanSegment {
   int64_t h_stride;
 };
 
-// Some consecutive tokens of a sequence; one item per KV head.
+// Some consecutive tokens of a sequence; one item per KV head, or per KV head
+// and part of the positions.
 struct PlanAttention {
   int32_t row_begin;
   int32_t tokens;
   int32_t first_position;
   const int32_t* blocks;
+  int32_t parts = 1;        // from position 0 to the last token; 1: not split
+  int64_t partial_row = 0;  // in CpuScratch::partials: [head][part][rows]
 };
 
 // Rows of one segment; one item per 16 columns of A at a site.
@@ -48,6 +51,7 @@ struct CpuPlan {
   std::vector<PlanRow> rows;
   std::vector<PlanSegment> segments;
   std::vector<PlanAttention> attention;
+  int32_t most_parts = 1;  // of any of them
   std::vector<PlanShrink> shrinks;
   std::vector<int32_t> new_blocks;  // first written in this step
   uint32_t site_mask = 0;           // sites at which any segment has work
@@ -55,14 +59,23 @@ struct CpuPlan {
   std::vector<kernels::bf16_t> h;   // of all segments
 };
 
+// What the plan of attention depends on, beside the batch. Splitting never
+// changes a bit of a result.
+struct AttentionSizes {
+  int32_t group;  // query heads per KV head
+  int32_t kv_heads;
+  int32_t split_items;  // fewer items than this are split into parts
+  int64_t split_rows;   // room for partial sums
+};
+
 // Room for the largest batch within `limits`, of adapters of the highest rank.
 void ReservePlan(const BatchLimits& limits, CpuPlan* plan);
 
-// `last_tokens[state_slot]` stands for kTokenFromLastStep; `group` is query
-// heads per KV head. Allocates only where segments overlap so much that they
-// have more rows than the batch.
+// `last_tokens[state_slot]` stands for kTokenFromLastStep. Allocates only where
+// segments overlap so much that they have more rows than the batch.
 void FillPlan(const Batch& batch, const std::vector<int32_t>& last_tokens,
-              const AdapterPool& adapters, int32_t group, CpuPlan* plan);
+              const AdapterPool& adapters, const AttentionSizes& sizes,
+              CpuPlan* plan);
 
 }  // namespace descant
 

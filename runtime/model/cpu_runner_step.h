@@ -35,6 +35,7 @@ struct CpuScratch {
   kernels::bf16_t* activated;     // [rows, mlp_stride]
   kernels::bf16_t* final_normed;  // [outputs, hidden_stride]
   float* projected;  // [rows, hidden_width]; with post norms, else null
+  float* partials;   // AttentionPartialFloats of attention_sizes.split_rows
 };
 
 // What one worker has for itself.
@@ -74,6 +75,7 @@ struct CpuStepState {
   CpuScratch scratch;
   std::vector<CpuWorkerScratch> workers;
   std::vector<ItemCounter> counters;  // [kCounterPhases, workers], zero
+  AttentionSizes attention_sizes;
   CpuPlan plan;
   const Batch* batch = nullptr;
   StepOutput* output = nullptr;

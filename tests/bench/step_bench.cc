@@ -134,6 +134,21 @@ void Table(Runner* runner, int32_t vocab, const char* what, bool adapters,
   std::fflush(stdout);
 }
 
+// One sequence at the end of long contexts: attention counts.
+void LongContexts(Runner* runner, int32_t vocab, int32_t most,
+                  int repetitions) {
+  SamplingParams greedy;
+  greedy.temperature = 0;
+  uint64_t digest = 0xcbf29ce484222325u;
+  for (int32_t context = 1000; context < most; context *= 2) {
+    const Batch batch = MakeBatch(1, 1, context, vocab, false, greedy);
+    const Time time = Measure(runner, batch, repetitions, &digest);
+    std::printf("one decode after %5d tokens %8.2f ms (median %8.2f)\n",
+                context, time.best, time.median);
+  }
+  std::fflush(stdout);
+}
+
 void LoadAdapters(Runner* runner, const BaseShape& base, int32_t rank,
                   bool all) {
   for (int32_t slot = 0; slot < kSequences; ++slot) {
@@ -176,7 +191,7 @@ int Main(int argc, char** argv) {
   options.limits.max_rows = kMaxRows;
   options.limits.max_sequences = kSequences;
   options.limits.max_outputs = kSequences;
-  options.limits.max_blocks_per_sequence = 64;
+  options.limits.max_blocks_per_sequence = 256;
   options.limits.max_slots = kSequences;
   const auto start = std::chrono::steady_clock::now();
   auto runner = MakeCpuRunner(*model, options);
@@ -191,6 +206,9 @@ int Main(int argc, char** argv) {
   const int32_t vocab = std::min((*model)->config.vocab_size, 40000);
   const BaseShape& base = (*model)->base_shape;
   Table(runner->get(), vocab, "base", false, repetitions);
+  const int32_t positions = options.limits.max_blocks_per_sequence * kBlockSize;
+  LongContexts(runner->get(), vocab,
+               std::min(positions, (*model)->config.max_position), repetitions);
   LoadAdapters(runner->get(), base, 8, false);
   Table(runner->get(), vocab, "q,v rank 8", true, repetitions);
   LoadAdapters(runner->get(), base, 16, true);

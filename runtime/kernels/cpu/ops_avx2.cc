@@ -33,6 +33,8 @@ const CpuKernels kAvx2Kernels = {.name = "avx2",
                                  .rope = &Rope,
                                  .to_bf16 = &ToBf16,
                                  .attention = &Attention,
+                                 .attention_part = &AttentionPart,
+                                 .attention_merge = &AttentionMerge,
                                  .end_region = nullptr};
 
 }  // namespace descant::kernels

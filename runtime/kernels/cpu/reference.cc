@@ -206,6 +206,8 @@ const CpuKernels kScalarKernels = {.name = "scalar",
                                    .rope = &Rope,
                                    .to_bf16 = &ToBf16,
                                    .attention = &Attention,
+                                   .attention_part = nullptr,
+                                   .attention_merge = nullptr,
                                    .end_region = nullptr};
 
 }  // namespace descant::kernels

@@ -402,6 +402,48 @@ TEST_P(KernelsTest, AttentionWithWindowAndCap) {
   }
 }
 
+// Sequences of several parts: against the oracle, in any chunks, and each part
+// by itself.
+TEST_P(KernelsTest, AttentionInPartsHasTheSameBits) {
+  if (kernels_->attention_part == nullptr) GTEST_SKIP() << "has no parts";
+  for (const int window : {0, 900, 1500}) {
+    const int length = 2 * kAttentionPart + 150, group = 3, head_dim = 16;
+    AttentionCase test = MakeAttention(group, head_dim, length);
+    test.window = window;
+    test.kv = Bf16s((2 * test.blocks.size() + 1) * kKvBlock *
+                    (head_dim + test.padded_dim));
+    test.q = Bf16s(length * group * head_dim, 2.0f);
+    const auto whole = test.Attend(*kernels_, 1 << 20);
+    ASSERT_EQ(whole, test.Attend(*kernels_, 7)) << "window " << window;
+    std::vector<bf16_t> expected(whole.size()), actual(whole.size());
+    std::vector<float> workspace(
+        AttentionWorkspaceBytes(group, head_dim, test.padded_dim) / 4);
+    for (int first = 3; first + 5 <= length; first += 97) {
+      const AttentionItem item = test.Item(first, 5, actual.data());
+      const size_t begin = first * group * head_dim;
+      const size_t end = begin + 5 * group * head_dim;
+      kScalarKernels.attention(test.Item(first, 5, expected.data()),
+                               workspace.data());
+      ExpectClose({expected.begin() + begin, expected.begin() + end},
+                  {whole.begin() + begin, whole.begin() + end}, 0.02f,
+                  "parts at " + std::to_string(first));
+      const int seen = window > 0 ? std::max(first - window + 1, 0) : 0;
+      const int first_part = seen / kAttentionPart;
+      const int parts = (first + 4) / kAttentionPart + 1 - first_part;
+      const int64_t size = AttentionPartialFloats(5 * group, test.padded_dim);
+      std::vector<float> partials(parts * size, std::nanf(""));
+      for (int part = parts - 1; part >= 0; --part) {
+        kernels_->attention_part(item, first_part + part, workspace.data(),
+                                 partials.data() + part * size);
+      }
+      kernels_->attention_merge(item, parts, partials.data());
+      ASSERT_TRUE(std::equal(whole.begin() + begin, whole.begin() + end,
+                             actual.begin() + begin))
+          << "window " << window << " at " << first;
+    }
+  }
+}
+
 // Blocks that lie before every window aren't touched, whatever they hold.
 TEST_P(KernelsTest, AttentionSkipsBlocksThatNobodySees) {
   AttentionCase test = MakeAttention(2, 64, 300);

@@ -116,6 +116,53 @@ TEST_P(CpuRunnerShapesTest, AgreesWithTheReferenceRunner) {
   EXPECT_LT(relative, 0.012);
 }
 
+// Long sequences alone are split by position among the workers, and those in
+// a large batch aren't.
+TEST(CpuRunnerLongTest, SplitAttentionHasTheSameBits) {
+  for (const char* shape : {"qwen2.5-0.5b", "gemma3-1b"}) {
+    ModelConfig config = *SyntheticConfig(shape, /*layers=*/2);
+    config.hidden_size = 64;
+    config.intermediate_size = 96;
+    config.vocab_size = kVocab;
+    if (!config.windows.empty()) config.windows = {0, 1100};
+    const auto model = MakeSyntheticModel(config, 9);
+    constexpr int32_t kLength = 2300;
+    constexpr int32_t kOthers = 20;
+    std::mt19937 random(3);
+    std::vector<DrivenSequence> sequences(1 + kOthers);
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      sequences[i].prompt.resize(i == 0 ? kLength : 5 + i);
+      for (int32_t& token : sequences[i].prompt) {
+        token = static_cast<int32_t>(random() % kVocab);
+      }
+      sequences[i].sampling.max_tokens = 6;
+      sequences[i].sampling.temperature = 0;
+      sequences[i].sampling.top_logprobs = 20;
+    }
+    RunnerOptions options;
+    options.limits = DriverLimits(1 + kOthers, kLength + 8, 0);
+    options.threads = 2;
+    const auto runner = MakeCpuRunner(model, options);
+    ASSERT_TRUE(runner.ok()) << runner.status();
+    const auto together = Drive(runner->get(), sequences);
+    ASSERT_TRUE(together.ok()) << together.status();
+    for (const int32_t chunk : {1 << 20, 400, 11}) {
+      DriverOptions chunks;
+      chunks.chunk = chunk;
+      const auto alone = Drive(runner->get(), {sequences[0]}, chunks);
+      ASSERT_TRUE(alone.ok()) << alone.status();
+      ExpectSame((*together)[0], (*alone)[0],
+                 std::string(shape) + " in chunks of " + std::to_string(chunk));
+    }
+    options.threads = 1;
+    const auto unsplit = MakeCpuRunner(model, options);
+    ASSERT_TRUE(unsplit.ok()) << unsplit.status();
+    const auto alone = Drive(unsplit->get(), {sequences[0]});
+    ASSERT_TRUE(alone.ok()) << alone.status();
+    ExpectSame((*together)[0], (*alone)[0], std::string(shape) + " unsplit");
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, CpuRunnerShapesTest,
                          testing::ValuesIn(SyntheticShapes()),
                          [](const auto& info) {
