@@ -32,6 +32,11 @@ class GgufBuilder {
     bytes += Raw(GgufValueType::kString) + Raw(uint64_t{values.size()});
     for (const std::string& value : values) bytes += Text(value);
   }
+  void Set(const std::string& key, const std::vector<bool>& values) {
+    std::string& bytes = Typed(key, GgufValueType::kArray);
+    bytes += Raw(GgufValueType::kBool) + Raw(uint64_t{values.size()});
+    for (const bool value : values) bytes += Raw(uint8_t{value});
+  }
   // `dims` in the file's order: columns first.
   void SetTensor(const std::string& name, uint32_t type,
                  std::vector<uint64_t> dims, std::string bytes) {
