@@ -1,5 +1,6 @@
 #include "runtime/model/dequantize.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -33,6 +34,17 @@ void WidenF16(const uint8_t* source, size_t count, float* out) {
 void WidenBF16(const uint8_t* source, size_t count, float* out) {
   for (size_t i = 0; i < count; ++i) {
     out[i] = ToFloat(LoadUnaligned<BFloat16>(source + 2 * i));
+  }
+}
+
+// As ToBFloat16, without branches.
+void Round(const float* values, size_t count, BFloat16* out) {
+  for (size_t i = 0; i < count; ++i) {
+    const uint32_t bits = std::bit_cast<uint32_t>(values[i]);
+    const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    const uint32_t quiet = bits >> 16 | 0x0040;
+    const bool nan = static_cast<int32_t>(bits & 0x7fffffff) > 0x7f800000;
+    out[i].bits = static_cast<uint16_t>(nan ? quiet : rounded);
   }
 }
 
@@ -75,6 +87,28 @@ void Dequantize(StorageType type, absl::Span<const char> source,
   DESCANT_CHECK(blocks * entry.traits.block_bytes == source.size());
   entry.run(reinterpret_cast<const uint8_t*>(source.data()), blocks,
             out.data());
+}
+
+void DequantizeToBf16(StorageType type, absl::Span<const char> source,
+                      absl::Span<BFloat16> out) {
+  const StorageTraits& traits = TraitsOf(type);
+  if (type == StorageType::kBF16) {
+    DESCANT_CHECK(source.size() == out.size() * sizeof(BFloat16));
+    std::memcpy(out.data(), source.data(), source.size());
+    return;
+  }
+  constexpr size_t kChunk = 1024;  // a whole number of blocks of any type
+  float values[kChunk];
+  const size_t chunk_bytes =
+      kChunk / traits.block_elements * traits.block_bytes;
+  while (!out.empty()) {
+    const size_t count = std::min(kChunk, out.size());
+    Dequantize(type, source.subspan(0, std::min(chunk_bytes, source.size())),
+               absl::MakeSpan(values, count));
+    Round(values, count, out.data());
+    source.remove_prefix(std::min(chunk_bytes, source.size()));
+    out.remove_prefix(count);
+  }
 }
 
 }  // namespace descant

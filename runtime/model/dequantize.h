@@ -28,6 +28,7 @@
 
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "runtime/base/float16.h"
 
 namespace descant {
 
@@ -61,6 +62,10 @@ const StorageTraits& TraitsOf(StorageType type);
 // REQUIRES: out.size() is a whole number of blocks.
 void Dequantize(StorageType type, absl::Span<const char> source,
                 absl::Span<float> out);
+
+// The same values rounded to bf16, to nearest even.
+void DequantizeToBf16(StorageType type, absl::Span<const char> source,
+                      absl::Span<BFloat16> out);
 
 }  // namespace descant
 

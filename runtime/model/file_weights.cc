@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -261,16 +260,10 @@ absl::Status FileWeights::ReadBf16(WeightKind kind, int32_t layer,
   }
   const int64_t rows = static_cast<int64_t>(out.size()) / shape.columns;
   DESCANT_CHECK(rows * shape.columns == static_cast<int64_t>(out.size()));
-  std::vector<float> buffer(shape.columns);
   ForRows(tensor, row_begin, rows, shape.columns, shape.rows,
           [&](absl::Span<const char> bytes, int64_t row) {
-            BFloat16* const to = out.data() + row * shape.columns;
-            if (tensor.type == StorageType::kBF16) {
-              std::memcpy(to, bytes.data(), bytes.size());
-              return;
-            }
-            Dequantize(tensor.type, bytes, absl::MakeSpan(buffer));
-            std::transform(buffer.begin(), buffer.end(), to, ToBFloat16);
+            DequantizeToBf16(tensor.type, bytes,
+                             out.subspan(row * shape.columns, shape.columns));
           });
   return absl::OkStatus();
 }
