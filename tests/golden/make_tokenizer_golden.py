@@ -1,30 +1,31 @@
 #!/usr/bin/env python3
-"""Writes data/tokenizer_*.json and tokenizers/*/tokenizer.json.
+"""Writes tokenizers/*/tokenizer.json, data/tokenizer_corpus.json and
+data/tokenizer_*.json.
 
 The demo model's tokenizer is rebuilt with HF `tokenizers` from the GGUF's
 vocabulary and merges as SmolLM2's own tokenizer.json has it: digits split one
 by one, then GPT-2's byte-level regex, no unknown token: the 21 bytes that the
 vocabulary lacks are dropped. (Transformers' GGUF conversion leaves the digits
-out and adds decoders that the model does not have.)
+out and adds decoders that the model does not have.) The others:
+tokenizer_families.py.
 """
 
 import json
 import pathlib
+import random
 
 from gguf import GGUFReader
-from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models,
-                        pre_tokenizers, processors, trainers)
+from tokenizers import (AddedToken, Tokenizer, decoders, models,
+                        pre_tokenizers)
 
-from corpus import corpus, training_text
+from corpus import hard_corpus
+from tokenizer_families import families
 
 HERE = pathlib.Path(__file__).resolve().parent
 MODEL = (HERE.parents[1] / ".deps" / "models" /
          "SmolLM2-135M-Instruct.Q4_1.gguf")
-LLAMA3_REGEX = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
-    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 CONTROL = 3  # GGUF token type
-SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+SHOWN = 24  # ids of results up to this length are stored as they are
 
 
 def smollm2():
@@ -45,73 +46,77 @@ def smollm2():
     return tokenizer
 
 
-def train(pre_tokenizer, size, specials=()):
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizer
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(training_text(), trainers.BpeTrainer(
-        vocab_size=size, special_tokens=list(specials), show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
-    return tokenizer
+def fnv(data):
+    """FNV-1a, 64 bits."""
+    value = 0xCBF29CE484222325
+    for byte in data:
+        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return f"{value:016x}"
 
 
-def tiny_tokenizers():
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    yield "gpt2", train(byte_level, 600, SPECIALS[:1])
-    yield "gpt2-prefix", train(
-        pre_tokenizers.ByteLevel(add_prefix_space=True), 500)
-
-    llama3 = train(pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(LLAMA3_REGEX), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]),
-        700)
-    begin = "<|begin_of_text|>"
-    llama3.add_special_tokens([begin, "<|eot_id|>"])
-    llama3.add_tokens([
-        AddedToken("[SPECIAL]", lstrip=True, rstrip=False, normalized=False),
-        AddedToken("fox", single_word=True, normalized=False)])
-    llama3.post_processor = processors.Sequence([
-        processors.ByteLevel(trim_offsets=False),
-        processors.TemplateProcessing(
-            single=f"{begin} $A", pair=f"{begin} $A {begin} $B",
-            special_tokens=[(begin, llama3.token_to_id(begin))])])
-    yield "llama3", llama3
-
-    yield "smollm", train(pre_tokenizers.Sequence([
-        pre_tokenizers.Digits(individual_digits=True), byte_level]), 512,
-        SPECIALS)
+def digest(result):
+    """Of a text, or of ids as little-endian 32-bit numbers."""
+    if isinstance(result, str):
+        return fnv(result.encode())
+    return fnv(b"".join(i.to_bytes(4, "little") for i in result))
 
 
-def write_golden(name, tokenizer):
-    cases = []
-    for text in corpus():
+def stored(ids):
+    return ids if len(ids) <= SHOWN else [len(ids), digest(ids)]
+
+
+def cases(tokenizer, texts):
+    for text in texts:
         ids = tokenizer.encode(text).ids
-        case = {
-            "text": text, "ids": ids,
-            "ids_without_special": tokenizer.encode(
-                text, add_special_tokens=False).ids,
-            "decoded": tokenizer.decode(ids, skip_special_tokens=False),
-            "decoded_skip_special": tokenizer.decode(
-                ids, skip_special_tokens=True)}
+        case = [stored(ids), stored(tokenizer.encode(
+            text, add_special_tokens=False).ids)]
         tokenizer.encode_special_tokens = True
-        case["ids_special_as_text"] = tokenizer.encode(
-            text, add_special_tokens=False).ids
+        case.append(stored(tokenizer.encode(
+            text, add_special_tokens=False).ids))
         tokenizer.encode_special_tokens = False
-        cases.append(case)
+        yield case + [digest(tokenizer.decode(ids, skip_special_tokens=skip))
+                      for skip in (False, True)]
+
+
+def decodes(tokenizer, count=60):
+    """Texts of random ids: of any, and of the byte tokens' neighbourhood."""
+    rng = random.Random(11)
+    size = tokenizer.get_vocab_size()
+    for i in range(count):
+        high = size if i % 2 else min(size, 300)
+        ids = [rng.randrange(high) for _ in range(rng.randint(1, 14))]
+        yield [ids] + [tokenizer.decode(ids, skip_special_tokens=skip)
+                       for skip in (False, True)]
+
+
+def write_lines(path, head, lines):
+    path.write_text(head + ",\n".join(
+        json.dumps(line, separators=(",", ":")) for line in lines) + "\n]")
+
+
+def write_golden(name, tokenizer, texts):
     path = HERE / "data" / f"tokenizer_{name}.json"
-    lines = ",\n".join(json.dumps(case, separators=(",", ":"))
-                       for case in cases)
-    path.write_text(f'{{"tokenizer":"{name}","cases":[\n{lines}\n]}}\n')
+    write_lines(path, f'{{"tokenizer":"{name}","cases":[\n',
+                cases(tokenizer, texts))
+    with path.open("a") as file:
+        file.write(',"decodes":[\n' + ",\n".join(
+            json.dumps(line, separators=(",", ":"))
+            for line in decodes(tokenizer)) + "\n]}\n")
 
 
 def main():
     (HERE / "data").mkdir(exist_ok=True)
-    write_golden("smollm2", smollm2())
-    for name, tokenizer in tiny_tokenizers():
+    texts = hard_corpus()
+    write_lines(HERE / "data" / "tokenizer_corpus.json", "[\n", texts)
+    write_golden("smollm2", smollm2(), texts)
+    for name, tokenizer in families():
         folder = HERE / "tokenizers" / name
         folder.mkdir(parents=True, exist_ok=True)
-        tokenizer.save(str(folder / "tokenizer.json"))
-        write_golden(name, tokenizer)
+        tokenizer.save(str(folder / "tokenizer.json"),
+                       pretty=tokenizer.get_vocab_size() < 800)
+        # As the file says, which is not always as it was built.
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        write_golden(name, tokenizer, texts)
 
 
 if __name__ == "__main__":
