@@ -15,6 +15,7 @@ namespace {
 
 constexpr int kMaxDepth = 8;
 constexpr size_t kMaxComponents = 64;
+constexpr size_t kMaxStrip = 64;  // held back while streaming
 
 absl::Status FlattenInto(const Json& component, const char* items, int depth,
                          std::vector<const Json*>* flat) {
@@ -229,6 +230,9 @@ absl::StatusOr<DecoderStep> ReadStrip(const Json& item) {
   DESCANT_ASSIGN_OR_RETURN(step.content, Character(item, "content"));
   DESCANT_ASSIGN_OR_RETURN(step.start, Count(item, "start"));
   DESCANT_ASSIGN_OR_RETURN(step.stop, Count(item, "stop"));
+  if (step.start > kMaxStrip || step.stop > kMaxStrip) {
+    return Unsupported("decoder", "Strip of more than 64");
+  }
   return step;
 }
 

@@ -3,12 +3,15 @@
 
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/tokenizer/unicode.h"
+#include "runtime/tokenizer/unicode_versions.h"
 
 namespace descant {
 namespace {
@@ -25,6 +28,39 @@ struct Deleter {
     kFree(pointer);
   }
 };
+
+// The stand-in of a character that PCRE2 takes for unassigned; else null.
+const StandIn* FindStandIn(char32_t c) {
+  // Nearly all text lies below, in the CJK and Hangul blocks, or is emoji.
+  if (c < 0x897 || (c > 0x31ef && c < 0xa7cb) || (c > 0xa7dc && c < 0x10000)) {
+    return nullptr;
+  }
+  const auto after = std::upper_bound(
+      kStandIns.begin(), kStandIns.end(), c,
+      [](char32_t value, const StandIn& s) { return value < s.first; });
+  if (after == kStandIns.begin() || c > std::prev(after)->last) return nullptr;
+  return &*std::prev(after);
+}
+
+// `text` with stand-ins, byte for byte as long; `*copy` holds it if it is
+// another text.
+absl::string_view WithStandIns(absl::string_view text, std::string* copy) {
+  for (size_t position = 0; position < text.size();) {
+    if (static_cast<unsigned char>(text[position]) < 0xe0) {
+      ++position;
+      continue;
+    }
+    const Utf8Step step = NextUtf8(text.substr(position));
+    if (const StandIn* found = FindStandIn(step.code_point); found != nullptr) {
+      if (copy->empty()) *copy = std::string(text);
+      std::string stand_in;
+      AppendUtf8(found->stand_in, &stand_in);
+      copy->replace(position, step.length, stand_in);
+    }
+    position += step.length;
+  }
+  return copy->empty() ? text : *copy;
+}
 
 std::string ErrorText(int code) {
   std::array<PCRE2_UCHAR, 256> text{};
@@ -50,6 +86,7 @@ RegexScratch::~RegexScratch() = default;
 
 struct Regex::Code {
   std::unique_ptr<pcre2_code, Deleter<pcre2_code_free>> code;
+  bool literal = false;
 };
 
 Regex::Regex(std::unique_ptr<const Code> code) : code_(std::move(code)) {}
@@ -62,6 +99,7 @@ absl::StatusOr<Regex> Regex::CompilePcre2(absl::string_view pattern,
   int error = 0;
   PCRE2_SIZE offset = 0;
   auto code = std::make_unique<Code>();
+  code->literal = (options & PCRE2_LITERAL) != 0;
   code->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()),
                                  pattern.size(), options, &error, &offset,
                                  nullptr));
@@ -91,6 +129,8 @@ absl::Status Regex::ForEachMatch(
     absl::string_view text, RegexScratch* scratch,
     absl::FunctionRef<absl::Status(size_t, size_t)> match) const {
   RegexScratch::State& state = *scratch->state_;
+  std::string copy;
+  if (!code_->literal) text = WithStandIns(text, &copy);
   size_t start = 0;
   size_t last_end = std::string::npos;
   while (start <= text.size()) {

@@ -1,5 +1,6 @@
 // Pre-tokenizer patterns. tokenizer.json writes them for Oniguruma (Ruby
-// syntax); they run on PCRE2 with its JIT.
+// syntax, Unicode 16); they run on PCRE2 (Unicode 14) with its JIT. Characters
+// that only Oniguruma knows are matched by their general category, and Han.
 #ifndef DESCANT_RUNTIME_TOKENIZER_REGEX_H_
 #define DESCANT_RUNTIME_TOKENIZER_REGEX_H_
 

