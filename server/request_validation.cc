@@ -324,13 +324,11 @@ absl::Status FitMaxTokens(int32_t prompt_tokens, const ModelLimits& limits,
 }
 
 uint64_t MaxPromptBytes(const Tokenizer& tokenizer, int32_t max_model_len) {
-  size_t longest = 1;
-  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
-    longest = std::max(longest, tokenizer.TokenBytes(id).size());
-  }
+  const auto longest = tokenizer.max_bytes_per_token();
+  if (!longest.has_value()) return limits::kMaxPromptBytes;
   return std::min<uint64_t>(
       limits::kMaxPromptBytes,
-      static_cast<uint64_t>(longest) * static_cast<uint64_t>(max_model_len));
+      static_cast<uint64_t>(*longest) * static_cast<uint64_t>(max_model_len));
 }
 
 }  // namespace descant

@@ -23,7 +23,8 @@ struct ModelLimits {
   int32_t vocab_size = 0;
   int32_t max_model_len = 0;
   // Bytes of text that can fit at all: no longer than the longest token
-  // times max_model_len, and limits::kMaxPromptBytes.
+  // times max_model_len where tokens have a longest text, and
+  // limits::kMaxPromptBytes.
   uint64_t max_prompt_bytes = 0;
 };
 

@@ -56,7 +56,9 @@ void BpeModel::Index(Vocabulary vocabulary, Options options) {
     fallback_ids_[byte] = find(ByteToken(static_cast<uint8_t>(byte)));
   }
   for (const auto& [token, id] : vocabulary) {
-    longest_token_ = std::max(longest_token_, token.size());
+    longest_token_ = std::max(
+        longest_token_, options_.byte_level ? FromByteLevel(token).size()
+                                            : token.size());
   }
   vocabulary_ = std::move(vocabulary);
 }
@@ -274,21 +276,18 @@ void BpeModel::ForEachToken(
 }
 
 std::optional<size_t> BpeModel::longest_token() const {
-  // Fused or dropped, unknown text has no bound.
-  const bool bytes_known = std::all_of(byte_ids_.begin(), byte_ids_.end(),
-                                       [](int32_t id) { return id >= 0; });
-  const bool fallback_known =
+  const bool has_all_bytes =
       std::all_of(fallback_ids_.begin(), fallback_ids_.end(),
                   [](int32_t id) { return id >= 0; });
-  const bool one_each =
-      options_.refuse_unknown ||
-      (options_.unknown_id.has_value() && !options_.fuse_unknown);
-  if (one_each ||
-      (options_.byte_level ? bytes_known
-                           : options_.byte_fallback && fallback_known)) {
-    return std::max<size_t>(longest_token_, 4);
+  const bool fuses = options_.unknown_id.has_value() && options_.fuse_unknown &&
+                     !options_.refuse_unknown;
+  const bool drops = !options_.unknown_id.has_value() &&
+                     !options_.refuse_unknown && !options_.byte_level;
+  if ((fuses || drops) && !(options_.byte_fallback && has_all_bytes)) {
+    return std::nullopt;
   }
-  return std::nullopt;
+  // An unknown token stands for one character.
+  return std::max<size_t>(longest_token_, 4);
 }
 
 }  // namespace descant

@@ -94,7 +94,7 @@ class BpeModel : public TokenModel {
   absl::flat_hash_map<uint64_t, Merge> merges_;
   std::array<int32_t, 256> byte_ids_;      // byte_level; -1: none
   std::array<int32_t, 256> fallback_ids_;  // "<0x00>" and so on; -1: none
-  size_t longest_token_ = 0;               // in the file's spelling
+  size_t longest_token_ = 0;               // in bytes of text
   Options options_;
 };
 

@@ -67,8 +67,9 @@ class TokenModel {
   // Number of tokens; ids may go beyond it.
   virtual size_t size() const = 0;
 
-  // Most bytes of text that one token can stand for; none: no bound, for
-  // instance because one unknown token covers a whole word.
+  // Most bytes of text that one token can stand for (but for single bytes that
+  // a byte-level vocabulary lacks and drops); none: no bound, for instance
+  // because one unknown token covers a whole word.
   virtual std::optional<size_t> longest_token() const = 0;
 };
 

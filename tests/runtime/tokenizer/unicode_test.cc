@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "runtime/tokenizer/byte_level.h"
 #include "runtime/tokenizer/detokenizer.h"
+#include "tests/runtime/tokenizer/tokenizer_files.h"
 
 namespace descant {
 namespace {
@@ -73,6 +76,45 @@ TEST(UnicodeTest, NfcOrdersAndComposes) {
   EXPECT_EQ(NormalizeNfc("\xe1\x84\x80\xe1\x85\xa1\xe1\x86\xa8"),
             "\xea\xb0\x81");  // Hangul
   EXPECT_EQ(NormalizeNfc(""), "");
+}
+
+// Each class is the one of the crate that `tokenizers` uses for it, for every
+// code point.
+TEST(UnicodeTest, ClassesEqualHuggingFaces) {
+  const auto golden = ReadSourceJson("tests/golden/data/unicode_classes.json");
+  const std::pair<const char*, bool (*)(char32_t)> classes[] = {
+      {"space", IsSpace},
+      {"punctuation", IsPunctuation},
+      {"numeric", IsNumeric},
+      {"word", IsWord},
+      {"nonspacing_mark", IsNonspacingMark},
+      {"mark", IsMark},
+  };
+  for (const auto& [name, in_class] : classes) {
+    std::vector<bool> expected(0x110000);
+    for (const auto& range : golden[name]) {
+      for (size_t c = range[0]; c <= range[1].get<size_t>(); ++c) {
+        expected[c] = true;
+      }
+    }
+    for (char32_t c = 0; c < 0x110000; ++c) {
+      if (c >= 0xd800 && c < 0xe000) continue;
+      ASSERT_EQ(in_class(c), expected[c]) << name << " " << static_cast<uint32_t>(c);
+    }
+  }
+  std::map<char32_t, std::string> lowercase;
+  for (const auto& entry : golden["lowercase"]) {
+    lowercase[entry[0].get<uint32_t>()] = entry[1];
+  }
+  for (char32_t c = 0; c < 0x110000; ++c) {
+    if (c >= 0xd800 && c < 0xe000) continue;
+    std::string expected;
+    AppendUtf8(c, &expected);
+    if (lowercase.count(c) > 0) expected = lowercase[c];
+    std::string lower;
+    AppendLowercase(c, &lower);
+    ASSERT_EQ(lower, expected) << static_cast<uint32_t>(c);
+  }
 }
 
 TEST(ByteLevelTest, AlphabetIsABijection) {
