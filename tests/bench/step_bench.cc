@@ -146,6 +146,8 @@ void LongContexts(Runner* runner, int32_t vocab, int32_t most,
     std::printf("one decode after %5d tokens %8.2f ms (median %8.2f)\n",
                 context, time.best, time.median);
   }
+  std::printf("long contexts digest %016llx\n",
+              static_cast<unsigned long long>(digest));
   std::fflush(stdout);
 }
 
@@ -206,13 +208,14 @@ int Main(int argc, char** argv) {
   const int32_t vocab = std::min((*model)->config.vocab_size, 40000);
   const BaseShape& base = (*model)->base_shape;
   Table(runner->get(), vocab, "base", false, repetitions);
-  const int32_t positions = options.limits.max_blocks_per_sequence * kBlockSize;
-  LongContexts(runner->get(), vocab,
-               std::min(positions, (*model)->config.max_position), repetitions);
   LoadAdapters(runner->get(), base, 8, false);
   Table(runner->get(), vocab, "q,v rank 8", true, repetitions);
   LoadAdapters(runner->get(), base, 16, true);
   Table(runner->get(), vocab, "all rank 16", true, repetitions);
+  // Last: what it leaves in the KV cache, later steps would read.
+  const int32_t positions = options.limits.max_blocks_per_sequence * kBlockSize;
+  LongContexts(runner->get(), vocab,
+               std::min(positions, (*model)->config.max_position), repetitions);
   return 0;
 }
 
