@@ -20,6 +20,9 @@ absl::StatusOr<LoadedModel> LoadGgufModel(const std::string& path) {
   ModelParts parts;
   parts.path = path;
   parts.name = NameFromPath(path);
+  if (files->files().size() > 1) {  // without "-00001-of-0000N"
+    parts.name.resize(parts.name.rfind("-00001-of-"));
+  }
   DESCANT_ASSIGN_OR_RETURN(parts.config, ReadGgufConfig(*files));
   DESCANT_ASSIGN_OR_RETURN(GgufVocabulary vocabulary,
                            ReadGgufVocabulary(files->keys(), path));
