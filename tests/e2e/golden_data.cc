@@ -105,29 +105,47 @@ absl::Status Append(const Json& json, Golden* golden) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<Json> ReadData(const std::string& name) {
+  return ReadJson(
+      SourcePath(absl::StrCat("tests/golden/data/", name, ".json")));
+}
+
+Yardstick ParseYardstick(const Json& json, const Json& left_out) {
+  const Json& all = json["all"];
+  Yardstick yardstick{.p50 = all["p50"], .p99 = all["p99"], .max = all["max"]};
+  for (const auto& [name, figures] : left_out.items()) {
+    yardstick.left_out_p50[name] = figures["p50"];
+  }
+  return yardstick;
+}
+
 }  // namespace
 
 absl::StatusOr<Golden> LoadDemoGolden() {
   Golden golden;
   for (const char* name : {"demo_base", "demo_trained", "demo_random"}) {
-    DESCANT_ASSIGN_OR_RETURN(
-        const Json json, ReadJson(SourcePath(absl::StrCat("tests/golden/data/",
-                                                          name, ".json"))));
+    DESCANT_ASSIGN_OR_RETURN(const Json json, ReadData(name));
     DESCANT_RETURN_IF_ERROR(Append(json, &golden));
   }
   return golden;
 }
 
+absl::StatusOr<FamilyGolden> LoadFamilyGolden(const std::string& name) {
+  DESCANT_ASSIGN_OR_RETURN(const Json json, ReadData(name));
+  FamilyGolden family{.model = json["model"]};
+  DESCANT_RETURN_IF_ERROR(Append(json, &family.golden));
+  return family;
+}
+
 absl::StatusOr<Yardstick> LoadYardstick() {
-  DESCANT_ASSIGN_OR_RETURN(
-      const Json json,
-      ReadJson(SourcePath("tests/golden/data/yardstick.json")));
-  Yardstick yardstick{.p50 = json["all"]["p50"], .p99 = json["all"]["p99"]};
-  for (const auto& [name, figures] :
-       json["adapter_left_out"]["by_adapter"].items()) {
-    yardstick.left_out_p50[name] = figures["p50"];
-  }
-  return yardstick;
+  DESCANT_ASSIGN_OR_RETURN(const Json json, ReadData("yardstick"));
+  return ParseYardstick(json, json["adapter_left_out"]["by_adapter"]);
+}
+
+absl::StatusOr<Yardstick> LoadFamilyYardstick(const std::string& name) {
+  DESCANT_ASSIGN_OR_RETURN(const Json json, ReadData("yardstick_families"));
+  const Json& family = json["by_file"][name];
+  return ParseYardstick(family, family["adapter_left_out"]);
 }
 
 }  // namespace descant::e2e

@@ -1,4 +1,4 @@
-// The oracle's data of tests/golden/data/demo_*.json (see tests/golden).
+// The oracle's data of tests/golden/data (see there).
 #ifndef DESCANT_TESTS_E2E_GOLDEN_DATA_H_
 #define DESCANT_TESTS_E2E_GOLDEN_DATA_H_
 
@@ -37,14 +37,24 @@ struct Golden {
 // adapters come from deploy/demo/adapters, random ones from their seed.
 absl::StatusOr<Golden> LoadDemoGolden();
 
+// One file, "tiny_gpt2", and the folder of its model under
+// tests/golden/models.
+struct FamilyGolden {
+  std::string model;
+  Golden golden;
+};
+absl::StatusOr<FamilyGolden> LoadFamilyGolden(const std::string& name);
+
 // Log-probability error of Transformers + PEFT in bf16 on the same data.
 struct Yardstick {
   double p50 = 0;
   double p99 = 0;
+  double max = 0;
   // By adapter: the median error of an answer that leaves the adapter out.
   std::map<std::string, double> left_out_p50;
 };
 absl::StatusOr<Yardstick> LoadYardstick();
+absl::StatusOr<Yardstick> LoadFamilyYardstick(const std::string& name);
 
 }  // namespace descant::e2e
 
