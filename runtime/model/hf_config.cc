@@ -31,8 +31,8 @@ absl::StatusOr<JsonValue> ParseObject(absl::string_view json,
 // Architectures that route tokens through experts.
 bool IsMixtureOfExperts(absl::string_view architecture, ObjectReader* root) {
   for (const absl::string_view part :
-       {"Moe", "MoE", "moe", "Mixtral", "GptOss", "DeepseekV2", "DeepseekV3", "Dbrx",
-        "Llama4", "Qwen3Next"}) {
+       {"Moe", "MoE", "moe", "Mixtral", "GptOss", "DeepseekV2", "DeepseekV3",
+        "Dbrx", "Llama4", "Qwen3Next"}) {
     if (absl::StrContains(architecture, part)) return true;
   }
   for (const absl::string_view key :

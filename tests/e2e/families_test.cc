@@ -31,6 +31,8 @@ class FamiliesTest : public testing::TestWithParam<const char*> {
     yardstick_ = *std::move(yardstick);
     ServerOptions options;
     options.model = SourcePath("tests/golden/models/" + family->model);
+    // Steps this small are all barrier where cores are shared.
+    options.flags = {"--threads=1"};
     auto server = ServerProcess::Start(options);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
