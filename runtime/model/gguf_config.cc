@@ -256,9 +256,9 @@ void ConfigReader::ReadGemma(int32_t layers_of_27b) {
   config_.embedding_scale =
       static_cast<float>(std::sqrt(static_cast<double>(config_.hidden_size)));
   if (config_.num_layers == layers_of_27b && config_.num_heads > 0) {
+    const int32_t scalar = config_.hidden_size / config_.num_heads;
     config_.attention_scale =
-        static_cast<float>(1 / std::sqrt(static_cast<double>(
-                                   config_.hidden_size / config_.num_heads)));
+        static_cast<float>(1 / std::sqrt(static_cast<double>(scalar)));
   }
   ReadRope();
 }
