@@ -9,54 +9,105 @@ Answer::Answer(const Request& request, std::shared_ptr<TokenSink> sink,
     : sink_(std::move(sink)),
       adapter_(request.adapter),
       stop_strings_(request.sampling.stop_strings),
-      arrival_(request.arrival),
-      detokenizer_(tokenizer, /*skip_special_tokens=*/true),
-      matcher_(stop_strings_) {}
+      include_stop_string_(request.sampling.include_stop_string),
+      min_tokens_(request.sampling.min_tokens),
+      arrival_(request.arrival) {
+  choices_.reserve(request.sampling.n);
+  for (int32_t i = 0; i < request.sampling.n; ++i) {
+    choices_.emplace_back(tokenizer, stop_strings_);
+  }
+}
 
-bool Answer::Append(const SequenceEvent& event, const StepOutput& output,
-                    MonotonicTime now) {
-  if (!started_) first_token_ = now;
-  started_ = true;
-  last_token_ = now;
+void Answer::Take(const StepOutput& output, int32_t begin, int32_t end) {
   tokens_.clear();
-  text_.clear();
-  for (int32_t i = event.begin; i < event.end; ++i) {
+  for (int32_t i = begin; i < end; ++i) {
     const SampledToken& sampled = output.sampled[i];
     TokenEvent& token = tokens_.emplace_back();
     token.token = sampled.token;
     token.logprob = sampled.logprob;
     token.top.assign(output.top.begin() + sampled.top_begin,
                      output.top.begin() + sampled.top_end);
-    const bool ends = event.stop_token >= 0 && i + 1 == event.end;
-    if (!ends) text_ += matcher_.Append(detokenizer_.Append(sampled.token));
-    if (matcher_.matched()) break;
   }
-  sink_->OnTokens(tokens_, text_);
-  return matcher_.matched();
+}
+
+// `text` of the choice's last token, as far as it may be shown.
+std::string Answer::Match(Choice* choice, const std::string& text) {
+  StopMatcher& matcher = choice->matcher;
+  std::string shown = matcher.Append(text, choice->tokens > min_tokens_);
+  if (matcher.matched() && include_stop_string_) {
+    shown += stop_strings_[matcher.matched_index()];
+  }
+  return shown;
+}
+
+bool Answer::Append(const SequenceEvent& event, const StepOutput& output,
+                    MonotonicTime now) {
+  if (!started_) first_token_ = now;
+  started_ = true;
+  last_token_ = now;
+  text_.clear();
+  Choice& choice = choices_[event.choice];
+  int32_t end = event.begin;
+  while (end < event.end && !choice.matcher.matched()) {
+    const int32_t token = output.sampled[end++].token;
+    ++choice.tokens;
+    const bool ends = event.stop_token >= 0 && end == event.end;
+    if (!ends) text_ += Match(&choice, choice.detokenizer.Append(token));
+  }
+  Take(output, event.begin, end);
+  sink_->OnTokens(event.choice, tokens_, text_);
+  return choice.matcher.matched();
+}
+
+void Answer::AppendPrompt(const SequenceEvent& event,
+                          const StepOutput& output) {
+  Take(output, event.prompt_begin, event.begin);
+  sink_->OnPrompt(tokens_);
+}
+
+void Answer::FinishChoice(const SequenceEvent& event,
+                          const absl::Status& status) {
+  Choice& choice = choices_[event.choice];
+  ChoiceResult& result = choice.result;
+  result.reason = event.finish;
+  result.generated_tokens = event.generated_tokens;
+  generated_tokens_ += event.generated_tokens;
+  if (event.first_scheduled != MonotonicTime{} &&
+      (first_scheduled_ == MonotonicTime{} ||
+       event.first_scheduled < first_scheduled_)) {
+    first_scheduled_ = event.first_scheduled;
+  }
+  if (!status.ok()) return;
+  if (!choice.matcher.matched()) {
+    std::string rest = Match(&choice, choice.detokenizer.Flush());
+    if (!choice.matcher.matched()) rest += choice.matcher.Flush();
+    if (!rest.empty()) sink_->OnTokens(event.choice, {}, rest);
+  }
+  if (choice.matcher.matched()) {
+    result.reason = FinishReason::kStopString;
+    result.stop = stop_strings_[choice.matcher.matched_index()];
+  } else {
+    result.stop_token = event.stop_token;
+  }
+  sink_->OnChoiceFinish(event.choice, result);
 }
 
 void Answer::Finish(const SequenceEvent& event, absl::Status status,
                     MonotonicTime now) {
+  FinishChoice(event, status);
+  if (!event.last) return;
   RequestResult result;
-  result.reason = event.finish;
-  if (status.ok() && !matcher_.matched()) {
-    std::string rest = matcher_.Append(detokenizer_.Flush());
-    if (!matcher_.matched()) rest += matcher_.Flush();
-    if (!rest.empty()) sink_->OnTokens({}, rest);
-  }
-  if (matcher_.matched() && status.ok()) {
-    result.reason = FinishReason::kStopString;
-    result.stop = stop_strings_[matcher_.matched_index()];
-  } else {
-    result.stop_token = event.stop_token;
-  }
+  const ChoiceResult& first = choices_.front().result;
+  result.reason = status.ok() ? first.reason : event.finish;
+  result.stop = first.stop;
+  result.stop_token = first.stop_token;
   result.status = std::move(status);
   result.prompt_tokens = event.prompt_tokens;
-  result.generated_tokens = event.generated_tokens;
-  const bool scheduled = event.first_scheduled != MonotonicTime{};
-  result.timings.queue = (scheduled ? event.first_scheduled : now) - arrival_;
+  result.generated_tokens = generated_tokens_;
+  const bool scheduled = first_scheduled_ != MonotonicTime{};
+  result.timings.queue = (scheduled ? first_scheduled_ : now) - arrival_;
   if (started_) {
-    result.timings.prefill = first_token_ - event.first_scheduled;
+    result.timings.prefill = first_token_ - first_scheduled_;
     result.timings.decode = last_token_ - first_token_;
   }
   sink_->OnFinish(result);

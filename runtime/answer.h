@@ -1,4 +1,5 @@
-// One request's answer on its way to the client: text, stop strings, timings.
+// One request's answers on their way to the client: text, stop strings,
+// timings.
 #ifndef DESCANT_RUNTIME_ANSWER_H_
 #define DESCANT_RUNTIME_ANSWER_H_
 
@@ -13,8 +14,7 @@
 
 namespace descant {
 
-// Used by the engine thread. Calls the sink as TokenSink says: OnTokens any
-// number of times, then OnFinish exactly once.
+// Used by the engine thread. Calls the sink as TokenSink says.
 class Answer {
  public:
   // `tokenizer` outlives it.
@@ -22,12 +22,15 @@ class Answer {
          const Tokenizer* tokenizer);
 
   // The new tokens of `event`. True when their text completed a stop string:
-  // the caller then ends the sequence with kStopString.
+  // the caller then ends that choice with kStopString.
   bool Append(const SequenceEvent& event, const StepOutput& output,
               MonotonicTime now);
+  // The tokens of the prompt that `event` has.
+  void AppendPrompt(const SequenceEvent& event, const StepOutput& output);
 
-  // `event.finish` is the reason; `status` is not OK for kError, kDeadline and
-  // kCancelled. Gives out held-back text first, after a normal end.
+  // `event` finishes a choice, and with event.last the request; `status` is
+  // not OK for kError, kDeadline and kCancelled. Gives out held-back text
+  // first, after a normal end.
   void Finish(const SequenceEvent& event, absl::Status status,
               MonotonicTime now);
 
@@ -38,15 +41,32 @@ class Answer {
   const std::shared_ptr<const Adapter>& adapter() const { return adapter_; }
 
  private:
+  struct Choice {
+    Choice(const Tokenizer* tokenizer, const std::vector<std::string>& stops)
+        : detokenizer(tokenizer, /*skip_special_tokens=*/true),
+          matcher(stops) {}
+    IncrementalDetokenizer detokenizer;
+    StopMatcher matcher;
+    int32_t tokens = 0;
+    ChoiceResult result;
+  };
+
+  std::string Match(Choice* choice, const std::string& text);
+  void Take(const StepOutput& output, int32_t begin, int32_t end);
+  void FinishChoice(const SequenceEvent& event, const absl::Status& status);
+
   const std::shared_ptr<TokenSink> sink_;
   const std::shared_ptr<const Adapter> adapter_;
   const std::vector<std::string> stop_strings_;
+  const bool include_stop_string_;
+  const int32_t min_tokens_;
   const MonotonicTime arrival_;
-  IncrementalDetokenizer detokenizer_;
-  StopMatcher matcher_;
+  std::vector<Choice> choices_;
   std::vector<TokenEvent> tokens_;  // of the event at hand
   std::string text_;
+  int32_t generated_tokens_ = 0;  // of the choices that finished
   bool started_ = false;
+  MonotonicTime first_scheduled_{};
   MonotonicTime first_token_{};
   MonotonicTime last_token_{};
 };

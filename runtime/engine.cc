@@ -74,12 +74,11 @@ class ThreadedEngine final : public Engine {
   CondVar changed_;
   std::vector<Submission> inbox_ ABSL_GUARDED_BY(mutex_);
   std::vector<RequestId> cancelled_ ABSL_GUARDED_BY(mutex_);
-  // Of the inbox and of the scheduler's queue together.
+  // Of the inbox and of the scheduler's queue together; a request counts as
+  // many times as it wants answers.
   int32_t waiting_requests_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t waiting_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
-  int32_t inbox_requests() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return static_cast<int32_t>(inbox_.size());
-  }
+  int32_t inbox_requests_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t inbox_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
   bool wake_ ABSL_GUARDED_BY(mutex_) = false;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
@@ -102,20 +101,22 @@ absl::Status ThreadedEngine::Submit(Request request,
                          "the request's deadline has passed");
   }
   const int64_t tokens = static_cast<int64_t>(request.prompt.size());
+  const int32_t sequences = request.sampling.n;
   MutexLock lock(&mutex_);
   if (draining_) {
     return ReasonedError(absl::StatusCode::kUnavailable, "DRAINING",
                          "the server is shutting down");
   }
-  if (waiting_requests_ >= max_waiting_requests_ ||
-      (waiting_requests_ > 0 &&
+  if (waiting_requests_ > 0 &&
+      (waiting_requests_ + sequences > max_waiting_requests_ ||
        waiting_tokens_ + tokens > max_waiting_tokens_)) {
     return ReasonedError(absl::StatusCode::kUnavailable, "QUEUE_FULL",
                          "too many requests are waiting");
   }
   inbox_.push_back({std::move(request), std::move(sink)});
   inbox_tokens_ += tokens;
-  ++waiting_requests_;
+  inbox_requests_ += sequences;
+  waiting_requests_ += sequences;
   waiting_tokens_ += tokens;
   changed_.Signal();
   return absl::OkStatus();
@@ -136,7 +137,7 @@ void ThreadedEngine::Wake() {
 EngineStats ThreadedEngine::Stats() const {
   MutexLock lock(&mutex_);
   EngineStats stats = stats_;
-  stats.waiting += inbox_requests();
+  stats.waiting += inbox_requests_;
   return stats;
 }
 
@@ -168,6 +169,7 @@ bool ThreadedEngine::TakeWork(bool progressed) {
   wake_ = false;
   taken_.swap(inbox_);
   inbox_tokens_ = 0;
+  inbox_requests_ = 0;
   taken_cancelled_.swap(cancelled_);
   if (!draining_) return true;
   if (taken_.empty() && loop_.idle()) return false;
@@ -206,7 +208,7 @@ void ThreadedEngine::Publish() {
                        std::memory_order_relaxed);
   MutexLock lock(&mutex_);
   loop_.UpdateStats(&stats_);
-  waiting_requests_ = inbox_requests() + loop_.waiting();
+  waiting_requests_ = inbox_requests_ + loop_.waiting();
   waiting_tokens_ = inbox_tokens_ + loop_.waiting_tokens();
 }
 

@@ -22,7 +22,7 @@ class Tokenizer;
 
 struct EngineOptions {
   int32_t max_model_len = 0;
-  int32_t max_waiting_requests = 1024;   // the inbox's cap
+  int32_t max_waiting_requests = 1024;   // answers that wait: the inbox's cap
   int64_t max_waiting_tokens = 1 << 20;  // prompt tokens waiting
   int32_t max_running_sequences = 64;
   int32_t max_adapters_per_step = 0;  // 0: as many as there are slots
@@ -42,25 +42,41 @@ struct RequestTimings {
   Duration decode{};   // first token -> last token
 };
 
+// How one answer ended.
+struct ChoiceResult {
+  FinishReason reason = FinishReason::kNone;
+  std::string stop;  // the stop string, where that ended it
+  int32_t stop_token = -1;
+  int32_t generated_tokens = 0;
+};
+
 struct RequestResult {
+  // Of the first answer; where the request failed, why.
   FinishReason reason = FinishReason::kNone;
   absl::Status status;  // not OK for kError, kDeadline, kCancelled
-  std::string stop;     // the stop string, where that ended it
+  std::string stop;
   int32_t stop_token = -1;
   int32_t prompt_tokens = 0;
-  int32_t generated_tokens = 0;
+  int32_t generated_tokens = 0;  // of all answers
   int32_t cached_tokens = 0;
   RequestTimings timings;
 };
 
-// Receives one request's output, on the engine thread, in order: any number
-// of OnTokens, then OnFinish exactly once. Must not block. `text` is the part
-// of the answer that is now final: whole characters, stop strings held back.
+// Receives one request's output, on the engine thread, in order: for each
+// choice (answer, from 0) any number of OnTokens and, where it did not fail,
+// OnChoiceFinish; the choices mixed; then OnFinish exactly once. An answer
+// that fails fails the request. Must not block.
 class TokenSink {
  public:
   virtual ~TokenSink() = default;
-  virtual void OnTokens(absl::Span<const TokenEvent> tokens,
+  // `text` is the part of the answer that is now final: whole characters, stop
+  // strings held back.
+  virtual void OnTokens(int32_t choice, absl::Span<const TokenEvent> tokens,
                         const std::string& text) = 0;
+  virtual void OnChoiceFinish(int32_t choice, const ChoiceResult& result) {}
+  // With SamplingParams::prompt_logprobs: the prompt's tokens from the second
+  // one on, each once, in order, before the first OnTokens.
+  virtual void OnPrompt(absl::Span<const TokenEvent> tokens) {}
   virtual void OnFinish(const RequestResult& result) = 0;
   // Polled before each step: a sequence whose reader fell behind is paused.
   virtual bool WantsMore() const { return true; }

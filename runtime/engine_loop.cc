@@ -181,18 +181,25 @@ void EngineLoop::Deliver(const StepOutput* output,
     const auto found = answers_.find(event.id);
     DESCANT_CHECK(found != answers_.end());
     Answer& answer = *found->second;
+    if (event.begin > event.prompt_begin) {
+      answer.AppendPrompt(event, *output);
+    }
     if (event.end > event.begin) {
       counts_.generated_tokens += event.end - event.begin;
       const bool stopped = answer.Append(event, *output, now);
       if (stopped && event.finish == FinishReason::kNone) {
-        scheduler_.Abort(event.id, FinishReason::kStopString);
+        scheduler_.AbortChoice(event.id, event.choice,
+                               FinishReason::kStopString);
       }
     }
     if (event.finish == FinishReason::kNone) continue;
-    const std::unique_ptr<Answer> finished = std::move(found->second);
-    answers_.erase(found);
+    std::unique_ptr<Answer> finished;
+    if (event.last) {
+      finished = std::move(found->second);
+      answers_.erase(found);
+    }
     ++adapter_lists_version_;
-    finished->Finish(event, StatusOf(event.finish, failure), now);
+    answer.Finish(event, StatusOf(event.finish, failure), now);
   }
   scheduler_.ClearEvents();
 }
@@ -217,12 +224,12 @@ void EngineLoop::UpdateStats(EngineStats* stats) {
       if (adapter) counts_.running_adapters.push_back(LabelOf(*adapter));
     }
     scheduler_.ForEachSequence([this](const Sequence& sequence) {
-      if (sequence.request.adapter == nullptr ||
+      if (sequence.request().adapter == nullptr ||
           (sequence.state != SequenceState::kWaiting &&
            sequence.state != SequenceState::kPreempted)) {
         return;
       }
-      counts_.waiting_adapters.push_back(LabelOf(*sequence.request.adapter));
+      counts_.waiting_adapters.push_back(LabelOf(*sequence.request().adapter));
     });
     SortUnique(&counts_.running_adapters);
     SortUnique(&counts_.waiting_adapters);

@@ -42,6 +42,9 @@ enum class OutputKind : uint8_t {
 // One sequence's part of the step.
 struct BatchSequence {
   RequestId id = 0;
+  // Which of the request's answers this is: sampling->choice + choice is in
+  // the key of the sampling noise.
+  int32_t choice = 0;
   // Stable while the sequence runs, in [0, max_sequences): where a runner
   // keeps what it remembers of the sequence from step to step.
   int32_t state_slot = 0;
@@ -51,18 +54,31 @@ struct BatchSequence {
   int32_t computed_length = 0;  // tokens already in the KV cache
   // block_tables[block_begin, block_begin + block_count): physical KV blocks
   // in order of position; they cover computed_length + rows. None for models
-  // without a KV cache.
+  // without a KV cache. Blocks before computed_length / kBlockSize may be
+  // those of another answer to the same request as well: nobody writes there.
   int32_t block_begin = 0;
   int32_t block_count = 0;
   OutputKind output = OutputKind::kNone;
-  // Batch::output_rows[output_begin, output_end): 1 + drafts, or none.
+  // Batch::output_rows[output_begin, output_end), the last of its rows. The
+  // first prompt_outputs of them give the log-probability of the prompt's next
+  // token (with sampling->prompt_logprobs), the others sample: 1 + drafts, or
+  // none.
   int32_t output_begin = 0;
   int32_t output_end = 0;
+  int32_t prompt_outputs = 0;
   // Tokens generated before this step: the counter of the sampling noise is
   // the position, so that preemption and chunking change nothing.
   int32_t generated = 0;
-  // Owned by the sequence; outlives the step.
+  // The next three are owned by the sequence and outlive the step.
   const SamplingParams* sampling = nullptr;
+  // Its tokens from position 0 on, prompt_length of them the prompt's. All up
+  // to the last row are valid, but for rows that are kTokenFromLastStep. May be
+  // null where nothing reads it: no penalties, no prompt_outputs.
+  const int32_t* history = nullptr;
+  int32_t prompt_length = 0;
+  // Not to be sampled in this step: what would end it before min_tokens. Or
+  // null.
+  const std::vector<int32_t>* banned = nullptr;
   // One bit per vocabulary entry, 1 = allowed, or null: everything is.
   const uint32_t* token_mask = nullptr;
 };
@@ -96,7 +112,7 @@ struct BatchLimits {
   int32_t max_slots = 0;  // adapter slots on the device
 };
 
-// One sampled token.
+// One sampled token, or one of the prompt.
 struct SampledToken {
   int32_t token = 0;
   float logprob = 0;  // natural log, of the unmodified distribution
@@ -110,8 +126,8 @@ struct TokenLogprob {
   float logprob = 0;
 };
 
-// Result of one batch: for every sequence 0..k tokens. Owned and reused by
-// the runner; valid until its next Launch.
+// Result of one batch: for every sequence one entry an output, 0..k. Owned and
+// reused by the runner; valid until its next Launch.
 struct StepOutput {
   struct PerSequence {
     RequestId id = 0;

@@ -54,7 +54,8 @@ void BuildBatch(uint64_t step, std::vector<ScheduledRows>* scheduled,
   for (const ScheduledRows& part : *scheduled) {
     const Sequence& sequence = *part.sequence;
     BatchSequence& out = batch->sequences.emplace_back();
-    out.id = sequence.request.id;
+    out.id = sequence.id;
+    out.choice = sequence.choice;
     out.state_slot = sequence.state_slot;
     out.slot = sequence.slot();
     out.row_begin = batch->rows();
@@ -67,13 +68,20 @@ void BuildBatch(uint64_t step, std::vector<ScheduledRows>* scheduled,
       batch->block_tables.push_back(sequence.blocks[i].id());
     }
     out.output_begin = batch->outputs();
-    if (part.output) {
-      out.output = OutputKind::kTokens;
-      batch->output_rows.push_back(out.row_end - 1);
+    const int32_t outputs = part.scored + (part.output ? 1 : 0);
+    if (outputs > 0) out.output = OutputKind::kTokens;
+    for (int32_t i = outputs; i > 0; --i) {
+      batch->output_rows.push_back(out.row_end - i);
     }
     out.output_end = batch->outputs();
+    out.prompt_outputs = part.scored;
     out.generated = part.generated;
-    out.sampling = &sequence.request.sampling;
+    out.sampling = &sequence.group->request.sampling;
+    out.history = sequence.tokens.data();
+    out.prompt_length = sequence.prompt_length;
+    if (part.generated < sequence.min_tokens) {
+      out.banned = &sequence.group->end_tokens;
+    }
     AppendSegment(out.slot, out.row_begin, out.row_end, &batch->segments);
     AppendSegment(out.slot, out.output_begin, out.output_end,
                   &batch->output_segments);

@@ -15,8 +15,9 @@ struct ScheduledRows {
   Sequence* sequence = nullptr;
   int32_t begin = 0;  // position of the first row
   int32_t rows = 0;
-  bool output = false;    // the last row samples a token
-  int32_t generated = 0;  // tokens generated before this step
+  int32_t generated = 0;    // tokens generated before this step
+  int32_t scored : 31 = 0;  // rows, the last before a sample, that score
+  bool output : 1 = false;  // the last row samples a token
 };
 
 // Sizes the arrays of `batch` for `limits`, so that Build allocates nothing.

@@ -17,6 +17,17 @@ void Block::Release() {
   if (allocator_ != nullptr) std::exchange(allocator_, nullptr)->Release(id_);
 }
 
+Block Block::Share() const {
+  DESCANT_CHECK(!empty());
+  ++allocator_->holds_[id_];
+  return Block(allocator_, id_);
+}
+
+bool Block::shared() const {
+  DESCANT_CHECK(!empty());
+  return allocator_->holds_[id_] > 1;
+}
+
 void Block::Taint() {
   DESCANT_CHECK(!empty());
   allocator_->state_[id_] = BlockAllocator::State::kUsedTainted;
@@ -25,6 +36,7 @@ void Block::Taint() {
 BlockAllocator::BlockAllocator(int32_t total) {
   DESCANT_CHECK(total >= 0);
   state_.assign(total, State::kFree);
+  holds_.assign(total, 0);
   free_.reserve(total);
   tainted_.reserve(total);
   for (int32_t id = total - 1; id >= 0; --id) free_.push_back(id);
@@ -37,6 +49,7 @@ std::optional<Block> BlockAllocator::Allocate() {
   const int32_t id = free_.back();
   free_.pop_back();
   state_[id] = State::kUsed;
+  holds_[id] = 1;
   ++used_;
   return Block(this, id);
 }
@@ -44,6 +57,7 @@ std::optional<Block> BlockAllocator::Allocate() {
 void BlockAllocator::Release(int32_t id) {
   DESCANT_CHECK(state_[id] == State::kUsed ||
                 state_[id] == State::kUsedTainted);
+  if (--holds_[id] > 0) return;
   if (state_[id] == State::kUsedTainted) {
     state_[id] = State::kTainted;
     tainted_.push_back(id);
@@ -77,6 +91,7 @@ void BlockAllocator::CheckInvariants() const {
     const bool held =
         state_[id] == State::kUsed || state_[id] == State::kUsedTainted;
     used += held ? 1 : 0;
+    DESCANT_CHECK(held == (holds_[id] > 0));
     DESCANT_CHECK(seen[id] == (held ? 0 : 1));
   }
   DESCANT_CHECK(used == used_);

@@ -14,8 +14,9 @@ namespace descant {
 
 class BlockAllocator;
 
-// Sole owner of one block; gives it back when destroyed. Must not outlive its
-// allocator. An empty Block (moved from) owns nothing.
+// One hold on a block; the block is given back when its last hold is
+// destroyed. Must not outlive its allocator. An empty Block (moved from) holds
+// nothing. What a shared block contains is final: only a sole holder writes.
 class Block {
  public:
   Block() = default;
@@ -28,6 +29,10 @@ class Block {
 
   int32_t id() const { return id_; }
   bool empty() const { return allocator_ == nullptr; }
+  // Another hold on the same block. REQUIRES: not empty.
+  Block Share() const;
+  // Whether there are other holds.
+  bool shared() const;
   // Marks the content as poisonous (a numeric fault): once released the block
   // waits in BlockAllocator::tainted() instead of the free list.
   void Taint();
@@ -45,7 +50,8 @@ class Block {
 // Thread-compatible. Allocates memory at construction only.
 //
 // Invariants: every id in [0, total) is in exactly one of: the free list, the
-// tainted list, one Block. free() + used() + tainted().size() == total().
+// tainted list, one or more Blocks. free() + used() + tainted().size() ==
+// total().
 class BlockAllocator {
  public:
   // Ids are [0, total).
@@ -62,6 +68,7 @@ class BlockAllocator {
   int32_t total() const { return static_cast<int32_t>(state_.size()); }
   int32_t free() const { return static_cast<int32_t>(free_.size()); }
   int32_t used() const { return used_; }
+  int32_t holds(int32_t id) const { return holds_[id]; }
 
   // Released blocks that must be cleared before anyone reads them again, and
   // the caller's word that they were.
@@ -76,7 +83,8 @@ class BlockAllocator {
   enum class State : uint8_t { kFree, kUsed, kUsedTainted, kTainted };
   void Release(int32_t id);
 
-  std::vector<State> state_;  // by id
+  std::vector<State> state_;    // by id
+  std::vector<int32_t> holds_;  // by id: Blocks there are of it
   std::vector<int32_t> free_;
   std::vector<int32_t> tainted_;
   int32_t used_ = 0;

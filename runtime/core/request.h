@@ -16,24 +16,43 @@ struct Adapter;  // adapters/adapter.h
 // Made by the server, never by a client. Unique within a process.
 using RequestId = uint64_t;
 
+// Added to a token's logit; minus infinity bans the token.
+struct LogitBias {
+  int32_t token = 0;
+  float bias = 0;
+};
+
+// What each option does to the distribution: runtime/model/sampler.h.
 struct SamplingParams {
-  // 0 is greedy; then top_k, top_p, min_p and seed have no effect.
+  // 0 is greedy; then top_k, top_p, min_p, typical_p and seed have no effect.
   float temperature = 1.0f;
-  int32_t top_k = 0;   // 0: off
-  float top_p = 1.0f;  // (0, 1]
-  float min_p = 0.0f;  // [0, 1]
-  uint64_t seed = 0;   // always set: the edge draws one where the client
-                       // gave none, and the answer names it
-  int32_t choice = 0;  // index of the answer; part of the noise's key
-  int32_t max_tokens = 16;
+  int32_t top_k = 0;                  // 0: off
+  float top_p = 1.0f;                 // (0, 1]
+  float min_p = 0.0f;                 // [0, 1]
+  float typical_p = 1.0f;             // (0, 1]
+  float repetition_penalty = 1.0f;    // > 0, of tokens of prompt and answer
+  float presence_penalty = 0.0f;      // of tokens of the answer
+  float frequency_penalty = 0.0f;     // the same, for each occurrence
+  std::vector<LogitBias> logit_bias;  // of distinct tokens
+  uint64_t seed = 0;   // always set: the edge draws one where the client gave
+                       // none, and the answer names it
+  int32_t n = 1;       // answers, >= 1
+  int32_t choice = 0;  // index of the first answer; part of the noise's key
+  int32_t max_tokens = 16;  // of each answer
+  // Tokens before which nothing ends an answer: tokens that would are banned,
+  // stop strings do not count.
+  int32_t min_tokens = 0;
   bool ignore_eos = false;
   std::vector<int32_t> stop_token_ids;
   std::vector<std::string> stop_strings;
+  bool include_stop_string = false;  // the answer's text ends with it
   // Log-probabilities of the chosen token and of the N likeliest; -1: none.
   int32_t top_logprobs = -1;
+  // The same for the tokens of the prompt, from its second one on.
+  int32_t prompt_logprobs = -1;
 };
 
-// Immutable once submitted.
+// Immutable once submitted. Answered by sampling.n sequences.
 struct Request {
   RequestId id = 0;
   std::string tenant;             // "" where tenants are off

@@ -27,18 +27,46 @@ int32_t MaxRunning(const SchedulerOptions& options) {
   return result;
 }
 
-SequenceEvent EventOf(const Sequence& sequence) {
-  SequenceEvent event;
-  event.id = sequence.request.id;
-  event.prompt_tokens = sequence.prompt_length;
-  event.generated_tokens =
-      static_cast<int32_t>(sequence.tokens.size()) - sequence.prompt_length;
-  event.first_scheduled = sequence.first_scheduled;
-  return event;
-}
-
 bool Contains(const std::vector<int32_t>& values, int32_t value) {
   return std::find(values.begin(), values.end(), value) != values.end();
+}
+
+// REQUIRES: no step in flight uses the sequence: it may yet turn out that the
+// blocks are poisoned, and the slot must not be loaded anew before.
+void GiveUpMemory(Sequence* sequence) {
+  sequence->blocks.clear();
+  sequence->lease.reset();
+}
+
+// All but what others share: that was found sound before it was shared, and
+// nobody wrote to it since.
+void TaintBlocks(Sequence* sequence) {
+  for (Block& block : sequence->blocks) {
+    if (!block.shared()) block.Taint();
+  }
+}
+
+void CheckSequence(const Sequence& s, int32_t in_flight) {
+  DESCANT_CHECK(s.scheduled_length >= 0 && s.scheduled_length <= s.length());
+  DESCANT_CHECK(s.steps_in_flight >= 0 && s.steps_in_flight <= in_flight);
+  DESCANT_CHECK(s.pending_tokens >= 0 && s.pending_tokens <= s.steps_in_flight);
+  DESCANT_CHECK(s.scored >= 0 && s.scored <= s.to_score);
+  DESCANT_CHECK(s.to_score < s.prompt_length);
+  if (s.state == SequenceState::kRunning) {
+    DESCANT_CHECK(s.state_slot >= 0);
+    DESCANT_CHECK(s.lease.has_value() == (s.request().adapter != nullptr));
+    DESCANT_CHECK(static_cast<int32_t>(s.blocks.size()) >=
+                  BlocksFor(s.scheduled_length));
+    // What is yet to be written is its own.
+    for (size_t i = s.scheduled_length / kBlockSize; i < s.blocks.size(); ++i) {
+      DESCANT_CHECK(!s.blocks[i].shared());
+    }
+  } else if (s.state == SequenceState::kFinished) {
+    DESCANT_CHECK(s.steps_in_flight > 0);
+  } else {
+    DESCANT_CHECK(s.state_slot < 0);
+    DESCANT_CHECK(s.steps_in_flight > 0 || (s.blocks.empty() && !s.lease));
+  }
 }
 
 }  // namespace
@@ -82,38 +110,15 @@ absl::Status Scheduler::Validate(const Request& request) const {
                          "MAX_TOKENS_INVALID", "max_tokens must be positive",
                          "max_tokens");
   }
+  if (request.sampling.n < 1) {
+    return ReasonedError(absl::StatusCode::kInvalidArgument, "N_INVALID",
+                         "at least one answer must be asked for", "n");
+  }
   if (request.adapter != nullptr && max_adapters_ == 0) {
     return ReasonedError(absl::StatusCode::kFailedPrecondition, "ADAPTERS_OFF",
                          "this server serves no adapters", "adapter_id");
   }
   return absl::OkStatus();
-}
-
-void Scheduler::Add(Request request) {
-  auto owned = std::make_unique<Sequence>(std::move(request));
-  Sequence* sequence = owned.get();
-  DESCANT_CHECK(sequence->prompt_length > 0 &&
-                sequence->prompt_length < max_length_);
-  sequence->order = ++arrivals_;
-  sequence->tenant = fairness_.Enter(sequence->request.tenant);
-  next_deadline_ = std::min(next_deadline_, sequence->request.deadline);
-  const bool inserted =
-      sequences_.emplace(sequence->request.id, std::move(owned)).second;
-  DESCANT_CHECK(inserted);
-  queue_.Push(sequence);
-}
-
-void Scheduler::Abort(RequestId id, FinishReason reason) {
-  const auto found = sequences_.find(id);
-  if (found == sequences_.end()) return;
-  Sequence* sequence = found->second.get();
-  if (sequence->state == SequenceState::kFinished) return;
-  Finish(sequence, reason, EventOf(*sequence));
-}
-
-void Scheduler::SetPaused(RequestId id, bool paused) {
-  const auto found = sequences_.find(id);
-  if (found != sequences_.end()) found->second->paused = paused;
 }
 
 void Scheduler::SlotLoadFailed(int32_t slot) { TakeSlotOut(slot, true); }
@@ -134,13 +139,14 @@ void Scheduler::TakeSlotOut(int32_t slot, bool fail) {
     Settle(*part);
     DESCANT_CHECK(sequence->steps_in_flight == 0);
     if (sequence->state == SequenceState::kFinished) {
-      Release(sequence);  // aborted since Schedule
+      Release(sequence);  // aborted since Schedule, or with its group
       continue;
     }
     if (fail) {
-      Finish(sequence, FinishReason::kError, EventOf(*sequence));
+      FinishGroup(sequence->group, FinishReason::kError);
       continue;
     }
+    sequence->scored -= part->scored;
     running_.erase(std::find(running_.begin(), running_.end(), sequence));
     ++sequence->skipped_steps;
     EnterPreempted(sequence);
@@ -166,28 +172,24 @@ void Scheduler::EnterPreempted(Sequence* sequence) {
   preempted_.insert(place, sequence);
 }
 
-// REQUIRES: no step in flight uses the sequence: it may yet turn out that the
-// blocks are poisoned, and the slot must not be loaded anew before.
-void Scheduler::GiveUpMemory(Sequence* sequence) {
-  sequence->blocks.clear();
-  sequence->lease.reset();
-}
-
 void Scheduler::Settle(const ScheduledRows& part) {
   --part.sequence->steps_in_flight;
   if (part.output) --part.sequence->pending_tokens;
 }
 
 FinishReason Scheduler::Append(Sequence* sequence, int32_t token) {
-  const SamplingParams& sampling = sequence->request.sampling;
   sequence->tokens.push_back(token);
-  const int32_t length = static_cast<int32_t>(sequence->tokens.size());
-  if (!sampling.ignore_eos && Contains(options_.eos_token_ids, token)) {
+  // The request itself is far away: most sequences don't need it here.
+  const SamplingParams* special =
+      sequence->plain_end ? nullptr : &sequence->request().sampling;
+  if ((special == nullptr || !special->ignore_eos) &&
+      Contains(options_.eos_token_ids, token)) {
     return FinishReason::kEndOfSequence;
   }
-  if (Contains(sampling.stop_token_ids, token)) return FinishReason::kStopToken;
-  if (length - sequence->prompt_length >= sampling.max_tokens ||
-      length >= max_length_) {
+  if (special != nullptr && Contains(special->stop_token_ids, token)) {
+    return FinishReason::kStopToken;
+  }
+  if (static_cast<int32_t>(sequence->tokens.size()) >= sequence->max_length) {
     return FinishReason::kLength;
   }
   return FinishReason::kNone;
@@ -200,43 +202,55 @@ void Scheduler::Update(const StepOutput& output) {
   DESCANT_CHECK(output.sequences.size() == step.parts.size());
   --in_flight_;
   for (size_t i = 0; i < step.parts.size(); ++i) {
-    const ScheduledRows& part = step.parts[i];
-    const StepOutput::PerSequence& result = output.sequences[i];
-    Sequence* sequence = part.sequence;
-    DESCANT_CHECK(result.id == sequence->request.id);
-    Settle(part);
-    if (result.numeric_fault) {
-      for (Block& block : sequence->blocks) block.Taint();
-    }
-    if (sequence->state == SequenceState::kFinished) {
-      if (sequence->steps_in_flight == 0) Release(sequence);
-      continue;
-    }
-    sequence->skipped_steps = 0;
-    if (result.numeric_fault) {
-      Finish(sequence, FinishReason::kError, EventOf(*sequence));
-      continue;
-    }
-    if (sequence->state == SequenceState::kPreempted &&
-        sequence->steps_in_flight == 0) {
-      GiveUpMemory(sequence);
-    }
-    if (!part.output) continue;
-    DESCANT_CHECK(result.end - result.begin == 1);
-    const int32_t token = output.sampled[result.begin].token;
-    const FinishReason reason = Append(sequence, token);
-    fairness_.ChargeOutput(sequence->tenant, 1);
-    SequenceEvent event = EventOf(*sequence);
-    event.begin = result.begin;
-    event.end = result.end;
-    if (reason == FinishReason::kNone) {
-      events_.push_back(event);
-      continue;
-    }
-    if (reason != FinishReason::kLength) event.stop_token = token;
-    Finish(sequence, reason, event);
+    TakeResult(step.parts[i], output, output.sequences[i]);
   }
   step.parts.clear();
+}
+
+void Scheduler::TakeResult(const ScheduledRows& part, const StepOutput& output,
+                           const StepOutput::PerSequence& result) {
+  Sequence* sequence = part.sequence;
+  DESCANT_CHECK(result.id == sequence->id);
+  Settle(part);
+  if (result.numeric_fault) TaintBlocks(sequence);
+  if (sequence->state == SequenceState::kFinished) {
+    if (sequence->steps_in_flight == 0) Release(sequence);
+    return;
+  }
+  sequence->skipped_steps = 0;
+  if (result.numeric_fault) {
+    FinishGroup(sequence->group, FinishReason::kError);
+    return;
+  }
+  if (sequence->state == SequenceState::kPreempted &&
+      sequence->steps_in_flight == 0) {
+    GiveUpMemory(sequence);
+  }
+  if (!part.output && part.scored == 0) return;
+  const int32_t sampled = result.begin + part.scored;
+  DESCANT_CHECK(result.end == sampled + (part.output ? 1 : 0));
+  FinishReason reason = FinishReason::kNone;
+  if (part.output) {
+    // Its first token: the prompt's blocks are sound.
+    if (sequence->has_siblings) {
+      StartOthers(*sequence);
+      HoldPrompt(*sequence);
+    }
+    reason = Append(sequence, output.sampled[sampled].token);
+    fairness_.ChargeOutput(sequence->tenant, 1);
+  }
+  SequenceEvent event = EventOf(*sequence);
+  event.prompt_begin = result.begin;
+  event.begin = sampled;
+  event.end = result.end;
+  if (reason == FinishReason::kNone) {
+    events_.push_back(event);
+    return;
+  }
+  if (reason != FinishReason::kLength) {
+    event.stop_token = output.sampled[sampled].token;
+  }
+  Finish(sequence, reason, event);
 }
 
 void Scheduler::FailStep() {
@@ -247,92 +261,57 @@ void Scheduler::FailStep() {
     Sequence* sequence = part.sequence;
     Settle(part);
     // What the failed step left in these blocks is unknown.
-    for (Block& block : sequence->blocks) block.Taint();
+    TaintBlocks(sequence);
     if (sequence->state == SequenceState::kFinished) {
       if (sequence->steps_in_flight == 0) Release(sequence);
     } else {
-      Finish(sequence, FinishReason::kError, EventOf(*sequence));
+      FinishGroup(sequence->group, FinishReason::kError);
     }
   }
   step.parts.clear();
-}
-
-void Scheduler::Finish(Sequence* sequence, FinishReason reason,
-                       SequenceEvent event) {
-  event.finish = reason;
-  events_.push_back(event);
-  switch (sequence->state) {
-    case SequenceState::kWaiting:
-      queue_.Remove(sequence);
-      break;
-    case SequenceState::kRunning:
-      running_.erase(std::find(running_.begin(), running_.end(), sequence));
-      break;
-    case SequenceState::kPreempted:
-      preempted_.erase(
-          std::find(preempted_.begin(), preempted_.end(), sequence));
-      break;
-    case SequenceState::kFinished:
-      DESCANT_CHECK(false);
-  }
-  sequence->state = SequenceState::kFinished;
-  if (sequence->steps_in_flight == 0) Release(sequence);
-}
-
-// The one place where a sequence gives everything back.
-void Scheduler::Release(Sequence* sequence) {
-  if (sequence->state_slot >= 0) {
-    free_state_slots_.push_back(sequence->state_slot);
-  }
-  fairness_.Leave(sequence->tenant);
-  const size_t erased = sequences_.erase(sequence->request.id);
-  DESCANT_CHECK(erased == 1);
 }
 
 void Scheduler::CheckInvariants() const {
   blocks_.CheckInvariants();
   slots_.CheckInvariants();
   queue_.CheckInvariants();
-  int32_t used_blocks = 0;
+  std::vector<int32_t> holds(blocks_.total(), 0);
   std::vector<int32_t> leases(slots_.num_slots(), 0);
   std::vector<int32_t> state_slots(max_running_, 0);
   for (const int32_t slot : free_state_slots_) ++state_slots[slot];
-  size_t waiting = 0;
-  size_t running = 0;
-  size_t preempted = 0;
-  for (const auto& [id, sequence] : sequences_) {
-    const Sequence& s = *sequence;
-    DESCANT_CHECK(id == s.request.id);
-    DESCANT_CHECK(s.scheduled_length >= 0 && s.scheduled_length <= s.length());
-    DESCANT_CHECK(s.steps_in_flight >= 0 && s.steps_in_flight <= in_flight_);
-    DESCANT_CHECK(s.pending_tokens >= 0 &&
-                  s.pending_tokens <= s.steps_in_flight);
-    used_blocks += static_cast<int32_t>(s.blocks.size());
-    if (s.lease) ++leases[s.slot()];
-    if (s.state_slot >= 0) ++state_slots[s.state_slot];
-    waiting += s.state == SequenceState::kWaiting;
-    running += s.state == SequenceState::kRunning;
-    preempted += s.state == SequenceState::kPreempted;
-    if (s.state == SequenceState::kRunning) {
-      DESCANT_CHECK(s.state_slot >= 0);
-      DESCANT_CHECK(s.lease.has_value() == (s.request.adapter != nullptr));
-      DESCANT_CHECK(static_cast<int32_t>(s.blocks.size()) >=
-                    BlocksFor(s.scheduled_length));
-    } else if (s.state == SequenceState::kFinished) {
-      DESCANT_CHECK(s.steps_in_flight > 0);
-    } else {
-      DESCANT_CHECK(s.state_slot < 0);
-      DESCANT_CHECK(s.steps_in_flight > 0 || (s.blocks.empty() && !s.lease));
+  std::array<int32_t, 4> states{};
+  int32_t to_come = 0;
+  size_t holding = 0;
+  for (const auto& [id, group] : groups_) {
+    DESCANT_CHECK(id == group->request.id && !group->sequences.empty());
+    to_come += group->to_come;
+    holding += group->prompt_blocks.empty() ? 0 : 1;
+    int32_t unfinished = group->to_come;
+    for (const Block& block : group->prompt_blocks) ++holds[block.id()];
+    for (const auto& sequence : group->sequences) {
+      const Sequence& s = *sequence;
+      DESCANT_CHECK(s.group == group.get());
+      CheckSequence(s, in_flight_);
+      unfinished += s.state != SequenceState::kFinished;
+      ++states[static_cast<size_t>(s.state)];
+      for (const Block& block : s.blocks) ++holds[block.id()];
+      if (s.lease) ++leases[s.slot()];
+      if (s.state_slot >= 0) ++state_slots[s.state_slot];
     }
+    DESCANT_CHECK(unfinished == group->unfinished);
+    DESCANT_CHECK(unfinished > 0 || group->prompt_blocks.empty());
   }
-  DESCANT_CHECK(used_blocks == blocks_.used());
+  for (int32_t id = 0; id < blocks_.total(); ++id) {
+    DESCANT_CHECK(holds[id] == blocks_.holds(id));
+  }
+  DESCANT_CHECK(to_come == to_come_ && holding == holding_.size());
   for (int32_t slot = 0; slot < slots_.num_slots(); ++slot) {
     DESCANT_CHECK(leases[slot] == slots_.leases(slot));
   }
   for (const int32_t holders : state_slots) DESCANT_CHECK(holders == 1);
-  DESCANT_CHECK(waiting == static_cast<size_t>(queue_.size()));
-  DESCANT_CHECK(running == running_.size());
-  DESCANT_CHECK(preempted == preempted_.size());
+  DESCANT_CHECK(states[0] == queue_.size());
+  DESCANT_CHECK(states[1] == running());
+  DESCANT_CHECK(states[2] == preempted());
   const auto by_age = [](const Sequence* a, const Sequence* b) {
     return a->admission < b->admission;
   };

@@ -21,19 +21,11 @@
 #include "runtime/core/block_allocator.h"
 #include "runtime/core/fairness.h"
 #include "runtime/core/request.h"
+#include "runtime/core/scheduler_options.h"
 #include "runtime/core/sequence.h"
 #include "runtime/core/waiting_queue.h"
 
 namespace descant {
-
-struct SchedulerOptions {
-  BatchLimits limits;         // of the runner
-  int32_t num_blocks = 0;     // of the KV cache, >= 1
-  int32_t max_model_len = 0;  // tokens of prompt and answer
-  int32_t max_running_sequences = 0;
-  int32_t max_adapters = 0;  // distinct ones that run at a time; 0: max_slots
-  std::vector<int32_t> eos_token_ids;
-};
 
 // Thread-compatible, except Validate. A caller's step:
 //   Schedule -> load slots_to_load() -> [launch, collect] -> Update | FailStep
@@ -47,19 +39,21 @@ class Scheduler {
   Scheduler& operator=(const Scheduler&) = delete;
 
   // INVALID_ARGUMENT when the request can never run: an empty prompt, or one
-  // that leaves no room for an answer. Thread-safe.
+  // that leaves no room for an answer, or no answers. Thread-safe.
   absl::Status Validate(const Request& request) const;
 
   // REQUIRES: Validate(request) is OK; the id is new.
   void Add(Request request);
 
-  // Finishes the sequence with `reason`. What it holds is free on return, or,
-  // if a step in flight uses it, when that step is updated. Unknown ids are
-  // ignored.
+  // Finishes the request's sequences with `reason`. What they hold is free on
+  // return, or, if a step in flight uses it, when that step is updated. Unknown
+  // ids are ignored.
   void Abort(RequestId id, FinishReason reason);
+  // The same for one of its answers; the others go on.
+  void AbortChoice(RequestId id, int32_t choice, FinishReason reason);
 
-  // A paused sequence gets no rows. It keeps its blocks until another sequence
-  // needs them; then it is recomputed when it goes on.
+  // The sequences of a paused request get no rows. They keep their blocks
+  // until others need them; then they are recomputed when they go on.
   void SetPaused(RequestId id, bool paused);
 
   // Sequences past their deadline finish first; none of them gets a row. An
@@ -93,12 +87,13 @@ class Scheduler {
   absl::Span<const int32_t> tainted_blocks() const { return blocks_.tainted(); }
   void TaintedBlocksCleared() { blocks_.ReturnTainted(); }
 
-  // Waiting ones have never run; preempted ones have.
+  // Sequences. Waiting ones have never run, and may not exist yet; preempted
+  // ones have run.
   int32_t running() const { return static_cast<int32_t>(running_.size()); }
-  int32_t waiting() const { return queue_.size(); }
+  int32_t waiting() const { return queue_.size() + to_come_; }
   int64_t waiting_tokens() const { return queue_.tokens(); }
   int32_t preempted() const { return static_cast<int32_t>(preempted_.size()); }
-  bool idle() const { return sequences_.empty(); }
+  bool idle() const { return groups_.empty(); }
   uint64_t preemptions() const { return preemptions_; }
   const BlockAllocator& blocks() const { return blocks_; }
   SlotTable& slots() { return slots_; }
@@ -109,7 +104,9 @@ class Scheduler {
 
   template <typename Visit>  // void(const Sequence&)
   void ForEachSequence(Visit visit) const {
-    for (const auto& [id, sequence] : sequences_) visit(*sequence);
+    for (const auto& [id, group] : groups_) {
+      for (const auto& sequence : group->sequences) visit(*sequence);
+    }
   }
 
   // Aborts when an invariant does not hold. O(everything).
@@ -133,8 +130,9 @@ class Scheduler {
   bool MakeRoom(const Sequence& sequence);
   bool SlotAvailable(const Sequence& sequence) const;
   void ContinuePrefill(Sequence* sequence);
-  bool AtLimit(const Sequence& sequence) const;
+  int32_t ChunkRows(const Sequence& sequence) const;
   bool GrowBlocks(Sequence* sequence, int32_t length, bool preempt);
+  bool ReclaimPrompt(const SequenceGroup* except);
   Sequence* PickVictim(const Sequence& needy);
   bool PreemptPaused(bool with_slot);
   void Preempt(Sequence* sequence);
@@ -142,28 +140,36 @@ class Scheduler {
   void CountCommittedBlocks();
   void Place(Sequence* sequence, int32_t rows);
 
-  // scheduler.cc
-  void TakeSlotOut(int32_t slot, bool fail);
-  void EnterPreempted(Sequence* sequence);
-  void GiveUpMemory(Sequence* sequence);
-  FinishReason Append(Sequence* sequence, int32_t token);
-  void Settle(const ScheduledRows& part);
+  // scheduler_group.cc
+  Sequence* AddSequence(SequenceGroup* group, int32_t choice,
+                        std::vector<int32_t> prompt);
+  void StartOthers(const Sequence& first);
+  void HoldPrompt(const Sequence& sequence);
+  void DropPrompt(SequenceGroup* group);
+  void FinishGroup(SequenceGroup* group, FinishReason reason);
   void Finish(Sequence* sequence, FinishReason reason, SequenceEvent event);
   void Release(Sequence* sequence);
 
-  const SchedulerOptions options_;
-  const int32_t max_length_;
-  const int32_t max_running_;
-  const int32_t max_adapters_;
+  // scheduler.cc
+  void TakeSlotOut(int32_t slot, bool fail);
+  void EnterPreempted(Sequence* sequence);
+  FinishReason Append(Sequence* sequence, int32_t token);
+  void TakeResult(const ScheduledRows& part, const StepOutput& output,
+                  const StepOutput::PerSequence& result);
+  void Settle(const ScheduledRows& part);
 
-  // Before sequences_: sequences hold blocks and leases of these.
+  const SchedulerOptions options_;
+  const int32_t max_length_, max_running_, max_adapters_;
+
+  // Before groups_: sequences hold blocks and leases of these.
   BlockAllocator blocks_;
   SlotTable slots_;
   TokenFairness fairness_;
   WaitingQueue queue_{&fairness_};
-  absl::flat_hash_map<RequestId, std::unique_ptr<Sequence>> sequences_;
-  std::vector<Sequence*> running_;    // oldest admission first
-  std::vector<Sequence*> preempted_;  // oldest admission first
+  absl::flat_hash_map<RequestId, std::unique_ptr<SequenceGroup>> groups_;
+  std::vector<SequenceGroup*> holding_;  // those with prompt_blocks
+  std::vector<Sequence*> running_;       // oldest admission first
+  std::vector<Sequence*> preempted_;     // oldest admission first
   std::vector<int32_t> free_state_slots_;
 
   std::array<Step, 2> steps_;
@@ -175,15 +181,16 @@ class Scheduler {
 
   uint64_t step_ = 0;        // of the last non-empty batch
   uint64_t pass_ = 0;        // calls of Schedule
+  int32_t to_come_ = 0;      // of all groups
   uint64_t arrivals_ = 0;    // Sequence::order
   uint64_t admissions_ = 0;  // Sequence::admission
   uint64_t preemptions_ = 0;
-  // No deadline lies before this.
-  MonotonicTime next_deadline_ = kNoDeadline;
-  std::vector<Sequence*> expired_;  // scratch
+  MonotonicTime next_deadline_ = kNoDeadline;  // none lies before it
+  std::vector<SequenceGroup*> expired_;        // scratch
 
   // Within one Schedule().
   int32_t rows_left_ = 0;
+  int32_t spare_outputs_ = 0;     // beyond one for each that may run
   int32_t committed_blocks_ = 0;  // that running prefills will still take
   int32_t active_ = 0;            // running and not paused
   bool adapters_held_back_ = false;

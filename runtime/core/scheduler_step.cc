@@ -1,5 +1,6 @@
 // Scheduler::Schedule: who gets rows in the next step.
 #include <algorithm>
+#include <utility>
 
 #include "runtime/base/check.h"
 #include "runtime/core/scheduler.h"
@@ -25,6 +26,7 @@ const Batch& Scheduler::Schedule(MonotonicTime now) {
   slots_to_load_.clear();
   scheduled_ = &step.batch;
   rows_left_ = options_.limits.max_rows;
+  spare_outputs_ = options_.limits.max_outputs - max_running_;
   ExpireDeadlines(now);
   ScheduleDecodes();
   SchedulePrefills();
@@ -41,28 +43,23 @@ void Scheduler::ExpireDeadlines(MonotonicTime now) {
   if (now < next_deadline_) return;
   next_deadline_ = kNoDeadline;
   expired_.clear();
-  for (const auto& [id, sequence] : sequences_) {
-    if (sequence->state == SequenceState::kFinished) continue;
-    const MonotonicTime deadline = sequence->request.deadline;
+  for (const auto& [id, group] : groups_) {
+    if (group->unfinished == 0) continue;
+    const MonotonicTime deadline = group->request.deadline;
     if (deadline <= now) {
-      expired_.push_back(sequence.get());
+      expired_.push_back(group.get());
     } else {
       next_deadline_ = std::min(next_deadline_, deadline);
     }
   }
   // By arrival: the order of a hash map is not reproducible.
-  std::sort(
-      expired_.begin(), expired_.end(),
-      [](const Sequence* a, const Sequence* b) { return a->order < b->order; });
-  for (const Sequence* sequence : expired_) {
-    Abort(sequence->request.id, FinishReason::kDeadline);
+  std::sort(expired_.begin(), expired_.end(),
+            [](const SequenceGroup* a, const SequenceGroup* b) {
+              return a->order < b->order;
+            });
+  for (SequenceGroup* group : expired_) {
+    FinishGroup(group, FinishReason::kDeadline);
   }
-}
-
-// The samples in flight will end it.
-bool Scheduler::AtLimit(const Sequence& sequence) const {
-  return sequence.generated() >= sequence.request.sampling.max_tokens ||
-         sequence.length() >= max_length_;
 }
 
 void Scheduler::ScheduleDecodes() {
@@ -70,8 +67,9 @@ void Scheduler::ScheduleDecodes() {
   for (size_t i = 0; i < running_.size() && rows_left_ > 0; ++i) {
     Sequence* sequence = running_[i];
     if (sequence->state != SequenceState::kRunning || sequence->paused ||
-        sequence->rows_left() != 1 || AtLimit(*sequence)) {
-      continue;
+        sequence->rows_left() != 1 ||
+        sequence->length() >= sequence->max_length) {
+      continue;  // or the samples in flight will end it
     }
     // Without a block the youngest just waits, and keeps what it has.
     if (GrowBlocks(sequence, sequence->scheduled_length + 1, true)) {
@@ -90,8 +88,18 @@ void Scheduler::SchedulePrefills() {
   }
 }
 
+// Rows whose outputs score the prompt take no more outputs than are spare: each
+// sequence that may run has one for itself.
+int32_t Scheduler::ChunkRows(const Sequence& sequence) const {
+  const int32_t rows = std::min(sequence.rows_left(), rows_left_);
+  if (sequence.scored == sequence.to_score) return rows;
+  const int32_t unscored = std::max(sequence.scheduled_length, sequence.scored);
+  return std::min(rows,
+                  unscored + 1 + spare_outputs_ - sequence.scheduled_length);
+}
+
 void Scheduler::ContinuePrefill(Sequence* sequence) {
-  int32_t rows = std::min(sequence->rows_left(), rows_left_);
+  int32_t rows = ChunkRows(*sequence);
   GrowBlocks(sequence, sequence->scheduled_length + rows, false);
   const int32_t room =
       static_cast<int32_t>(sequence->blocks.size()) * kBlockSize;
@@ -104,7 +112,7 @@ void Scheduler::ContinuePrefill(Sequence* sequence) {
 void Scheduler::FreeStuckPrefill() {
   for (Sequence* sequence : running_) {
     if (sequence->paused || sequence->rows_left() <= 1) continue;
-    const int32_t rows = std::min(sequence->rows_left(), rows_left_);
+    const int32_t rows = ChunkRows(*sequence);
     if (GrowBlocks(sequence, sequence->scheduled_length + rows, true)) {
       Place(sequence, rows);
     }
@@ -120,6 +128,7 @@ bool Scheduler::GrowBlocks(Sequence* sequence, int32_t length, bool preempt) {
       sequence->blocks.push_back(std::move(*block));
       continue;
     }
+    if (ReclaimPrompt(nullptr)) continue;
     // Blocks of a victim that a step in flight still uses come free with it.
     const bool coming =
         !preempted_.empty() &&
@@ -169,6 +178,12 @@ void Scheduler::Place(Sequence* sequence, int32_t rows) {
   part.rows = rows;
   part.output = rows == sequence->rows_left();
   part.generated = sequence->generated();
+  if (sequence->scored < sequence->to_score) {
+    const int32_t end = std::min(part.begin + rows, sequence->to_score);
+    part.scored = std::max(0, end - std::max(part.begin, sequence->scored));
+    spare_outputs_ -= std::max(0, part.scored + (part.output ? 1 : 0) - 1);
+    sequence->scored += part.scored;
+  }
   steps_[1 - newest_].parts.push_back(part);
   sequence->scheduled_length += rows;
   if (part.output) ++sequence->pending_tokens;
@@ -224,7 +239,7 @@ Scheduler::Admission Scheduler::TryAdmit(Sequence* sequence,
     return Admission::kSkipped;
   }
   if (rows_left_ == 0) return Admission::kFull;
-  if (sequence->request.adapter != nullptr) {
+  if (sequence->request().adapter != nullptr) {
     const bool starving = sequence->skipped_steps >= kStarvingSteps;
     if (adapters_held_back_) {
       ++sequence->skipped_steps;
@@ -246,16 +261,19 @@ Scheduler::Admission Scheduler::TryAdmit(Sequence* sequence,
 // will take, with one to spare for each sequence that runs: what starts should
 // not have to be preempted at once.
 bool Scheduler::MakeRoom(const Sequence& sequence) {
-  const int32_t needed = BlocksFor(sequence.length() + 1);
+  const SequenceGroup* group = sequence.group;
+  const int32_t needed = BlocksFor(sequence.length() + 1) -
+                         static_cast<int32_t>(group->prompt_blocks.size());
   while (free_state_slots_.empty() ||
          blocks_.free() - committed_blocks_ - active_ < needed) {
+    if (!free_state_slots_.empty() && ReclaimPrompt(group)) continue;
     if (!PreemptPaused(false)) return false;
   }
   return true;
 }
 
 bool Scheduler::SlotAvailable(const Sequence& sequence) const {
-  const Adapter& adapter = *sequence.request.adapter;
+  const Adapter& adapter = *sequence.request().adapter;
   if (!slots_.CanAcquire(adapter)) return false;
   if (slots_.leased() < max_adapters_) return true;
   // At the cap of distinct adapters: only one of those that run.
@@ -287,14 +305,13 @@ bool Scheduler::PreemptPaused(bool with_slot) {
 
 void Scheduler::Admit(Sequence* sequence, MonotonicTime now) {
   if (sequence->state == SequenceState::kWaiting) {
-    fairness_.ChargePrompt(sequence->tenant, sequence->prompt_length);
+    if (!std::exchange(sequence->group->prompt_charged, true)) {
+      fairness_.ChargePrompt(sequence->tenant, sequence->prompt_length);
+    }
     queue_.Remove(sequence);
     sequence->admission = ++admissions_;
-    const int64_t longest = int64_t{sequence->prompt_length} +
-                            sequence->request.sampling.max_tokens;
-    sequence->tokens.reserve(std::min<int64_t>(longest, max_length_));
-    sequence->blocks.reserve(BlocksFor(
-        static_cast<int32_t>(std::min<int64_t>(longest, max_length_))));
+    sequence->tokens.reserve(sequence->max_length);
+    sequence->blocks.reserve(BlocksFor(sequence->max_length));
     sequence->first_scheduled = now;
   } else {
     preempted_.erase(std::find(preempted_.begin(), preempted_.end(), sequence));
@@ -302,8 +319,8 @@ void Scheduler::Admit(Sequence* sequence, MonotonicTime now) {
   sequence->state = SequenceState::kRunning;
   sequence->state_slot = free_state_slots_.back();
   free_state_slots_.pop_back();
-  if (sequence->request.adapter != nullptr) {
-    sequence->lease = slots_.Acquire(sequence->request.adapter);
+  if (sequence->request().adapter != nullptr) {
+    sequence->lease = slots_.Acquire(sequence->request().adapter);
     DESCANT_CHECK(sequence->lease.has_value());
     const int32_t slot = sequence->slot();
     if (!slots_.loaded(slot) &&
@@ -319,8 +336,13 @@ void Scheduler::Admit(Sequence* sequence, MonotonicTime now) {
                        });
   running_.insert(place, sequence);
   ++active_;
-  const int32_t rows = std::min(sequence->rows_left(), rows_left_);
-  const bool grown = GrowBlocks(sequence, rows, false);
+  for (const Block& block : sequence->group->prompt_blocks) {
+    sequence->blocks.push_back(block.Share());
+    sequence->scheduled_length += kBlockSize;
+  }
+  const int32_t rows = ChunkRows(*sequence);
+  const bool grown =
+      GrowBlocks(sequence, sequence->scheduled_length + rows, false);
   DESCANT_CHECK(grown);
   committed_blocks_ += BlocksFor(sequence->length() + 1) -
                        static_cast<int32_t>(sequence->blocks.size());

@@ -8,8 +8,8 @@ namespace descant {
 namespace {
 
 bool Before(const Sequence& a, const Sequence& b) {
-  if (a.request.priority != b.request.priority) {
-    return a.request.priority > b.request.priority;
+  if (a.request().priority != b.request().priority) {
+    return a.request().priority > b.request().priority;
   }
   return a.order < b.order;
 }
@@ -31,7 +31,7 @@ void WaitingQueue::Push(Sequence* sequence) {
   (sequence->next == nullptr ? line.tail : sequence->next->previous) = sequence;
 
   ++size_;
-  tokens_ += sequence->prompt_length;
+  tokens_ += sequence->queue_tokens;
   fairness_->Queued(tenant);
 }
 
@@ -51,7 +51,7 @@ void WaitingQueue::Remove(Sequence* sequence) {
     queued_.pop_back();
   }
   --size_;
-  tokens_ -= sequence->prompt_length;
+  tokens_ -= sequence->queue_tokens;
   fairness_->Unqueued(tenant);
 }
 
@@ -96,7 +96,7 @@ void WaitingQueue::CheckInvariants() const {
                         ? line.tail == s
                         : s->next->previous == s && Before(*s, *s->next));
       ++size;
-      tokens += s->prompt_length;
+      tokens += s->queue_tokens;
     }
   }
   DESCANT_CHECK(size == size_ && tokens == tokens_);

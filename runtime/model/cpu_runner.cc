@@ -278,7 +278,7 @@ absl::Status CpuRunner::Launch(const Batch& batch) {
   result_ = kernels::BrgemmTakeError();
   for (const StepOutput::PerSequence& sequence : output_.sequences) {
     if (sequence.begin == sequence.end || sequence.numeric_fault) continue;
-    last_tokens_[sequence.state_slot] = output_.sampled[sequence.begin].token;
+    last_tokens_[sequence.state_slot] = output_.sampled[sequence.end - 1].token;
   }
   return absl::OkStatus();
 }

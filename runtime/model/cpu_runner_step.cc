@@ -116,6 +116,7 @@ void CpuStep::Sample() {
       const float* logits =
           scratch_.logits + int64_t{output} * shape_.vocab_width;
       SampleOutput(batch, index, output,
+                   plan_.rows[batch.output_rows[output]].token,
                    absl::MakeConstSpan(logits, config_.vocab_size),
                    mine_.sampler, state_.output);
     }

@@ -433,8 +433,12 @@ void ReferenceRunner::Sample(const Batch& batch, const at::Tensor& logits) {
     const BatchSequence& sequence = batch.sequences[s];
     for (int32_t i = sequence.output_begin; i < sequence.output_end; ++i) {
       const float* row = contiguous.data_ptr<float>() + i * vocab;
-      SampleOutput(batch, static_cast<int32_t>(s), i, {row, size_t(vocab)},
-                   &scratch_, &output_);
+      const int32_t token = batch.tokens[batch.output_rows[i]];
+      SampleOutput(batch, static_cast<int32_t>(s), i,
+                   token == kTokenFromLastStep
+                       ? last_token_[sequence.state_slot]
+                       : token,
+                   {row, size_t(vocab)}, &scratch_, &output_);
       last_token_[sequence.state_slot] = output_.sampled[i].token;
     }
   }

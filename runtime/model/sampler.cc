@@ -22,16 +22,21 @@ int32_t RangeOf(float weight) {
   return static_cast<int32_t>(std::bit_cast<uint32_t>(weight) >> kRangeShift);
 }
 
+// The logit of a token that is not to be chosen. Finite, and so low that its
+// weight is zero at any temperature.
+constexpr float kBanned = std::numeric_limits<float>::lowest();
+// Ranges of any positive float, as above.
+constexpr int32_t kAllRanges = (0x7f800000 >> kRangeShift) + 1;
+
 bool Allowed(const uint32_t* mask, int32_t token) {
   return mask == nullptr || ((mask[token >> 5] >> (token & 31)) & 1u) != 0;
 }
 
 // In [0, 1), 53 bits.
-double Uniform(const SamplingParams& params, int32_t position) {
-  const auto bits = Philox4x32({static_cast<uint32_t>(position),
-                                static_cast<uint32_t>(params.choice), 0, 0},
-                               {static_cast<uint32_t>(params.seed),
-                                static_cast<uint32_t>(params.seed >> 32)});
+double Uniform(uint64_t seed, int32_t position, int32_t choice) {
+  const auto bits = Philox4x32(
+      {static_cast<uint32_t>(position), static_cast<uint32_t>(choice), 0, 0},
+      {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
   const uint64_t wide = (static_cast<uint64_t>(bits[0]) << 32) | bits[1];
   return static_cast<double>(wide >> 11) * 0x1p-53;
 }
@@ -39,15 +44,18 @@ double Uniform(const SamplingParams& params, int32_t position) {
 }  // namespace
 
 SamplerScratch::SamplerScratch(int32_t vocab_size)
-    : weights_(vocab_size), candidates_(vocab_size) {}
+    : weights_(vocab_size),
+      adjusted_(vocab_size),
+      counts_(vocab_size),
+      candidates_(vocab_size) {}
 
-// One call of SampleToken.
+// One call of SampleToken or ScoreToken.
 class SamplerPass {
  public:
   SamplerPass(const SampleInput& input, SamplerScratch* scratch)
       : logits_(input.logits),
-        params_(*input.params),
-        position_(input.position),
+        scores_(input.logits),
+        input_(input),
         mask_(input.token_mask),
         vocab_(static_cast<int32_t>(input.logits.size())),
         scratch_(scratch) {
@@ -57,11 +65,28 @@ class SamplerPass {
   SampleResult Run(absl::Span<TokenLogprob> top) {
     max_ = FindArgMax(logits_);
     if (!max_.finite) return Fault(top);
-    const int32_t best = mask_ == nullptr ? max_.index : ArgMaxMasked();
+    int32_t best = max_.index;
+    if (Adjusts()) {
+      Adjust();
+      const ArgMax adjusted = FindArgMax(scores_);
+      if (!adjusted.finite || adjusted.value == kBanned) return Fault(top);
+      best = adjusted.index;
+    }
+    if (mask_ != nullptr) best = ArgMaxMasked();
     if (best < 0) return Fault(top);
+    const SamplingParams& params = *input_.params;
     SampleResult result;
-    result.token = params_.temperature > 0 ? Draw(best) : best;
-    if (params_.top_logprobs >= 0) FillLogprobs(&result, top);
+    result.token = params.temperature > 0 ? Draw(best) : best;
+    if (params.top_logprobs >= 0) FillLogprobs(&result, top);
+    return result;
+  }
+
+  SampleResult Score(int32_t token, absl::Span<TokenLogprob> top) {
+    max_ = FindArgMax(logits_);
+    if (!max_.finite) return Fault(top);
+    SampleResult result;
+    result.token = token;
+    FillLogprobs(&result, top);
     return result;
   }
 
@@ -80,12 +105,76 @@ class SamplerPass {
     return result;
   }
 
-  // -1 when the mask allows nothing.
+  bool Adjusts() const {
+    const SamplingParams& params = *input_.params;
+    return params.repetition_penalty != 1.0f || Penalises() ||
+           !params.logit_bias.empty() || !input_.banned.empty();
+  }
+  bool Penalises() const {
+    return input_.params->presence_penalty != 0.0f ||
+           input_.params->frequency_penalty != 0.0f;
+  }
+
+  // From here on scores_ are the adjusted logits.
+  void Adjust() {
+    const SamplingParams& params = *input_.params;
+    const absl::Span<float> scores =
+        absl::MakeSpan(scratch_->adjusted_).first(vocab_);
+    std::copy(logits_.begin(), logits_.end(), scores.begin());
+    scores_ = scores;
+    for (const LogitBias& bias : params.logit_bias) {
+      if (std::isfinite(bias.bias)) scores[bias.token] += bias.bias;
+    }
+    if (params.repetition_penalty != 1.0f) PenaliseRepetition(scores);
+    if (Penalises()) PenaliseAnswer(scores);
+    for (const LogitBias& bias : params.logit_bias) {
+      if (!std::isfinite(bias.bias)) scores[bias.token] = kBanned;
+    }
+    for (const int32_t token : input_.banned) scores[token] = kBanned;
+  }
+
+  // void(token) for each token of the history from position `begin` on.
+  template <typename Visit>
+  void ForHistory(size_t begin, Visit visit) const {
+    for (size_t i = begin; i < input_.history.size(); ++i) {
+      visit(input_.history[i]);
+    }
+    if (input_.last_token >= 0) visit(input_.last_token);
+  }
+
+  void PenaliseRepetition(absl::Span<float> scores) {
+    std::vector<int32_t>& seen = scratch_->counts_;
+    const float penalty = input_.params->repetition_penalty;
+    ForHistory(0, [&](int32_t token) {
+      if (seen[token]++ > 0) return;
+      float& score = scores[token];
+      score = score < 0 ? score * penalty : score / penalty;
+    });
+    ForHistory(0, [&](int32_t token) { seen[token] = 0; });
+  }
+
+  void PenaliseAnswer(absl::Span<float> scores) {
+    // The row's own token may still be the prompt's.
+    const size_t begin = input_.prompt_length;
+    if (input_.history.size() < begin) return;
+    std::vector<int32_t>& counts = scratch_->counts_;
+    const SamplingParams& params = *input_.params;
+    ForHistory(begin, [&](int32_t token) { ++counts[token]; });
+    ForHistory(begin, [&](int32_t token) {
+      if (counts[token] == 0) return;
+      scores[token] -=
+          static_cast<float>(counts[token]) * params.frequency_penalty +
+          params.presence_penalty;
+      counts[token] = 0;
+    });
+  }
+
+  // -1 when nothing is allowed.
   int32_t ArgMaxMasked() const {
     int32_t best = -1;
     for (int32_t token = 0; token < vocab_; ++token) {
-      if (!Allowed(mask_, token)) continue;
-      if (best < 0 || logits_[token] > logits_[best]) best = token;
+      if (!Allowed(mask_, token) || scores_[token] == kBanned) continue;
+      if (best < 0 || scores_[token] > scores_[best]) best = token;
     }
     return best;
   }
@@ -94,22 +183,23 @@ class SamplerPass {
     return absl::MakeSpan(scratch_->weights_).first(vocab_);
   }
 
-  // The `count` likeliest allowed tokens to the front of the candidates, in
-  // order; returns how many there are.
-  int32_t SelectTop(int32_t count, const uint32_t* mask) {
+  // The `count` allowed tokens with the highest scores to the front of the
+  // candidates, in order; returns how many there are.
+  int32_t SelectTop(absl::Span<const float> scores, int32_t count,
+                    const uint32_t* mask) {
     Candidate* const heap = scratch_->candidates_.data();
     count = std::min(count, vocab_);
     if (count <= 0) return 0;  // no heap to compare with
     int32_t size = 0;
     for (int32_t token = 0; token < vocab_; ++token) {
       // A later token never replaces an equal one: lowest ids win.
-      if (size == count && logits_[token] <= heap[0].logit) continue;
+      if (size == count && scores[token] <= heap[0].logit) continue;
       if (!Allowed(mask, token)) continue;
       if (size == count) {
         std::pop_heap(heap, heap + size, Before);
-        heap[size - 1] = {logits_[token], token};
+        heap[size - 1] = {scores[token], token};
       } else {
-        heap[size++] = {logits_[token], token};
+        heap[size++] = {scores[token], token};
       }
       std::push_heap(heap, heap + size, Before);
     }
@@ -118,25 +208,27 @@ class SamplerPass {
   }
 
   int32_t Draw(int32_t best) {
+    const SamplingParams& params = *input_.params;
     // Keeps 0 * scale zero for any positive temperature.
     scale_ =
-        std::min(1.0f / params_.temperature, std::numeric_limits<float>::max());
-    shift_ = logits_[best];
+        std::min(1.0f / params.temperature, std::numeric_limits<float>::max());
+    shift_ = scores_[best];
     WeighAll();
     const absl::Span<float> weights = this->weights();
-    const bool top_k = params_.top_k > 0 && params_.top_k < vocab_;
-    if (top_k || params_.top_p < 1.0f) {
+    const bool top_k = params.top_k > 0 && params.top_k < vocab_;
+    if (top_k || params.top_p < 1.0f) {
       const Candidate last = top_k ? LastOfTopK() : LastOfTopP();
       for (int32_t token = 0; token < vocab_; ++token) {
-        if (Before(last, {logits_[token], token})) weights[token] = 0;
+        if (Before(last, {scores_[token], token})) weights[token] = 0;
       }
     }
-    if (params_.min_p > 0) {
+    if (params.min_p > 0) {
       for (float& weight : weights) {
-        weight = weight >= params_.min_p ? weight : 0;
+        weight = weight >= params.min_p ? weight : 0;
       }
     }
-    return DrawWeighted(best);
+    if (params.typical_p < 1.0f) KeepTypical();
+    return DrawWeighted();
   }
 
   // weights() = softmax(logits / temperature) up to a factor, 0 where masked.
@@ -144,23 +236,24 @@ class SamplerPass {
   void WeighAll() {
     const absl::Span<float> weights = this->weights();
     if (mask_ == nullptr) {
-      ExpShifted(logits_, shift_, scale_, weights);
+      ExpShifted(scores_, shift_, scale_, weights);
       return;
     }
     for (int32_t token = 0; token < vocab_; ++token) {
-      weights[token] = Allowed(mask_, token)
-                           ? logits_[token]
-                           : std::numeric_limits<float>::lowest();
+      weights[token] = Allowed(mask_, token) ? scores_[token] : kBanned;
     }
     ExpShifted(weights, shift_, scale_, weights);
   }
 
   // By inverse CDF in order of token id.
-  int32_t DrawWeighted(int32_t best) {
+  int32_t DrawWeighted() {
     const absl::Span<const float> weights = this->weights();
-    const double target = Uniform(params_, position_) * SumInOrder(weights);
+    const SamplingParams& params = *input_.params;
+    const double target =
+        Uniform(params.seed, input_.position, params.choice + input_.choice) *
+        SumInOrder(weights);
     double sum = 0;
-    int32_t last = best;
+    int32_t last = 0;
     for (int32_t begin = 0; begin < vocab_; begin += kBlock) {
       const auto block = weights.subspan(begin, kBlock);
       const double block_sum = SumInOrder(block);
@@ -175,19 +268,22 @@ class SamplerPass {
         if (sum > target) return last;
       }
     }
+    // Rounding: the last token that has a weight.
+    for (last = vocab_ - 1; weights[last] == 0;) --last;
     return last;
   }
 
   // The least likely token that top-k, and top-p over what it left, keep.
   Candidate LastOfTopK() {
-    const int32_t count = SelectTop(params_.top_k, mask_);
+    const float top_p = input_.params->top_p;
+    const int32_t count = SelectTop(scores_, input_.params->top_k, mask_);
     const absl::Span<const Candidate> kept(scratch_->candidates_.data(), count);
-    if (params_.top_p >= 1.0f) return kept.back();
+    if (top_p >= 1.0f) return kept.back();
     double total = 0;
     for (const Candidate& candidate : kept) {
       total += weights()[candidate.token];
     }
-    return LastReaching(kept, 0, params_.top_p * total);
+    return LastReaching(kept, 0, top_p * total);
   }
 
   // The first of `ordered` at which `sum` and the weights so far reach
@@ -210,7 +306,7 @@ class SamplerPass {
     for (const float weight : weights) ranges[RangeOf(weight)] += weight;
     double total = 0;
     for (const double range : ranges) total += range;
-    const double target = params_.top_p * total;
+    const double target = input_.params->top_p * total;
     double sum = 0;
     int32_t range = kRanges - 1;
     while (range > 0 && sum + ranges[range] < target) sum += ranges[range--];
@@ -219,7 +315,7 @@ class SamplerPass {
     int32_t count = 0;
     for (int32_t token = 0; token < vocab_; ++token) {
       if (weights[token] != 0 && RangeOf(weights[token]) == range) {
-        scratch_->candidates_[count++] = {logits_[token], token};
+        scratch_->candidates_[count++] = {scores_[token], token};
       }
     }
     const auto begin = scratch_->candidates_.begin();
@@ -229,6 +325,64 @@ class SamplerPass {
         target);
   }
 
+  // The entropy is log(sum of weights) - the mean of x = log(weight), so a
+  // token's surprise differs from it by |x - mean|. Summed by ranges as in
+  // LastOfTopP, from the nearest on.
+  void KeepTypical() {
+    const absl::Span<float> weights = this->weights();
+    const auto log_weight = [&](int32_t token) {
+      return double{scores_[token] - shift_} * scale_;
+    };
+    double total = 0;
+    double mean = 0;
+    for (int32_t token = 0; token < vocab_; ++token) {
+      if (weights[token] == 0) continue;
+      total += weights[token];
+      mean += weights[token] * log_weight(token);
+    }
+    mean /= total;
+    const auto distance = [&](int32_t token) {
+      return static_cast<float>(std::abs(log_weight(token) - mean));
+    };
+    double ranges[kAllRanges] = {};
+    for (int32_t token = 0; token < vocab_; ++token) {
+      if (weights[token] != 0) {
+        ranges[RangeOf(distance(token))] += weights[token];
+      }
+    }
+    const double target = input_.params->typical_p * total;
+    double sum = 0;
+    int32_t range = 0;
+    while (range + 1 < kAllRanges && sum + ranges[range] < target) {
+      sum += ranges[range++];
+    }
+    while (ranges[range] == 0) --range;
+    const float limit = LastTypical(range, sum, target, distance);
+    for (int32_t token = 0; token < vocab_; ++token) {
+      if (weights[token] != 0 && distance(token) > limit) weights[token] = 0;
+    }
+  }
+
+  // The distance within `range` at which `sum` and the weights so far reach
+  // `target`.
+  template <typename Distance>
+  float LastTypical(int32_t range, double sum, double target,
+                    const Distance& distance) {
+    int32_t count = 0;
+    for (int32_t token = 0; token < vocab_; ++token) {
+      if (weights()[token] == 0) continue;
+      const float at = distance(token);
+      // Before() puts the greatest first.
+      if (RangeOf(at) == range) scratch_->candidates_[count++] = {-at, token};
+    }
+    const auto begin = scratch_->candidates_.begin();
+    std::sort(begin, begin + count, Before);
+    return -LastReaching(
+                {scratch_->candidates_.data(), static_cast<size_t>(count)}, sum,
+                target)
+                .logit;
+  }
+
   void FillLogprobs(SampleResult* result, absl::Span<TokenLogprob> top) {
     ExpShifted(logits_, max_.value, 1.0f, weights());
     const float log_sum = static_cast<float>(std::log(SumInOrder(weights())));
@@ -236,7 +390,8 @@ class SamplerPass {
       return (logit - max_.value) - log_sum;
     };
     result->logprob = logprob(logits_[result->token]);
-    const int32_t count = SelectTop(static_cast<int32_t>(top.size()), nullptr);
+    const int32_t count =
+        SelectTop(logits_, static_cast<int32_t>(top.size()), nullptr);
     for (int32_t i = 0; i < count; ++i) {
       const Candidate& candidate = scratch_->candidates_[i];
       top[i] = {candidate.token, logprob(candidate.logit)};
@@ -244,13 +399,13 @@ class SamplerPass {
   }
 
   const absl::Span<const float> logits_;
-  const SamplingParams& params_;
-  const int32_t position_;
+  absl::Span<const float> scores_;  // what is chosen by
+  const SampleInput& input_;
   const uint32_t* const mask_;
   const int32_t vocab_;
   SamplerScratch* const scratch_;
   ArgMax max_;       // over all tokens, allowed or not
-  float shift_ = 0;  // the largest allowed logit
+  float shift_ = 0;  // the largest allowed score
   float scale_ = 1;  // 1 / temperature
 };
 
@@ -261,6 +416,13 @@ int32_t TopCount(const SamplingParams& params, int32_t vocab_size) {
 SampleResult SampleToken(const SampleInput& input, SamplerScratch* scratch,
                          absl::Span<TokenLogprob> top) {
   return SamplerPass(input, scratch).Run(top);
+}
+
+SampleResult ScoreToken(absl::Span<const float> logits, int32_t token,
+                        SamplerScratch* scratch, absl::Span<TokenLogprob> top) {
+  SampleInput input;
+  input.logits = logits;
+  return SamplerPass(input, scratch).Score(token, top);
 }
 
 void LayOutStepOutput(const Batch& batch, int32_t vocab_size,
@@ -274,10 +436,12 @@ void LayOutStepOutput(const Batch& batch, int32_t vocab_size,
                                  sequence.output_begin, sequence.output_end,
                                  false});
     if (sequence.output_begin == sequence.output_end) continue;
-    const int32_t count = TopCount(*sequence.sampling, vocab_size);
+    const int32_t prompt_end = sequence.output_begin + sequence.prompt_outputs;
     for (int32_t i = sequence.output_begin; i < sequence.output_end; ++i) {
       output->sampled[i].top_begin = top;
-      top += count;
+      top += std::clamp(i < prompt_end ? sequence.sampling->prompt_logprobs
+                                       : sequence.sampling->top_logprobs,
+                        0, vocab_size);
       output->sampled[i].top_end = top;
     }
   }
@@ -285,19 +449,32 @@ void LayOutStepOutput(const Batch& batch, int32_t vocab_size,
 }
 
 void SampleOutput(const Batch& batch, int32_t sequence, int32_t index,
-                  absl::Span<const float> logits, SamplerScratch* scratch,
-                  StepOutput* output) {
+                  int32_t row_token, absl::Span<const float> logits,
+                  SamplerScratch* scratch, StepOutput* output) {
   const BatchSequence& from = batch.sequences[sequence];
   SampledToken& to = output->sampled[index];
-  SampleInput input;
-  input.logits = logits;
-  input.params = from.sampling;
-  input.position = batch.positions[batch.output_rows[index]];
-  input.token_mask = from.token_mask;
-  const SampleResult result =
-      SampleToken(input, scratch,
-                  absl::MakeSpan(output->top)
-                      .subspan(to.top_begin, to.top_end - to.top_begin));
+  const absl::Span<TokenLogprob> top =
+      absl::MakeSpan(output->top)
+          .subspan(to.top_begin, to.top_end - to.top_begin);
+  const int32_t position = batch.positions[batch.output_rows[index]];
+  SampleResult result;
+  if (index < from.output_begin + from.prompt_outputs) {
+    result = ScoreToken(logits, from.history[position + 1], scratch, top);
+  } else {
+    SampleInput input;
+    input.logits = logits;
+    input.params = from.sampling;
+    input.position = position;
+    input.token_mask = from.token_mask;
+    if (from.history != nullptr) {
+      input.history = {from.history, static_cast<size_t>(position)};
+      input.prompt_length = from.prompt_length;
+      input.last_token = row_token;
+    }
+    if (from.banned != nullptr) input.banned = *from.banned;
+    input.choice = from.choice;
+    result = SampleToken(input, scratch, top);
+  }
   to.token = result.token;
   to.logprob = result.logprob;
   if (result.numeric_fault) output->sequences[sequence].numeric_fault = true;

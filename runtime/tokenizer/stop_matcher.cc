@@ -30,7 +30,7 @@ StopMatcher::StopMatcher(std::vector<std::string> stops) {
   }
 }
 
-std::string StopMatcher::Append(absl::string_view delta) {
+std::string StopMatcher::Append(absl::string_view delta, bool may_match) {
   if (matched()) return "";
   std::string text = std::move(held_);
   held_.clear();
@@ -42,7 +42,10 @@ std::string StopMatcher::Append(absl::string_view delta) {
         stop.length = stop.failure[stop.length - 1];
       }
       if (stop.text[stop.length] == c) ++stop.length;
-      if (stop.length == stop.text.size() && stop.length > matched_length) {
+      if (stop.length < stop.text.size()) continue;
+      if (!may_match) {
+        stop.length = stop.failure[stop.length - 1];
+      } else if (stop.length > matched_length) {
         matched_length = stop.length;
         matched_ = stop.index;
       }

@@ -22,8 +22,10 @@ class StopMatcher {
   explicit StopMatcher(std::vector<std::string> stops);
 
   // Returns the text that is now safe to emit: it never contains the matched
-  // stop string, nor anything after it. After a match always empty.
-  std::string Append(absl::string_view delta);
+  // stop string, nor anything after it. After a match always empty. Unless
+  // `may_match`, a stop string that ends within `delta` counts as text; one
+  // that only begins there may still be met.
+  std::string Append(absl::string_view delta, bool may_match = true);
 
   // The generation ended without (another) match: returns what was held back.
   std::string Flush();

@@ -36,7 +36,7 @@ struct Answer {
 
 class CollectingSink final : public TokenSink {
  public:
-  void OnTokens(absl::Span<const TokenEvent> tokens,
+  void OnTokens(int32_t choice, absl::Span<const TokenEvent> tokens,
                 const std::string& text) override {
     MutexLock lock(&mutex_);
     for (const TokenEvent& token : tokens) {

@@ -47,7 +47,7 @@ inline std::string TextOf(const std::vector<int32_t>& tokens) {
 // Collects an answer; other threads wait for it.
 class CollectingSink final : public TokenSink {
  public:
-  void OnTokens(absl::Span<const TokenEvent> tokens,
+  void OnTokens(int32_t choice, absl::Span<const TokenEvent> tokens,
                 const std::string& text) override {
     MutexLock lock(&mutex_);
     for (const TokenEvent& token : tokens) {

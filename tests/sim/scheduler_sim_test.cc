@@ -1,8 +1,9 @@
 // Seeded simulation of scheduler, blocks and slots against the toy model of
-// FakeRunner: arrivals, aborts, deadlines, pauses, exhaustion, preemption,
-// adapters that do not load or do not fit, numeric faults, failed steps, with
-// and without a step in flight. Each sequence must give the tokens it gives
-// alone, and everything must be back at the end.
+// FakeRunner: requests for one to five answers, scored prompts, arrivals,
+// aborts, deadlines, pauses, exhaustion, preemption, adapters that do not load
+// or do not fit, numeric faults, failed steps, with and without a step in
+// flight. Each sequence must give the tokens it gives alone, and everything
+// must be back at the end.
 //
 // DESCANT_SIM_SEED=n runs one seed; DESCANT_SIM_SEEDS=n runs n of them.
 #include <algorithm>
@@ -27,13 +28,20 @@ namespace {
 constexpr int64_t kMaxSteps = 200000;
 const std::vector<int32_t> kEos = {0};
 
-struct Client {
-  Request request;
+// One answer of a request.
+struct Choice {
   ExpectedAnswer alone;
-  int64_t arrives = 0;
-  int64_t aborts = -1;
   std::vector<int32_t> tokens;
   FinishReason finish = FinishReason::kNone;
+};
+
+struct Client {
+  Request request;
+  std::vector<Choice> choices;
+  std::vector<float> scores;  // of the prompt
+  int64_t arrives = 0;
+  int64_t aborts = -1;
+  bool done = false;
   bool paused = false;
 };
 
@@ -44,7 +52,8 @@ class Simulation {
     runner.num_blocks = Pick(2, 24);
     runner.limits.max_rows = Pick(4, 80);
     runner.limits.max_sequences = Pick(1, 10);
-    runner.limits.max_outputs = runner.limits.max_sequences;
+    runner.limits.max_outputs =
+        runner.limits.max_sequences + (Chance(50) ? Pick(0, 40) : 0);
     runner.limits.max_blocks_per_sequence = Pick(2, 12);
     runner.limits.max_slots = Pick(1, 5);
     runner.arena_adapters = Chance(30) ? Pick(1, 3) : 100;
@@ -78,7 +87,7 @@ class Simulation {
       scheduler_->CheckInvariants();
     }
     EXPECT_TRUE(Done()) << "starved: " << Unfinished();
-    for (const auto& [id, client] : clients_) CheckAnswer(client);
+    for (auto& [id, client] : clients_) CheckAnswer(client);
     EXPECT_TRUE(scheduler_->idle());
     EXPECT_EQ(scheduler_->running(), 0);
     EXPECT_EQ(scheduler_->waiting(), 0);
@@ -89,6 +98,8 @@ class Simulation {
   }
 
   uint64_t preemptions() const { return scheduler_->preemptions(); }
+  uint64_t several_done() const { return several_done_; }
+  uint64_t shared() const { return runner_->shared_entries(); }
 
  private:
   int32_t Pick(int32_t low, int32_t high) {
@@ -120,6 +131,11 @@ class Simulation {
       request.sampling.max_tokens = Chance(10) ? 500 : Pick(1, 50);
       request.sampling.ignore_eos = Chance(60);
       if (Chance(10)) request.sampling.stop_token_ids = {Pick(0, 63)};
+      if (Chance(15)) {
+        request.sampling.min_tokens = Pick(1, request.sampling.max_tokens);
+      }
+      if (Chance(30)) request.sampling.n = Pick(2, 5);
+      if (Chance(20)) request.sampling.prompt_logprobs = Pick(0, 2);
       if (Chance(70)) {
         request.adapter =
             adapters[Pick(0, static_cast<int32_t>(adapters.size()) - 1)];
@@ -130,7 +146,12 @@ class Simulation {
         request.deadline =
             now_ + std::chrono::milliseconds(client.arrives + Pick(0, 100));
       }
-      client.alone = runner_->Alone(request, kEos, scheduler_->max_length());
+      for (int j = 0; j < request.sampling.n; ++j) {
+        Request one = request;
+        one.sampling.choice = j;
+        client.choices.emplace_back().alone =
+            runner_->Alone(one, kEos, scheduler_->max_length());
+      }
       clients_.emplace(request.id, std::move(client));
     }
   }
@@ -144,9 +165,7 @@ class Simulation {
       if (client.aborts == step_) {
         scheduler_->Abort(id, FinishReason::kCancelled);
       }
-      const bool live =
-          client.arrives <= step_ && client.finish == FinishReason::kNone;
-      if (!live) continue;
+      if (client.arrives > step_ || client.done) continue;
       const bool pause =
           pauses_ && step_ < 600 && (client.paused ? Chance(90) : Chance(4));
       if (pause != client.paused) {
@@ -234,8 +253,8 @@ class Simulation {
     Take(nullptr);
     scheduler_->CheckInvariants();
     if (Chance(5) && !clients_.empty()) {
-      scheduler_->Abort(Pick(1, static_cast<int32_t>(clients_.size())),
-                        FinishReason::kStopString);
+      scheduler_->AbortChoice(Pick(1, static_cast<int32_t>(clients_.size())),
+                              Pick(0, 2), FinishReason::kStopString);
       Take(nullptr);
     }
     if (in_flight_) Finish();
@@ -247,42 +266,71 @@ class Simulation {
   void Take(const StepOutput* output) {
     for (const SequenceEvent& event : scheduler_->events()) {
       Client& client = clients_.at(event.id);
-      EXPECT_EQ(client.finish, FinishReason::kNone) << "finished twice";
+      EXPECT_FALSE(client.done) << "an event after the last";
+      Choice& choice = client.choices.at(event.choice);
+      EXPECT_EQ(choice.finish, FinishReason::kNone) << "finished twice";
+      for (int32_t i = event.prompt_begin; i < event.begin; ++i) {
+        EXPECT_EQ(event.choice, 0);
+        client.scores.push_back(output->sampled[i].logprob);
+        EXPECT_EQ(output->sampled[i].token,
+                  client.request.prompt.at(client.scores.size()));
+      }
       for (int32_t i = event.begin; i < event.end; ++i) {
-        client.tokens.push_back(output->sampled[i].token);
+        choice.tokens.push_back(output->sampled[i].token);
       }
       EXPECT_EQ(event.generated_tokens,
-                static_cast<int32_t>(client.tokens.size()));
-      client.finish = event.finish;
+                static_cast<int32_t>(choice.tokens.size()));
+      choice.finish = event.finish;
+      client.done = event.last;
     }
     scheduler_->ClearEvents();
   }
 
   bool Done() const {
     return std::all_of(clients_.begin(), clients_.end(),
-                       [](const auto& item) {
-                         return item.second.finish != FinishReason::kNone;
-                       }) &&
+                       [](const auto& item) { return item.second.done; }) &&
            !in_flight_;
   }
 
   std::string Unfinished() const {
     std::string result;
     for (const auto& [id, client] : clients_) {
-      if (client.finish == FinishReason::kNone)
-        absl::StrAppend(&result, id, " ");
+      if (!client.done) absl::StrAppend(&result, id, " ");
     }
     return result;
   }
 
-  void CheckAnswer(const Client& client) const {
-    const RequestId id = client.request.id;
-    switch (client.finish) {
+  void CheckAnswer(const Client& client) {
+    bool failed = false;
+    for (const Choice& choice : client.choices) {
+      CheckChoice(client.request.id, choice);
+      failed |= choice.finish == FinishReason::kCancelled ||
+                choice.finish == FinishReason::kDeadline ||
+                choice.finish == FinishReason::kError;
+      // Those that did not start when the request failed.
+      EXPECT_TRUE(failed || choice.finish != FinishReason::kNone);
+      several_done_ += client.choices.size() > 1 && !failed;
+    }
+    if (client.request.sampling.prompt_logprobs < 0) {
+      EXPECT_TRUE(client.scores.empty());
+      return;
+    }
+    const std::vector<float>& all = client.choices[0].alone.prompt_logprobs;
+    ASSERT_LE(client.scores.size(), all.size());
+    EXPECT_TRUE(
+        std::equal(client.scores.begin(), client.scores.end(), all.begin()));
+    if (!client.choices[0].tokens.empty()) {
+      EXPECT_EQ(client.scores.size(), all.size()) << client.request.id;
+    }
+  }
+
+  void CheckChoice(RequestId id, const Choice& choice) const {
+    switch (choice.finish) {
       case FinishReason::kLength:
       case FinishReason::kEndOfSequence:
       case FinishReason::kStopToken:
-        EXPECT_EQ(client.tokens, client.alone.tokens) << "request " << id;
-        EXPECT_EQ(client.finish, client.alone.reason) << "request " << id;
+        EXPECT_EQ(choice.tokens, choice.alone.tokens) << "request " << id;
+        EXPECT_EQ(choice.finish, choice.alone.reason) << "request " << id;
         return;
       case FinishReason::kError:
         EXPECT_TRUE(faults_) << "request " << id;
@@ -290,9 +338,9 @@ class Simulation {
       default:
         break;
     }
-    ASSERT_LE(client.tokens.size(), client.alone.tokens.size());
-    EXPECT_TRUE(std::equal(client.tokens.begin(), client.tokens.end(),
-                           client.alone.tokens.begin()))
+    ASSERT_LE(choice.tokens.size(), choice.alone.tokens.size());
+    EXPECT_TRUE(std::equal(choice.tokens.begin(), choice.tokens.end(),
+                           choice.alone.tokens.begin()))
         << "request " << id;
   }
 
@@ -302,6 +350,7 @@ class Simulation {
   std::map<RequestId, Client> clients_;
   MonotonicTime now_{std::chrono::seconds(1)};
   int64_t step_ = 0;
+  uint64_t several_done_ = 0;
   bool pipelined_ = false;
   bool faults_ = false;
   bool pauses_ = false;
@@ -319,17 +368,24 @@ TEST(SchedulerSim, EverySequenceIsAsAlone) {
   const uint64_t last =
       only == 0 ? FromEnvironment("DESCANT_SIM_SEEDS", 2000) : only;
   uint64_t preemptions = 0;
+  uint64_t several = 0;
+  uint64_t shared = 0;
   for (uint64_t seed = first; seed <= last; ++seed) {
     SCOPED_TRACE(absl::StrCat("DESCANT_SIM_SEED=", seed));
     Simulation simulation(seed);
     simulation.Run();
     preemptions += simulation.preemptions();
+    several += simulation.several_done();
+    shared += simulation.shared();
     if (HasFailure()) break;
   }
-  std::cout << "preemptions: " << preemptions << "\n";
+  std::cout << "preemptions: " << preemptions << ", answers of several to a "
+            << "request: " << several << ", shared blocks: " << shared << "\n";
   // The simulation must reach what it is there for.
   if (last - first > 1000) {
     EXPECT_GT(preemptions, 1000u);
+    EXPECT_GT(several, 1000u);
+    EXPECT_GT(shared, 1000u);
   }
 }
 

@@ -1,6 +1,7 @@
 #include "tests/testing/fake_runner.h"
 
 #include <algorithm>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/core/sequence.h"
@@ -30,6 +31,16 @@ uint64_t MixEntry(uint64_t hash, int32_t token, int32_t position,
   return Mix(Mix(Mix(hash, token), position), adapter);
 }
 
+// The first answer is the hash's own.
+int32_t Choose(uint64_t hash, int32_t choice, int32_t vocab_size) {
+  if (choice > 0) hash = Mix(hash, choice);
+  return static_cast<int32_t>(hash % vocab_size);
+}
+
+float ScoreOf(uint64_t hash) {
+  return -0.01f * static_cast<float>(hash % 1000);
+}
+
 bool Contains(const std::vector<int32_t>& values, int32_t value) {
   return std::find(values.begin(), values.end(), value) != values.end();
 }
@@ -49,6 +60,7 @@ FakeRunner::FakeRunner(const FakeRunnerOptions& options)
     : options_(options),
       cache_(static_cast<size_t>(options.num_blocks) * kBlockSize),
       poisoned_by_(options.num_blocks, 0),
+      sound_(options.num_blocks, false),
       last_token_(options.limits.max_sequences, -1),
       slots_(options.limits.max_slots) {}
 
@@ -65,16 +77,25 @@ ExpectedAnswer FakeRunner::Alone(const Request& request,
                                  int32_t max_length) const {
   ExpectedAnswer answer;
   const uint64_t adapter = KeyOf(request.adapter.get());
+  const SamplingParams& sampling = request.sampling;
   uint64_t hash = kSeed;
   int32_t position = 0;
   for (const int32_t token : request.prompt) {
+    if (position > 0) answer.prompt_logprobs.push_back(ScoreOf(hash));
     hash = MixEntry(hash, token, position++, adapter);
   }
+  const auto ends = [&](int32_t token) {
+    return (!sampling.ignore_eos && Contains(eos_token_ids, token)) ||
+           Contains(sampling.stop_token_ids, token);
+  };
   while (true) {
-    const int32_t token = static_cast<int32_t>(hash % options_.vocab_size);
+    int32_t generated = static_cast<int32_t>(answer.tokens.size());
+    int32_t token = Choose(hash, sampling.choice, options_.vocab_size);
+    while (generated < sampling.min_tokens && ends(token)) {
+      token = (token + 1) % options_.vocab_size;
+    }
     answer.tokens.push_back(token);
-    const SamplingParams& sampling = request.sampling;
-    const int32_t generated = static_cast<int32_t>(answer.tokens.size());
+    ++generated;
     if (!sampling.ignore_eos && Contains(eos_token_ids, token)) {
       answer.reason = FinishReason::kEndOfSequence;
     } else if (Contains(sampling.stop_token_ids, token)) {
@@ -158,8 +179,14 @@ void FakeRunner::CheckSegments(const Batch& batch) {
   }
 }
 
+// A block may be in two tables only where they are of the same request and
+// neither sequence writes to it.
 void FakeRunner::CheckBlocks(const Batch& batch) {
-  std::set<int32_t> seen;
+  struct Use {
+    RequestId id = 0;
+    bool written = false;
+  };
+  std::map<int32_t, Use> uses;
   for (const BatchSequence& s : batch.sequences) {
     if (s.block_count > options_.limits.max_blocks_per_sequence ||
         s.block_count <
@@ -168,7 +195,13 @@ void FakeRunner::CheckBlocks(const Batch& batch) {
     }
     for (int32_t i = 0; i < s.block_count; ++i) {
       const int32_t block = batch.block_tables[s.block_begin + i];
-      if (!seen.insert(block).second) Violation(batch, "a block is shared");
+      const bool written = i >= s.computed_length / kBlockSize;
+      const auto [use, first] = uses.insert({block, {s.id, written}});
+      shared_entries_ += !first;
+      if (!first &&
+          (use->second.id != s.id || use->second.written || written)) {
+        Violation(batch, "a block is shared");
+      }
       // Its own sequence may be in a step that was scheduled before.
       if (poisoned_by_[block] != 0 && poisoned_by_[block] != s.id) {
         Violation(batch, "a poisoned block is used");
@@ -177,19 +210,32 @@ void FakeRunner::CheckBlocks(const Batch& batch) {
   }
 }
 
+FakeRunner::Entry& FakeRunner::EntryAt(const Batch& batch,
+                                       const BatchSequence& sequence,
+                                       int32_t position) {
+  const int32_t block =
+      batch.block_tables[sequence.block_begin + position / kBlockSize];
+  return cache_[static_cast<size_t>(block) * kBlockSize +
+                position % kBlockSize];
+}
+
+void FakeRunner::Poison(const Batch& batch, const BatchSequence& sequence) {
+  for (int32_t i = 0; i < sequence.block_count; ++i) {
+    const int32_t block = batch.block_tables[sequence.block_begin + i];
+    if (!sound_[block]) poisoned_by_[block] = sequence.id;
+  }
+}
+
 void FakeRunner::Compute(const Batch& batch, const BatchSequence& sequence) {
-  const auto entry = [&](int32_t position) -> Entry& {
-    const int32_t block =
-        batch.block_tables[sequence.block_begin + position / kBlockSize];
-    return cache_[static_cast<size_t>(block) * kBlockSize +
-                  position % kBlockSize];
-  };
   const uint64_t adapter = AdapterKey(sequence.slot);
   int32_t position = sequence.computed_length;
   for (int32_t r = sequence.row_begin; r < sequence.row_end; ++r) {
     int32_t token = batch.tokens[r];
     if (token == kTokenFromLastStep) token = last_token_[sequence.state_slot];
-    entry(position) = {token, position, adapter};
+    EntryAt(batch, sequence, position) = {token, position, adapter};
+    const int32_t block =
+        batch.block_tables[sequence.block_begin + position / kBlockSize];
+    if (position % kBlockSize == 0) sound_[block] = false;
     ++position;
   }
   StepOutput::PerSequence& result = output_.sequences.emplace_back();
@@ -198,28 +244,54 @@ void FakeRunner::Compute(const Batch& batch, const BatchSequence& sequence) {
   result.begin = static_cast<int32_t>(output_.sampled.size());
   result.end = result.begin;
   if (sequence.output == OutputKind::kNone) return;
+  const int32_t outputs = sequence.output_end - sequence.output_begin;
   if (faulty_requests.erase(sequence.id) > 0) {
     result.numeric_fault = true;
-    for (int32_t i = 0; i < sequence.block_count; ++i) {
-      poisoned_by_[batch.block_tables[sequence.block_begin + i]] = sequence.id;
+    Poison(batch, sequence);
+  } else {
+    for (int32_t i = 0; i < position / kBlockSize; ++i) {
+      sound_[batch.block_tables[sequence.block_begin + i]] = true;
     }
   }
   uint64_t hash = kSeed;
   for (int32_t i = 0; i < position; ++i) {
-    const Entry& e = entry(i);
+    const Entry& e = EntryAt(batch, sequence, i);
+    if (i + 1 < position && sequence.history[i] != e.token) {
+      Violation(batch, "the history is not what was computed");
+    }
     hash = MixEntry(hash, e.token, e.position, e.adapter);
+    if (i >= position - outputs) Emit(sequence, i, hash);
   }
-  const int32_t token = static_cast<int32_t>(hash % options_.vocab_size);
-  last_token_[sequence.state_slot] = token;
+  output_.sequences.back().end = static_cast<int32_t>(output_.sampled.size());
+}
+
+// The output of the row at `position`.
+void FakeRunner::Emit(const BatchSequence& sequence, int32_t position,
+                      uint64_t hash) {
+  const int32_t done = static_cast<int32_t>(output_.sampled.size()) -
+                       output_.sequences.back().begin;
   SampledToken& sampled = output_.sampled.emplace_back();
-  sampled.token = token;
-  sampled.logprob = -0.5f;
   sampled.top_begin = static_cast<int32_t>(output_.top.size());
-  for (int32_t i = 0; i < sequence.sampling->top_logprobs; ++i) {
-    output_.top.push_back({(token + i) % options_.vocab_size, -0.5f - i});
+  int32_t top = sequence.sampling->top_logprobs;
+  if (done < sequence.prompt_outputs) {
+    sampled.token = sequence.history[position + 1];
+    sampled.logprob = ScoreOf(hash);
+    top = sequence.sampling->prompt_logprobs;
+  } else {
+    sampled.token = Choose(hash, sequence.sampling->choice + sequence.choice,
+                           options_.vocab_size);
+    while (sequence.banned != nullptr &&
+           Contains(*sequence.banned, sampled.token)) {
+      sampled.token = (sampled.token + 1) % options_.vocab_size;
+    }
+    sampled.logprob = -0.5f;
+    last_token_[sequence.state_slot] = sampled.token;
+  }
+  for (int32_t i = 0; i < top; ++i) {
+    output_.top.push_back(
+        {(sampled.token + i) % options_.vocab_size, sampled.logprob - i});
   }
   sampled.top_end = static_cast<int32_t>(output_.top.size());
-  ++result.end;
 }
 
 absl::Status FakeRunner::Launch(const Batch& batch) {
@@ -233,11 +305,8 @@ absl::Status FakeRunner::Launch(const Batch& batch) {
   fail_ = failing_steps.count(batch.step) > 0;
   for (const BatchSequence& sequence : batch.sequences) {
     Compute(batch, sequence);
-    if (!fail_) continue;
     // What a failed step leaves behind must not be read again.
-    for (int32_t i = 0; i < sequence.block_count; ++i) {
-      poisoned_by_[batch.block_tables[sequence.block_begin + i]] = sequence.id;
-    }
+    if (fail_) Poison(batch, sequence);
   }
   in_flight_ = true;
   return absl::OkStatus();
@@ -270,6 +339,7 @@ void FakeRunner::UnloadAdapter(int32_t slot) { slots_[slot] = nullptr; }
 void FakeRunner::ClearBlocks(absl::Span<const int32_t> blocks) {
   for (const int32_t block : blocks) {
     poisoned_by_[block] = 0;
+    sound_[block] = false;
     std::fill_n(cache_.begin() + static_cast<ptrdiff_t>(block) * kBlockSize,
                 kBlockSize, Entry{});
   }

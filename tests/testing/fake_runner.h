@@ -21,10 +21,12 @@
 
 namespace descant {
 
-// What a request generates when nothing disturbs it.
+// What a request's first answer is when nothing disturbs it; the k-th one is
+// the first of the same request with sampling.choice + k.
 struct ExpectedAnswer {
   std::vector<int32_t> tokens;
   FinishReason reason = FinishReason::kNone;
+  std::vector<float> prompt_logprobs;  // from the second token on
 };
 
 struct FakeRunnerOptions {
@@ -56,6 +58,8 @@ class FakeRunner final : public Runner {
                        int32_t max_length) const;
 
   const std::vector<std::string>& violations() const { return violations_; }
+  // Entries of block tables that an earlier sequence of the batch had, too.
+  uint64_t shared_entries() const { return shared_entries_; }
 
   // Faults to inject; set them before the call they concern.
   std::set<std::string> broken_digests;  // LoadAdapter: INTERNAL
@@ -76,16 +80,24 @@ class FakeRunner final : public Runner {
   void CheckSegments(const Batch& batch);
   void CheckBlocks(const Batch& batch);
   void Compute(const Batch& batch, const BatchSequence& sequence);
+  void Emit(const BatchSequence& sequence, int32_t position, uint64_t hash);
+  void Poison(const Batch& batch, const BatchSequence& sequence);
+  Entry& EntryAt(const Batch& batch, const BatchSequence& sequence,
+                 int32_t position);
   uint64_t AdapterKey(int32_t slot) const;
 
   const FakeRunnerOptions options_;
   std::vector<Entry> cache_;            // [block][kBlockSize]
   std::vector<RequestId> poisoned_by_;  // by block; 0: clean
-  std::vector<int32_t> last_token_;     // by state slot
+  // By block: full, and a sample that was no fault has read it. A fault of
+  // another row leaves it sound.
+  std::vector<bool> sound_;
+  std::vector<int32_t> last_token_;  // by state slot
   std::vector<std::shared_ptr<const Adapter>> slots_;
   StepOutput output_;
   bool in_flight_ = false;
   bool fail_ = false;
+  uint64_t shared_entries_ = 0;
   std::vector<std::string> violations_;
 };
 

@@ -75,6 +75,40 @@ TEST(BlockAllocator, TaintedBlocksStayOutUntilReturned) {
   allocator.CheckInvariants();
 }
 
+TEST(BlockAllocatorTest, TheLastHoldGivesABlockBack) {
+  BlockAllocator allocator(2);
+  std::optional<Block> first = allocator.Allocate();
+  const int32_t id = first->id();
+  EXPECT_FALSE(first->shared());
+  Block second = first->Share();
+  EXPECT_TRUE(first->shared() && second.shared());
+  EXPECT_EQ(second.id(), id);
+  EXPECT_EQ(allocator.used(), 1);
+  EXPECT_EQ(allocator.holds(id), 2);
+  first.reset();
+  allocator.CheckInvariants();
+  EXPECT_FALSE(second.shared());
+  EXPECT_EQ(allocator.used(), 1);
+  second = *allocator.Allocate();
+  EXPECT_EQ(allocator.used(), 1);
+  EXPECT_EQ(allocator.holds(id), 0);
+  allocator.CheckInvariants();
+}
+
+TEST(BlockAllocatorTest, ATaintOutlastsOtherHolds) {
+  BlockAllocator allocator(1);
+  {
+    Block first = *allocator.Allocate();
+    const Block second = first.Share();
+    first.Taint();
+    first = Block();
+    EXPECT_THAT(allocator.tainted(), IsEmpty());
+  }
+  EXPECT_THAT(allocator.tainted(), testing::SizeIs(1));
+  EXPECT_FALSE(allocator.Allocate().has_value());
+  allocator.CheckInvariants();
+}
+
 TEST(BlockAllocatorDeathTest, OutlivesItsBlocks) {
   EXPECT_DEATH(
       {

@@ -2,7 +2,8 @@
 // 0:1-6" reads: sequence 1 with the row at position 3, which samples a token;
 // sequence 2 on slot 0 with the rows at positions 0 to 4, a chunk without a
 // sample; slot 0 is the segment of rows 1 to 5. "?" marks a row whose token is
-// still in flight.
+// still in flight. "1.2" is the answer with index 2 to request 1; "^4" means
+// that four rows score the prompt.
 #ifndef DESCANT_TESTS_RUNTIME_CORE_SCHEDULER_FIXTURE_H_
 #define DESCANT_TESTS_RUNTIME_CORE_SCHEDULER_FIXTURE_H_
 
@@ -28,6 +29,7 @@ inline std::string Render(const Batch& batch) {
   std::string line;
   for (const BatchSequence& s : batch.sequences) {
     absl::StrAppend(&line, line.empty() ? "" : " ", s.id);
+    if (s.choice > 0) absl::StrAppend(&line, ".", s.choice);
     if (s.slot != kNoSlot) absl::StrAppend(&line, "@", s.slot);
     absl::StrAppend(&line, "[", batch.positions[s.row_begin]);
     if (s.row_end - s.row_begin > 1) {
@@ -37,7 +39,10 @@ inline std::string Render(const Batch& batch) {
     if (batch.tokens[s.row_begin] == kTokenFromLastStep) {
       absl::StrAppend(&line, "?");
     }
-    if (s.output == OutputKind::kTokens) absl::StrAppend(&line, "*");
+    if (s.prompt_outputs > 0) absl::StrAppend(&line, "^", s.prompt_outputs);
+    if (s.output_end - s.output_begin > s.prompt_outputs) {
+      absl::StrAppend(&line, "*");
+    }
   }
   absl::StrAppend(&line, " |");
   for (const Segment& segment : batch.segments) {
@@ -50,8 +55,12 @@ inline std::string Render(const Batch& batch) {
 inline std::string Render(const std::vector<SequenceEvent>& events) {
   std::string line;
   for (const SequenceEvent& event : events) {
-    absl::StrAppend(&line, line.empty() ? "" : " ", event.id, ":",
-                    event.generated_tokens);
+    absl::StrAppend(&line, line.empty() ? "" : " ", event.id);
+    if (event.choice > 0) absl::StrAppend(&line, ".", event.choice);
+    absl::StrAppend(&line, ":", event.generated_tokens);
+    if (event.begin > event.prompt_begin) {
+      absl::StrAppend(&line, "^", event.begin - event.prompt_begin);
+    }
     switch (event.finish) {
       case FinishReason::kNone:
         break;
@@ -134,7 +143,7 @@ class SchedulerFixture : public testing::Test {
       result.id = s.id;
       result.numeric_fault = s.id == faulty;
       result.begin = static_cast<int32_t>(output.sampled.size());
-      if (s.output == OutputKind::kTokens) {
+      for (int32_t o = s.output_begin; o < s.output_end; ++o) {
         output.sampled.emplace_back().token = token;
       }
       result.end = static_cast<int32_t>(output.sampled.size());

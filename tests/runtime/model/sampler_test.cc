@@ -400,8 +400,8 @@ TEST(SamplerTest, AStepOutputIsLaidOutAndAFaultStaysInItsSequence) {
   SamplerScratch scratch(8);
   const std::vector<float> broken(8, std::nanf(""));
   const std::vector<float> sound = {0, 1, 2, 3, 4, 3, 2, 1};
-  SampleOutput(batch, 1, 0, broken, &scratch, &output);
-  SampleOutput(batch, 2, 1, sound, &scratch, &output);
+  SampleOutput(batch, 1, 0, 3, broken, &scratch, &output);
+  SampleOutput(batch, 2, 1, 4, sound, &scratch, &output);
   EXPECT_EQ(output.step, 9u);
   ASSERT_EQ(output.sequences.size(), 3u);
   EXPECT_EQ(output.sequences[0].begin, output.sequences[0].end);

@@ -1,0 +1,23 @@
+// What a scheduler is built for.
+#ifndef DESCANT_RUNTIME_CORE_SCHEDULER_OPTIONS_H_
+#define DESCANT_RUNTIME_CORE_SCHEDULER_OPTIONS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "runtime/core/batch.h"
+
+namespace descant {
+
+struct SchedulerOptions {
+  BatchLimits limits;         // of the runner
+  int32_t num_blocks = 0;     // of the KV cache, >= 1
+  int32_t max_model_len = 0;  // tokens of prompt and answer
+  int32_t max_running_sequences = 0;
+  int32_t max_adapters = 0;  // distinct ones that run at a time; 0: max_slots
+  std::vector<int32_t> eos_token_ids;
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_CORE_SCHEDULER_OPTIONS_H_
