@@ -113,6 +113,7 @@ void App::FillEdge(const ServerConfig& config, const Backend& backend) {
   options.model.vocab_size =
       std::min(model.config.vocab_size, backend.tokenizer->vocab_size());
   options.model.max_model_len = backend.max_model_len;
+  options.model.eos_tokens = static_cast<int32_t>(model.eos_token_ids.size());
   options.model.max_prompt_bytes =
       MaxPromptBytes(*backend.tokenizer, backend.max_model_len);
   options.request_timeout = config.request_timeout;

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status_macros.h"
+#include "server/limits.h"
 
 namespace descant {
 namespace {
@@ -17,7 +18,8 @@ RunnerOptions MakeRunnerOptions(const ServerConfig& config,
   // A decoding sequence takes one row of each step.
   options.limits.max_sequences =
       std::min(config.max_running, config.token_budget);
-  options.limits.max_outputs = options.limits.max_sequences;
+  options.limits.max_outputs =
+      options.limits.max_sequences + limits::kScoredRows;
   options.limits.max_blocks_per_sequence =
       (max_model_len + kBlockSize - 1) / kBlockSize;
   options.limits.max_slots = config.max_adapters;

@@ -1,7 +1,11 @@
 #include "server/errors.h"
 
+#include <vector>
+
+#include "absl/strings/cord.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "runtime/base/log.h"
@@ -10,6 +14,18 @@
 
 namespace descant {
 namespace {
+
+// Payload of a status with several violations: for each its field and its
+// description, both ended by kEnd, which no text of ours contains.
+constexpr char kViolationsUrl[] = "descant/violations";
+constexpr char kEnd = '\x1f';
+
+void AddViolation(absl::string_view field, absl::string_view description,
+                  google::rpc::BadRequest* bad) {
+  auto* violation = bad->add_field_violations();
+  violation->set_field(std::string(field));
+  violation->set_description(std::string(description));
+}
 
 // For statuses that carry no reason of their own.
 absl::string_view DefaultReason(absl::StatusCode code) {
@@ -69,9 +85,16 @@ void AddDetails(const absl::Status& status, const CallFacts& facts,
   const absl::StatusCode code = status.code();
   if (code == absl::StatusCode::kInvalidArgument && !field.empty()) {
     google::rpc::BadRequest bad;
-    auto* violation = bad.add_field_violations();
-    violation->set_field(field);
-    violation->set_description(rich->message());
+    const auto several = status.GetPayload(kViolationsUrl);
+    if (several.has_value()) {
+      const std::vector<std::string> parts =
+          absl::StrSplit(std::string(*several), kEnd);
+      for (size_t i = 0; i + 1 < parts.size(); i += 2) {
+        AddViolation(parts[i], parts[i + 1], &bad);
+      }
+    } else {
+      AddViolation(field, rich->message(), &bad);
+    }
     rich->add_details()->PackFrom(bad);
   }
   if ((code == absl::StatusCode::kNotFound ||
@@ -120,6 +143,26 @@ grpc::Status ToGrpcStatus(const absl::Status& status, const CallFacts& facts) {
   AddDetails(status, facts, &rich);
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()),
                       rich.message(), rich.SerializeAsString());
+}
+
+void Violations::Add(const absl::Status& status) {
+  if (status.ok() || count_ == limits::kMaxViolations) return;
+  if (count_++ == 0) {
+    first_ = status;
+  } else {
+    absl::StrAppend(&message_, "; ");
+  }
+  absl::StrAppend(&message_, status.message());
+  absl::StrAppend(&fields_, FieldOf(status), std::string(1, kEnd),
+                  status.message(), std::string(1, kEnd));
+}
+
+absl::Status Violations::Result() const {
+  if (count_ < 2) return first_;
+  absl::Status status =
+      ReasonedError(first_.code(), ReasonOf(first_), message_, FieldOf(first_));
+  status.SetPayload(kViolationsUrl, absl::Cord(fields_));
+  return status;
 }
 
 absl::Status FieldError(absl::string_view field, absl::string_view message,

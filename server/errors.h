@@ -3,6 +3,7 @@
 #ifndef DESCANT_SERVER_ERRORS_H_
 #define DESCANT_SERVER_ERRORS_H_
 
+#include <cstddef>
 #include <string>
 
 #include "absl/status/status.h"
@@ -50,6 +51,23 @@ grpc::Status ToGrpcStatus(const absl::Status& status,
 // INVALID_ARGUMENT about one field of a request.
 absl::Status FieldError(absl::string_view field, absl::string_view message,
                         absl::string_view reason = reason::kFieldInvalid);
+
+// What is wrong with a request, for one refusal that says all of it (the first
+// limits::kMaxViolations).
+class Violations {
+ public:
+  // OK is ignored.
+  void Add(const absl::Status& status);
+  // OK where nothing was added. Code, reason and field are the first's;
+  // ToGrpcStatus makes one BadRequest.FieldViolation of each.
+  absl::Status Result() const;
+
+ private:
+  absl::Status first_;
+  std::string message_;
+  std::string fields_;  // encoded: see errors.cc
+  size_t count_ = 0;
+};
 
 }  // namespace descant
 

@@ -48,6 +48,9 @@ absl::StatusOr<Request> GenerationCall::MakeRequest() {
   }
   const ModelLimits& limits = edge_->options.model;
   DESCANT_ASSIGN_OR_RETURN(plan_, ValidateGenerate(*request_, limits));
+  if (streams() && plan_.sampling.n > plan_.n) {
+    return FieldError("best_of", "must not be more than n in a stream");
+  }
   Request request;
   if (plan_.adapter.has_value()) {
     facts_.adapter_id = request_->adapter_id();
@@ -61,6 +64,10 @@ absl::StatusOr<Request> GenerationCall::MakeRequest() {
   DESCANT_RETURN_IF_ERROR(FitMaxTokens(
       static_cast<int32_t>(request.prompt.size()), limits, &plan_));
   if (!plan_.has_seed) plan_.sampling.seed = edge_->DrawSeed();
+  if (plan_.output.echo) echo_ = EchoOf(request.prompt);
+  if (plan_.output.prompt_logprobs) {
+    first_prompt_token_ = request.prompt.front();
+  }
 
   request.id = facts_.request_id;
   request.tenant = tenant_;
@@ -70,6 +77,17 @@ absl::StatusOr<Request> GenerationCall::MakeRequest() {
   request.arrival = arrival_;
   request.deadline = edge_->DeadlineOf(*context_);
   return request;
+}
+
+std::string GenerationCall::EchoOf(const std::vector<int32_t>& prompt) const {
+  switch (request_->prompt_case()) {
+    case v1::GenerateRequest::kText:
+      return request_->text();
+    case v1::GenerateRequest::kTextBytes:
+      return request_->text_bytes();
+    default:
+      return edge_->tokenizer->Decode(prompt, /*skip_special_tokens=*/true);
+  }
 }
 
 void GenerationCall::Prepare() {
@@ -93,23 +111,48 @@ void GenerationCall::CancelGeneration() {
   if (submitted_.load()) edge_->engine->Cancel(facts_.request_id);
 }
 
-void GenerationCall::OnTokens(absl::Span<const TokenEvent> tokens,
+void GenerationCall::FlushFirstPromptToken() {
+  if (!first_prompt_token_.has_value()) return;
+  AppendPrompt(first_prompt_token_, {});
+  first_prompt_token_.reset();
+}
+
+void GenerationCall::OnPrompt(absl::Span<const TokenEvent> tokens) {
+  FlushFirstPromptToken();
+  AppendPrompt(std::nullopt, tokens);
+}
+
+void GenerationCall::OnTokens(int32_t choice,
+                              absl::Span<const TokenEvent> tokens,
                               const std::string& text) {
   const MonotonicTime now = edge_->clock->Now();
+  FlushFirstPromptToken();
+  last_token_.resize(plan_.sampling.n);
+  MonotonicTime& last = last_token_[choice];
+  const bool first = last == MonotonicTime{};
   if (!tokens.empty()) {
-    if (any_token_) {
-      const Duration each =
-          (now - last_token_) / static_cast<int64_t>(tokens.size());
-      for (size_t i = 0; i < tokens.size(); ++i) {
-        edge_->metrics->ObserveInterToken(each);
-      }
-    } else {
+    if (!any_token_) {
       edge_->metrics->ObserveFirstToken(now - arrival_);
       any_token_ = true;
     }
-    last_token_ = now;
+    if (!first) {
+      const Duration each = (now - last) / static_cast<int64_t>(tokens.size());
+      for (size_t i = 0; i < tokens.size(); ++i) {
+        edge_->metrics->ObserveInterToken(each);
+      }
+    }
+    last = now;
   }
-  Append(tokens, text);
+  if (first && !echo_.empty()) {
+    Append(choice, tokens, echo_ + text);
+  } else {
+    Append(choice, tokens, text);
+  }
+}
+
+void GenerationCall::OnChoiceFinish(int32_t choice,
+                                    const ChoiceResult& result) {
+  FinishChoice(choice, result);
 }
 
 void GenerationCall::OnFinish(const RequestResult& result) {

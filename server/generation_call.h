@@ -5,7 +5,9 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "descant/v1/generation.pb.h"
@@ -34,8 +36,10 @@ class GenerationCall : public TokenSink,
   // Admits the call or ends it.
   void Begin();
 
-  void OnTokens(absl::Span<const TokenEvent> tokens,
+  void OnTokens(int32_t choice, absl::Span<const TokenEvent> tokens,
                 const std::string& text) final;
+  void OnPrompt(absl::Span<const TokenEvent> tokens) final;
+  void OnChoiceFinish(int32_t choice, const ChoiceResult& result) final;
   void OnFinish(const RequestResult& result) final;
   void Flush() override = 0;
   void Sweep(MonotonicTime now) override {}
@@ -43,9 +47,15 @@ class GenerationCall : public TokenSink,
  protected:
   // The status of a call that the engine never saw. Once, and nothing after.
   virtual void Reject(const grpc::Status& status) = 0;
-  // On the engine thread; Complete once, last.
-  virtual void Append(absl::Span<const TokenEvent> tokens,
+  // Whether answers go out before they are complete.
+  virtual bool streams() const { return false; }
+  // These on the engine thread; Complete once, last. An echo is part of `text`.
+  virtual void Append(int32_t choice, absl::Span<const TokenEvent> tokens,
                       const std::string& text) = 0;
+  // `first`, the first time only: the prompt's first token.
+  virtual void AppendPrompt(std::optional<int32_t> first,
+                            absl::Span<const TokenEvent> tokens) = 0;
+  virtual void FinishChoice(int32_t choice, const ChoiceResult& result) = 0;
   virtual void Complete(const RequestResult& result) = 0;
 
   // The client is gone: its sequence ends within a step.
@@ -72,6 +82,8 @@ class GenerationCall : public TokenSink,
   void Prepare();
   absl::StatusOr<Request> MakeRequest();
   void RejectWith(const absl::Status& status);
+  std::string EchoOf(const std::vector<int32_t>& prompt) const;
+  void FlushFirstPromptToken();
 
   EdgeContext* const edge_;
   grpc::CallbackServerContext* const context_;
@@ -91,8 +103,13 @@ class GenerationCall : public TokenSink,
   std::atomic<bool> cancelled_{false};
   std::atomic<bool> submitted_{false};
 
+  // Set before Submit: what an answer begins with, and the prompt's first
+  // token while it is to be given out.
+  std::string echo_;
+  std::optional<int32_t> first_prompt_token_;
+
   // The engine thread's.
-  MonotonicTime last_token_{};
+  std::vector<MonotonicTime> last_token_;  // by choice; zero: none yet
   bool any_token_ = false;
 };
 

@@ -15,13 +15,25 @@ void SetDuration(Duration from, google::protobuf::Duration* to) {
   to->set_nanos(static_cast<int32_t>(nanos % 1000000000));
 }
 
+constexpr size_t kBytesPerId = 4;
+constexpr size_t kBytesPerLogprob = 12;
+
+size_t FillLogprobs(const TokenEvent& event, v1::TokenLogprobs* entry) {
+  entry->set_token_id(event.token);
+  entry->set_logprob(event.logprob);
+  for (const TokenLogprob& top : event.top) {
+    v1::TopLogprob* likely = entry->add_top();
+    likely->set_token_id(top.token);
+    likely->set_logprob(top.logprob);
+  }
+  return kBytesPerLogprob * (1 + event.top.size());
+}
+
 }  // namespace
 
 size_t AppendTokens(absl::Span<const TokenEvent> tokens,
                     const std::string& text, const OutputPlan& plan,
                     v1::Choice* choice) {
-  constexpr size_t kBytesPerId = 4;
-  constexpr size_t kBytesPerLogprob = 12;
   size_t bytes = text.size();
   if (!text.empty()) choice->mutable_text()->append(text);
   if (plan.token_ids) {
@@ -30,21 +42,24 @@ size_t AppendTokens(absl::Span<const TokenEvent> tokens,
   }
   if (plan.logprobs) {
     for (const TokenEvent& event : tokens) {
-      v1::TokenLogprobs* entry = choice->add_logprobs();
-      entry->set_token_id(event.token);
-      entry->set_logprob(event.logprob);
-      for (const TokenLogprob& top : event.top) {
-        v1::TopLogprob* likely = entry->add_top();
-        likely->set_token_id(top.token);
-        likely->set_logprob(top.logprob);
-      }
-      bytes += kBytesPerLogprob * (1 + event.top.size());
+      bytes += FillLogprobs(event, choice->add_logprobs());
     }
   }
   return bytes;
 }
 
-void SetFinish(const RequestResult& result, v1::Choice* choice) {
+size_t AppendPromptTokens(
+    std::optional<int32_t> first, absl::Span<const TokenEvent> tokens,
+    google::protobuf::RepeatedPtrField<v1::TokenLogprobs>* entries) {
+  size_t bytes = 0;
+  if (first.has_value()) entries->Add()->set_token_id(*first);
+  for (const TokenEvent& event : tokens) {
+    bytes += FillLogprobs(event, entries->Add());
+  }
+  return bytes;
+}
+
+void SetFinish(const ChoiceResult& result, v1::Choice* choice) {
   switch (result.reason) {
     case FinishReason::kLength:
       choice->set_finish_reason(v1::FINISH_REASON_LENGTH);

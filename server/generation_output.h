@@ -3,6 +3,7 @@
 #define DESCANT_SERVER_GENERATION_OUTPUT_H_
 
 #include <cstddef>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -18,7 +19,13 @@ size_t AppendTokens(absl::Span<const TokenEvent> tokens,
                     const std::string& text, const OutputPlan& plan,
                     v1::Choice* choice);
 
-void SetFinish(const RequestResult& result, v1::Choice* choice);
+// The prompt's next tokens; `first` is its first one, which has no
+// log-probability. Returns bytes, as above.
+size_t AppendPromptTokens(
+    std::optional<int32_t> first, absl::Span<const TokenEvent> tokens,
+    google::protobuf::RepeatedPtrField<v1::TokenLogprobs>* entries);
+
+void SetFinish(const ChoiceResult& result, v1::Choice* choice);
 void SetUsage(const RequestResult& result, v1::Usage* usage);
 void SetTimings(const RequestTimings& timings, v1::Timings* proto);
 

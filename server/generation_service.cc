@@ -52,6 +52,8 @@ void FillLimits(const EdgeContext& edge, v1::GetModelResponse* response) {
   generation->set_max_stop_entries(limits::kMaxStopEntries);
   generation->set_max_stop_string_bytes(limits::kMaxStopStringBytes);
   generation->set_max_running(edge.options.max_running);
+  generation->set_max_choices(limits::kMaxChoices);
+  generation->set_max_logit_bias_entries(limits::kMaxLogitBias);
   v1::AdapterLimits* adapter = response->mutable_adapter_limits();
   adapter->set_max_rank(edge.options.max_adapter_rank);
   adapter->set_max_size_bytes(edge.options.max_upload_bytes);

@@ -22,7 +22,14 @@ inline constexpr size_t kTransportMemoryBytes = size_t{512} << 20;
 inline constexpr uint64_t kMaxPromptBytes = 1 << 20;
 inline constexpr int32_t kMaxChatMessages = 256;
 inline constexpr int32_t kDefaultMaxTokens = 256;
-inline constexpr int32_t kMaxTopLogprobs = 20;
+inline constexpr int32_t kMaxTopLogprobs = 20;  // of answer and of prompt
+inline constexpr int32_t kMaxChoices = 16;      // n, and best_of
+inline constexpr int32_t kMaxLogitBias = 1024;  // entries
+inline constexpr float kMaxBias = 100;
+inline constexpr float kBanBias = -100;  // and below
+inline constexpr float kMinRepetitionPenalty = 0.01f;
+inline constexpr float kMaxRepetitionPenalty = 100;
+inline constexpr float kMaxPenalty = 2;  // presence, frequency; its negative
 inline constexpr int32_t kMaxStopEntries = 16;  // strings; and ids
 inline constexpr int32_t kMaxStopStringBytes = 256;
 inline constexpr int32_t kMaxClientRequestIdBytes = 128;
@@ -30,6 +37,12 @@ inline constexpr int32_t kMaxPriority = 100;  // and its negative
 inline constexpr size_t kMaxAdapterIdBytes = 256;
 // Temperatures below this are greedy: logits divided by them overflow.
 inline constexpr float kMinTemperature = 1e-5f;
+
+// Violations that one refusal names.
+inline constexpr size_t kMaxViolations = 16;
+// Rows of a step that score prompts, beyond one a sequence: what the buffer of
+// logits has room for.
+inline constexpr int32_t kScoredRows = 32;
 
 // Streams. A stream with this much waiting for its reader is paused; see
 // --stream-stall-timeout for what follows.

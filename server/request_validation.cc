@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
@@ -24,101 +26,225 @@ absl::Status CheckRange(absl::string_view field, float value, float min,
                     absl::StrCat("must be a number from ", min, " to ", max));
 }
 
-absl::Status ValidateSampling(const v1::SamplingOptions& options,
-                              GenerationPlan* plan) {
+void ValidateLogitBias(const v1::SamplingOptions& options,
+                       const ModelLimits& limits, SamplingParams* sampling,
+                       Violations* violations) {
+  if (options.logit_bias_size() > limits::kMaxLogitBias) {
+    violations->Add(
+        FieldError("sampling.logit_bias",
+                   absl::StrCat("at most ", limits::kMaxLogitBias)));
+    return;
+  }
+  absl::flat_hash_set<int64_t> seen;
+  for (int i = 0; i < options.logit_bias_size(); ++i) {
+    const v1::LogitBias& entry = options.logit_bias(i);
+    const std::string field = absl::StrCat("sampling.logit_bias[", i, "]");
+    if (entry.token_id() < 0 || entry.token_id() >= limits.vocab_size) {
+      violations->Add(
+          FieldError(absl::StrCat(field, ".token_id"),
+                     absl::StrCat("must be from 0 to ", limits.vocab_size - 1),
+                     reason::kTokenOutOfRange));
+    } else if (!seen.insert(entry.token_id()).second) {
+      violations->Add(FieldError(absl::StrCat(field, ".token_id"),
+                                 "is the token of an entry before"));
+    }
+    if (!(entry.bias() <= limits::kMaxBias)) {  // NaN is not, either
+      violations->Add(
+          FieldError(absl::StrCat(field, ".bias"),
+                     absl::StrCat("must be at most ", limits::kMaxBias)));
+    }
+    sampling->logit_bias.push_back(
+        {static_cast<int32_t>(entry.token_id()),
+         entry.bias() <= limits::kBanBias
+             ? -std::numeric_limits<float>::infinity()
+             : entry.bias()});
+  }
+}
+
+void ValidatePenalties(const v1::SamplingOptions& options,
+                       SamplingParams* sampling, Violations* violations) {
+  if (options.has_repetition_penalty()) {
+    sampling->repetition_penalty = options.repetition_penalty();
+    violations->Add(CheckRange(
+        "sampling.repetition_penalty", options.repetition_penalty(),
+        limits::kMinRepetitionPenalty, limits::kMaxRepetitionPenalty));
+  }
+  sampling->presence_penalty = options.presence_penalty();
+  violations->Add(CheckRange("sampling.presence_penalty",
+                             options.presence_penalty(), -limits::kMaxPenalty,
+                             limits::kMaxPenalty));
+  sampling->frequency_penalty = options.frequency_penalty();
+  violations->Add(CheckRange("sampling.frequency_penalty",
+                             options.frequency_penalty(), -limits::kMaxPenalty,
+                             limits::kMaxPenalty));
+}
+
+// In (0, 1].
+absl::Status CheckShare(absl::string_view field, float value) {
+  if (value == 0) return FieldError(field, "must be more than 0");
+  return CheckRange(field, value, 0, 1);
+}
+
+void ValidateSampling(const v1::SamplingOptions& options,
+                      const ModelLimits& limits, GenerationPlan* plan,
+                      Violations* violations) {
   SamplingParams& sampling = plan->sampling;
   if (options.has_temperature()) {
     const float temperature = options.temperature();
     if (!std::isfinite(temperature) || temperature < 0) {
-      return FieldError("sampling.temperature",
-                        "must be finite and not negative");
+      violations->Add(FieldError("sampling.temperature",
+                                 "must be finite and not negative"));
     }
     sampling.temperature =
         temperature < limits::kMinTemperature ? 0 : temperature;
   }
-  if (options.has_top_k()) {
-    if (options.top_k() < 0) {
-      return FieldError("sampling.top_k", "must not be negative");
-    }
-    sampling.top_k = options.top_k();
+  if (options.top_k() < 0) {
+    violations->Add(FieldError("sampling.top_k", "must not be negative"));
   }
+  sampling.top_k = options.top_k();
   if (options.has_top_p()) {
-    DESCANT_RETURN_IF_ERROR(
-        CheckRange("sampling.top_p", options.top_p(), 0, 1));
-    if (options.top_p() == 0) {
-      return FieldError("sampling.top_p", "must be more than 0");
-    }
+    violations->Add(CheckShare("sampling.top_p", options.top_p()));
     sampling.top_p = options.top_p();
   }
-  if (options.has_min_p()) {
-    DESCANT_RETURN_IF_ERROR(
-        CheckRange("sampling.min_p", options.min_p(), 0, 1));
-    sampling.min_p = options.min_p();
+  violations->Add(CheckRange("sampling.min_p", options.min_p(), 0, 1));
+  sampling.min_p = options.min_p();
+  if (options.has_typical_p()) {
+    violations->Add(CheckShare("sampling.typical_p", options.typical_p()));
+    sampling.typical_p = options.typical_p();
   }
+  ValidatePenalties(options, &sampling, violations);
+  ValidateLogitBias(options, limits, &sampling, violations);
   plan->has_seed = options.has_seed();
   sampling.seed = options.seed();
-  return absl::OkStatus();
 }
 
-absl::Status ValidateStopStrings(const v1::StoppingOptions& options,
-                                 SamplingParams* sampling) {
+void ValidateStopStrings(const v1::StoppingOptions& options,
+                         SamplingParams* sampling, Violations* violations) {
   if (options.stop_strings_size() > limits::kMaxStopEntries) {
-    return FieldError("stopping.stop_strings",
-                      absl::StrCat("at most ", limits::kMaxStopEntries));
+    violations->Add(
+        FieldError("stopping.stop_strings",
+                   absl::StrCat("at most ", limits::kMaxStopEntries)));
+    return;
   }
   for (int i = 0; i < options.stop_strings_size(); ++i) {
     const std::string& stop = options.stop_strings(i);
     if (stop.empty() ||
         stop.size() > static_cast<size_t>(limits::kMaxStopStringBytes)) {
-      return FieldError(absl::StrCat("stopping.stop_strings[", i, "]"),
-                        absl::StrCat("must have 1 to ",
-                                     limits::kMaxStopStringBytes, " bytes"));
+      violations->Add(
+          FieldError(absl::StrCat("stopping.stop_strings[", i, "]"),
+                     absl::StrCat("must have 1 to ",
+                                  limits::kMaxStopStringBytes, " bytes")));
+      continue;
     }
     sampling->stop_strings.push_back(stop);
   }
-  return absl::OkStatus();
 }
 
-absl::Status ValidateStopping(const v1::StoppingOptions& options,
-                              const ModelLimits& limits, GenerationPlan* plan) {
+void ValidateStopTokens(const v1::StoppingOptions& options,
+                        const ModelLimits& limits, SamplingParams* sampling,
+                        Violations* violations) {
+  if (options.stop_token_ids_size() > limits::kMaxStopEntries) {
+    violations->Add(
+        FieldError("stopping.stop_token_ids",
+                   absl::StrCat("at most ", limits::kMaxStopEntries)));
+    return;
+  }
+  absl::StatusOr<std::vector<int32_t>> ids = ValidateTokenIds(
+      options.stop_token_ids(), "stopping.stop_token_ids", limits);
+  violations->Add(ids.status());
+  if (ids.ok()) sampling->stop_token_ids = *std::move(ids);
+}
+
+void ValidateStopping(const v1::StoppingOptions& options,
+                      const ModelLimits& limits, GenerationPlan* plan,
+                      Violations* violations) {
+  SamplingParams& sampling = plan->sampling;
   if (options.has_max_tokens()) {
     if (options.max_tokens() < 1 ||
         options.max_tokens() > limits.max_model_len) {
-      return FieldError(
-          "stopping.max_tokens",
-          absl::StrCat("must be from 1 to ", limits.max_model_len));
+      violations->Add(
+          FieldError("stopping.max_tokens",
+                     absl::StrCat("must be from 1 to ", limits.max_model_len)));
     }
     plan->has_max_tokens = true;
-    plan->sampling.max_tokens = options.max_tokens();
+    sampling.max_tokens = options.max_tokens();
   }
-  DESCANT_RETURN_IF_ERROR(ValidateStopStrings(options, &plan->sampling));
-  if (options.stop_token_ids_size() > limits::kMaxStopEntries) {
-    return FieldError("stopping.stop_token_ids",
-                      absl::StrCat("at most ", limits::kMaxStopEntries));
+  const int32_t most =
+      plan->has_max_tokens ? sampling.max_tokens : limits.max_model_len;
+  if (options.min_tokens() < 0 || options.min_tokens() > most) {
+    violations->Add(FieldError(
+        "stopping.min_tokens",
+        absl::StrCat("must be from 0 to ", plan->has_max_tokens
+                                               ? "max_tokens"
+                                               : "the context's length")));
   }
-  DESCANT_ASSIGN_OR_RETURN(plan->sampling.stop_token_ids,
-                           ValidateTokenIds(options.stop_token_ids(),
-                                            "stopping.stop_token_ids", limits));
-  plan->sampling.ignore_eos = options.ignore_eos();
-  return absl::OkStatus();
+  sampling.min_tokens = options.min_tokens();
+  ValidateStopStrings(options, &sampling, violations);
+  ValidateStopTokens(options, limits, &sampling, violations);
+  sampling.ignore_eos = options.ignore_eos();
+  sampling.include_stop_string = options.include_stop_string();
 }
 
-absl::Status ValidateOutput(const v1::OutputOptions& options,
-                            GenerationPlan* plan) {
-  plan->output.logprobs = options.logprobs();
-  plan->output.token_ids = options.token_ids();
-  if (options.has_top_logprobs()) {
-    if (options.top_logprobs() < 0 ||
-        options.top_logprobs() > limits::kMaxTopLogprobs) {
-      return FieldError(
-          "output.top_logprobs",
-          absl::StrCat("must be from 0 to ", limits::kMaxTopLogprobs));
-    }
-    plan->output.logprobs = true;
+// Something must be left to choose from.
+void ValidateBans(const ModelLimits& limits, const SamplingParams& sampling,
+                  Violations* violations) {
+  int64_t banned = 0;
+  for (const LogitBias& entry : sampling.logit_bias) {
+    banned += std::isfinite(entry.bias) ? 0 : 1;
   }
-  plan->sampling.top_logprobs =
-      plan->output.logprobs ? options.top_logprobs() : -1;
-  return absl::OkStatus();
+  if (banned > 0 && sampling.min_tokens > 0) {
+    banned += limits.eos_tokens +
+              static_cast<int64_t>(sampling.stop_token_ids.size());
+  }
+  if (banned >= limits.vocab_size) {
+    violations->Add(
+        FieldError("sampling.logit_bias", "leaves no token of the vocabulary"));
+  }
+}
+
+void ValidateTopLogprobs(absl::string_view field, int32_t count,
+                         Violations* violations) {
+  if (count < 0 || count > limits::kMaxTopLogprobs) {
+    violations->Add(FieldError(
+        field, absl::StrCat("must be from 0 to ", limits::kMaxTopLogprobs)));
+  }
+}
+
+void ValidateOutput(const v1::OutputOptions& options, GenerationPlan* plan,
+                    Violations* violations) {
+  OutputPlan& output = plan->output;
+  output.logprobs = options.logprobs() || options.has_top_logprobs();
+  output.token_ids = options.token_ids();
+  output.echo = options.echo();
+  output.prompt_logprobs = options.has_prompt_logprobs();
+  ValidateTopLogprobs("output.top_logprobs", options.top_logprobs(),
+                      violations);
+  ValidateTopLogprobs("output.prompt_logprobs", options.prompt_logprobs(),
+                      violations);
+  plan->sampling.top_logprobs = output.logprobs ? options.top_logprobs() : -1;
+  plan->sampling.prompt_logprobs =
+      output.prompt_logprobs ? options.prompt_logprobs() : -1;
+}
+
+void ValidateChoices(const v1::GenerateRequest& request, GenerationPlan* plan,
+                     Violations* violations) {
+  plan->n = request.has_n() ? request.n() : 1;
+  plan->sampling.n = request.has_best_of() ? request.best_of() : plan->n;
+  const std::string range =
+      absl::StrCat("must be from 1 to ", limits::kMaxChoices);
+  if (plan->n < 1 || plan->n > limits::kMaxChoices) {
+    violations->Add(FieldError("n", range));
+  }
+  if (!request.has_best_of()) return;
+  if (request.best_of() < 1 || request.best_of() > limits::kMaxChoices) {
+    violations->Add(FieldError("best_of", range));
+  } else if (request.best_of() < plan->n) {
+    violations->Add(FieldError("best_of", "must not be less than n"));
+  }
+  // They are ranked by it.
+  if (request.best_of() > plan->n) {
+    plan->sampling.top_logprobs = std::max(0, plan->sampling.top_logprobs);
+  }
 }
 
 absl::Status ValidateText(absl::string_view text, absl::string_view field,
@@ -188,39 +314,46 @@ absl::StatusOr<std::vector<int32_t>> EncodeMessages(
 absl::StatusOr<GenerationPlan> ValidateGenerate(
     const v1::GenerateRequest& request, const ModelLimits& limits) {
   GenerationPlan plan;
+  Violations violations;
   plan.sampling.max_tokens = limits::kDefaultMaxTokens;
   if (request.has_adapter_id()) {
     if (request.adapter_id().size() > limits::kMaxAdapterIdBytes) {
-      return FieldError(
+      violations.Add(FieldError(
           "adapter_id",
-          absl::StrCat("longer than ", limits::kMaxAdapterIdBytes, " bytes"));
+          absl::StrCat("longer than ", limits::kMaxAdapterIdBytes, " bytes")));
+    } else {
+      absl::StatusOr<AdapterId> id = ParseAdapterId(request.adapter_id());
+      violations.Add(id.status());
+      if (id.ok()) plan.adapter = *std::move(id);
     }
-    DESCANT_ASSIGN_OR_RETURN(plan.adapter,
-                             ParseAdapterId(request.adapter_id()));
   }
   if (request.prompt_case() == v1::GenerateRequest::PROMPT_NOT_SET) {
-    return FieldError("prompt",
-                      "one of text, text_bytes, token_ids or messages must "
-                      "be set",
-                      reason::kPromptMissing);
+    violations.Add(FieldError("prompt",
+                              "one of text, text_bytes, token_ids or messages "
+                              "must be set",
+                              reason::kPromptMissing));
   }
-  DESCANT_RETURN_IF_ERROR(ValidateSampling(request.sampling(), &plan));
-  DESCANT_RETURN_IF_ERROR(ValidateStopping(request.stopping(), limits, &plan));
-  DESCANT_RETURN_IF_ERROR(ValidateOutput(request.output(), &plan));
+  ValidateSampling(request.sampling(), limits, &plan, &violations);
+  ValidateStopping(request.stopping(), limits, &plan, &violations);
+  ValidateBans(limits, plan.sampling, &violations);
+  ValidateOutput(request.output(), &plan, &violations);
+  ValidateChoices(request, &plan, &violations);
   if (request.client_request_id().size() >
       static_cast<size_t>(limits::kMaxClientRequestIdBytes)) {
-    return FieldError("client_request_id",
-                      absl::StrCat("longer than ",
-                                   limits::kMaxClientRequestIdBytes, " bytes"));
+    violations.Add(
+        FieldError("client_request_id",
+                   absl::StrCat("longer than ",
+                                limits::kMaxClientRequestIdBytes, " bytes")));
   }
   plan.client_request_id = request.client_request_id();
   if (std::abs(static_cast<int64_t>(request.priority())) >
       limits::kMaxPriority) {
-    return FieldError(
+    violations.Add(FieldError(
         "priority", absl::StrCat("must be from -", limits::kMaxPriority, " to ",
-                                 limits::kMaxPriority));
+                                 limits::kMaxPriority)));
   }
   plan.priority = request.priority();
+  DESCANT_RETURN_IF_ERROR(violations.Result());
   return plan;
 }
 
@@ -310,8 +443,17 @@ absl::Status FitMaxTokens(int32_t prompt_tokens, const ModelLimits& limits,
                                    limits.max_model_len),
                       reason::kContextExceeded);
   }
+  if (plan->sampling.min_tokens > room) {
+    return FieldError("stopping.min_tokens",
+                      absl::StrCat(prompt_tokens, " prompt tokens and ",
+                                   plan->sampling.min_tokens,
+                                   " more do not fit into the context of ",
+                                   limits.max_model_len),
+                      reason::kContextExceeded);
+  }
   if (!plan->has_max_tokens) {
-    plan->sampling.max_tokens = std::min(plan->sampling.max_tokens, room);
+    plan->sampling.max_tokens = std::min(
+        std::max(plan->sampling.max_tokens, plan->sampling.min_tokens), room);
   } else if (plan->sampling.max_tokens > room) {
     return FieldError("stopping.max_tokens",
                       absl::StrCat(prompt_tokens, " prompt tokens and ",

@@ -1,6 +1,7 @@
 // Total validation of a generation: after it, nothing a client sent can
-// surprise the engine. Every violation is INVALID_ARGUMENT, names its field,
-// and is found before anything is allocated in proportion to it.
+// surprise the engine. Every violation is INVALID_ARGUMENT, names its field
+// (one refusal names all that are wrong, but for those of the prompt), and is
+// found before anything is allocated in proportion to it.
 #ifndef DESCANT_SERVER_REQUEST_VALIDATION_H_
 #define DESCANT_SERVER_REQUEST_VALIDATION_H_
 
@@ -26,18 +27,23 @@ struct ModelLimits {
   // times max_model_len where tokens have a longest text, and
   // limits::kMaxPromptBytes.
   uint64_t max_prompt_bytes = 0;
+  // Tokens that end a sequence.
+  int32_t eos_tokens = 0;
 };
 
 // What the answer shall contain.
 struct OutputPlan {
   bool logprobs = false;
   bool token_ids = false;
+  bool echo = false;
+  bool prompt_logprobs = false;
 };
 
 // A generation's fields but for its prompt.
 struct GenerationPlan {
   std::optional<AdapterId> adapter;
-  SamplingParams sampling;
+  SamplingParams sampling;  // n is how many are generated: best_of
+  int32_t n = 1;            // how many are given
   bool has_seed = false;
   bool has_max_tokens = false;
   OutputPlan output;

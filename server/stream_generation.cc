@@ -25,18 +25,50 @@ void StreamGeneration::WakeLocked() {
   edge()->egress->Wake(shared_from_this());
 }
 
-void StreamGeneration::Append(absl::Span<const TokenEvent> tokens,
+StreamGeneration::Pending& StreamGeneration::PendingLocked(int32_t choice) {
+  pending_.resize(plan().n);
+  Pending& pending = pending_[choice];
+  if (!pending.any) ++pending_count_;
+  pending.any = true;
+  return pending;
+}
+
+void StreamGeneration::AddBytesLocked(Pending* pending, size_t bytes) {
+  pending->bytes += bytes;
+  pending_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+  WakeLocked();
+}
+
+void StreamGeneration::Append(int32_t choice,
+                              absl::Span<const TokenEvent> tokens,
                               const std::string& text) {
   const bool shows =
       !text.empty() || plan().output.token_ids || plan().output.logprobs;
   if (!shows) return;
   MutexLock lock(&mutex_);
   if (ended_) return;
-  const size_t bytes =
-      AppendTokens(tokens, text, plan().output, pending_.mutable_delta());
-  pending_bytes_.fetch_add(bytes, std::memory_order_relaxed);
-  has_pending_ = true;
-  WakeLocked();
+  Pending& pending = PendingLocked(choice);
+  AddBytesLocked(&pending, AppendTokens(tokens, text, plan().output,
+                                        pending.message.mutable_delta()));
+}
+
+void StreamGeneration::AppendPrompt(std::optional<int32_t> first,
+                                    absl::Span<const TokenEvent> tokens) {
+  MutexLock lock(&mutex_);
+  if (ended_) return;
+  Pending& pending = PendingLocked(0);
+  AddBytesLocked(&pending,
+                 AppendPromptTokens(first, tokens,
+                                    pending.message.mutable_prompt_logprobs()));
+}
+
+// Sent with what comes next.
+void StreamGeneration::FinishChoice(int32_t choice,
+                                    const ChoiceResult& result) {
+  MutexLock lock(&mutex_);
+  ++finished_choices_;
+  if (ended_) return;
+  SetFinish(result, PendingLocked(choice).message.mutable_delta());
 }
 
 void StreamGeneration::Complete(const RequestResult& result) {
@@ -59,16 +91,28 @@ void StreamGeneration::OnWriteDone(bool ok) {
     in_flight_.Clear();
     // A failed write means that the call is over; OnCancel says so too, and
     // the engine's OnFinish ends it.
-    if (!ok) has_pending_ = false;
-    AdvanceLocked();
+    if (ok || result_.has_value()) AdvanceLocked();
   }
   if (was_paused) edge()->engine->Wake();
 }
 
-void StreamGeneration::FillLastLocked(const RequestResult& result) {
-  SetFinish(result, pending_.mutable_delta());
-  SetUsage(result, pending_.mutable_usage());
-  SetTimings(result.timings, pending_.mutable_timings());
+bool StreamGeneration::TakeNextLocked() {
+  if (pending_count_ == 0) return false;
+  while (!pending_[next_choice_].any) {
+    next_choice_ = (next_choice_ + 1) % pending_.size();
+  }
+  Pending& pending = pending_[next_choice_];
+  if (pending.message.has_delta()) {
+    pending.message.mutable_delta()->set_index(
+        static_cast<uint32_t>(next_choice_));
+  }
+  in_flight_.Swap(&pending.message);
+  pending_bytes_.fetch_sub(pending.bytes, std::memory_order_relaxed);
+  pending.bytes = 0;
+  pending.any = false;
+  --pending_count_;
+  next_choice_ = (next_choice_ + 1) % pending_.size();
+  return true;
 }
 
 void StreamGeneration::AdvanceLocked() {
@@ -76,15 +120,17 @@ void StreamGeneration::AdvanceLocked() {
   const absl::Status status =
       result_.has_value() ? ResultStatus(*result_) : absl::OkStatus();
   if (!status.ok()) return EndLocked(ToGrpcStatus(status, facts()));
-  const bool last = result_.has_value();
-  if (!has_pending_ && !last) return;
+  // The end of the last choice goes out with the usage, which is on its way.
+  if (!result_.has_value() && finished_choices_ == plan().n) return;
+  if (!TakeNextLocked() && !result_.has_value()) return;
 
-  if (last) FillLastLocked(*result_);
-  if (last || !sent_first_) SetIdentity(&pending_);
+  const bool last = result_.has_value() && pending_count_ == 0;
+  if (last) {
+    SetUsage(*result_, in_flight_.mutable_usage());
+    SetTimings(result_->timings, in_flight_.mutable_timings());
+  }
+  if (last || !sent_first_) SetIdentity(&in_flight_);
   sent_first_ = true;
-  in_flight_.Swap(&pending_);
-  has_pending_ = false;
-  pending_bytes_.store(0, std::memory_order_relaxed);
   write_started_ = edge()->clock->Now();
   writing_ = true;
   if (last) {

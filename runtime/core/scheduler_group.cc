@@ -32,7 +32,8 @@ void Scheduler::Add(Request request) {
   if (sampling.prompt_logprobs >= 0) first->to_score = length - 1;
   group->to_come = sampling.n - 1;
   to_come_ += group->to_come;
-  if (SharedBlocks(length) == 0) StartOthers(*first);
+  // Nothing to share; but a scored prompt comes before any answer.
+  if (SharedBlocks(length) == 0 && first->to_score == 0) StartOthers(*first);
 }
 
 Sequence* Scheduler::AddSequence(SequenceGroup* group, int32_t choice,

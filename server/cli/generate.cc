@@ -1,4 +1,6 @@
 // `descant generate`: one answer.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -13,6 +15,7 @@
 #include "server/cli/error_report.h"
 #include "server/cli/generation_options.h"
 #include "server/cli/json_output.h"
+#include "server/cli/text.h"
 
 namespace descant::cli {
 namespace {
@@ -25,6 +28,10 @@ struct GenerateOptions {
   std::optional<std::string> system;
   bool logprobs = false;
   std::optional<int32_t> top_logprobs;
+  std::optional<int32_t> prompt_logprobs;
+  bool echo = false;
+  std::optional<int32_t> n;
+  std::optional<int32_t> best_of;
 };
 
 void SetPrompt(const GenerateOptions& options, v1::GenerateRequest* request) {
@@ -44,27 +51,49 @@ void SetPrompt(const GenerateOptions& options, v1::GenerateRequest* request) {
   AddMessage("user", options.prompt.value_or(""), messages);
 }
 
+// Several answers, each under a line of its own.
+void PrintChoices(const v1::GenerateResponse& response) {
+  const bool terminal = isatty(STDOUT_FILENO) == 1;
+  for (const v1::Choice& choice : response.choices()) {
+    const std::string& text = choice.text();
+    std::printf("--- answer %u (%s)\n%s\n", choice.index(),
+                FinishReasonName(choice.finish_reason()).c_str(),
+                (terminal ? TerminalText(text) : text).c_str());
+  }
+}
+
 ExitCode Generate(const GenerateOptions& options, const GlobalOptions& global) {
   v1::GenerateRequest request = MakeRequest(options.generation);
   SetPrompt(options, &request);
+  if (options.n) request.set_n(*options.n);
+  if (options.best_of) request.set_best_of(*options.best_of);
+  if (options.echo) request.mutable_output()->set_echo(true);
   const Connection connection = Connect(global.target, global.api_key);
-  if (!global.json) {
+  const bool several = options.n.has_value() || options.best_of.has_value();
+  if (!global.json && !several) {
     const grpc::Status status = StreamToTerminal(connection, options.generation,
                                                  request, /*answer=*/nullptr);
     if (!status.ok()) return ReportError(status, global.target);
     return kExitOk;
   }
   v1::OutputOptions* output = request.mutable_output();
-  output->set_token_ids(true);
+  output->set_token_ids(global.json);
   if (options.logprobs) output->set_logprobs(true);
   if (options.top_logprobs) output->set_top_logprobs(*options.top_logprobs);
+  if (options.prompt_logprobs) {
+    output->set_prompt_logprobs(*options.prompt_logprobs);
+  }
   grpc::ClientContext context;
   SetDeadline(options.generation, &context);
   v1::GenerateResponse response;
   const grpc::Status status =
       connection.generation->Generate(&context, request, &response);
   if (!status.ok()) return ReportError(status, global.target);
-  PrintJson(AnswerJson(response));
+  if (global.json) {
+    PrintJson(AnswerJson(response));
+  } else {
+    PrintChoices(response);
+  }
   return kExitOk;
 }
 
@@ -91,6 +120,13 @@ void AddGenerateCommand(CLI::App* app, Command* chosen) {
                     "With --json: log-probabilities of the chosen tokens");
   command->add_option("--top-logprobs", options->top_logprobs,
                       "With --json: and of the N likeliest at each position");
+  command->add_option("--prompt-logprobs", options->prompt_logprobs,
+                      "With --json: log-probabilities of the prompt's tokens, "
+                      "and of the N likeliest at each position");
+  command->add_flag("--echo", options->echo, "The prompt before the answer");
+  command->add_option("--n", options->n, "Answers to give (do not stream)");
+  command->add_option("--best-of", options->best_of,
+                      "Answers to generate, of which the --n best are given");
   command->callback([options, chosen] {
     if (!options->prompt && options->prompt_ids.empty()) {
       throw CLI::RequiredError("--prompt or --prompt-ids");

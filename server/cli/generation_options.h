@@ -22,11 +22,18 @@ struct GenerationOptions {
   std::optional<int32_t> top_k;
   std::optional<float> top_p;
   std::optional<float> min_p;
+  std::optional<float> typical_p;
+  std::optional<float> repetition_penalty;
+  std::optional<float> presence_penalty;
+  std::optional<float> frequency_penalty;
+  std::vector<std::string> logit_bias;  // "ID:BIAS"
   std::optional<uint64_t> seed;
   std::vector<std::string> stop_strings;
   std::vector<int64_t> stop_token_ids;
   std::optional<int32_t> priority;
   bool ignore_eos = false;
+  std::optional<int32_t> min_tokens;
+  bool include_stop_string = false;
   double timeout_seconds = 600;
 };
 

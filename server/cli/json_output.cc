@@ -42,38 +42,77 @@ std::string FormatTime(const google::protobuf::Timestamp& time) {
                           absl::UTCTimeZone());
 }
 
-Json AnswerJson(const v1::GenerateResponse& response) {
-  static const v1::Choice& none = v1::Choice::default_instance();
-  const v1::Choice& choice =
-      response.choices_size() > 0 ? response.choices(0) : none;
+namespace {
+
+// The members `logprobs` and `top_logprobs` of `json`, or with a prefix.
+void AddLogprobs(
+    const google::protobuf::RepeatedPtrField<v1::TokenLogprobs>& tokens,
+    const std::string& prefix, Json* json) {
   Json logprobs = Json::array();
   Json top_logprobs = Json::array();
-  for (const v1::TokenLogprobs& token : choice.logprobs()) {
-    logprobs.push_back(token.logprob());
+  for (const v1::TokenLogprobs& token : tokens) {
+    logprobs.push_back(token.has_logprob() ? Json(token.logprob()) : Json());
     Json pairs = Json::array();
     for (const v1::TopLogprob& top : token.top()) {
       pairs.push_back(Json::array({top.token_id(), top.logprob()}));
     }
     top_logprobs.push_back(std::move(pairs));
   }
+  (*json)[prefix + "logprobs"] = std::move(logprobs);
+  (*json)[prefix + "top_logprobs"] = std::move(top_logprobs);
+}
+
+void AddStop(const v1::Choice& choice, Json* json) {
+  (*json)["finish_reason"] = FinishReasonName(choice.finish_reason());
+  if (choice.has_stop_string()) (*json)["stop_string"] = choice.stop_string();
+  if (choice.has_stop_token_id()) {
+    (*json)["stop_token_id"] = choice.stop_token_id();
+  }
+}
+
+Json ChoiceJson(const v1::Choice& choice) {
+  Json json = {{"index", choice.index()},
+               {"text", choice.text()},
+               {"token_ids", List(choice.token_ids())}};
+  AddLogprobs(choice.logprobs(), "", &json);
+  AddStop(choice, &json);
+  return json;
+}
+
+}  // namespace
+
+Json AnswerJson(const v1::GenerateResponse& response) {
+  static const v1::Choice& none = v1::Choice::default_instance();
+  const v1::Choice& choice =
+      response.choices_size() > 0 ? response.choices(0) : none;
+  Json json = {{"text", choice.text()},
+               {"token_ids", List(choice.token_ids())}};
+  AddLogprobs(choice.logprobs(), "", &json);
+  json["adapter_digest"] = response.adapter_digest();
+  AddStop(choice, &json);
+  if (response.choices_size() > 1) {
+    for (const v1::Choice& each : response.choices()) {
+      json["choices"].push_back(ChoiceJson(each));
+    }
+  }
+  if (response.prompt_logprobs_size() > 0) {
+    json["prompt_token_ids"] = Json::array();
+    for (const v1::TokenLogprobs& token : response.prompt_logprobs()) {
+      json["prompt_token_ids"].push_back(token.token_id());
+    }
+    AddLogprobs(response.prompt_logprobs(), "prompt_", &json);
+  }
   const v1::Usage& usage = response.usage();
+  json["usage"] = {{"prompt_tokens", usage.prompt_tokens()},
+                   {"completion_tokens", usage.completion_tokens()},
+                   {"cached_tokens", usage.cached_tokens()}};
   const v1::Timings& timings = response.timings();
-  return {{"text", choice.text()},
-          {"token_ids", List(choice.token_ids())},
-          {"logprobs", logprobs},
-          {"top_logprobs", top_logprobs},
-          {"adapter_digest", response.adapter_digest()},
-          {"finish_reason", FinishReasonName(choice.finish_reason())},
-          {"usage",
-           {{"prompt_tokens", usage.prompt_tokens()},
-            {"completion_tokens", usage.completion_tokens()},
-            {"cached_tokens", usage.cached_tokens()}}},
-          {"timings_ms",
-           {{"queue", Milliseconds(timings.queue())},
-            {"prefill", Milliseconds(timings.prefill())},
-            {"decode", Milliseconds(timings.decode())}}},
-          {"seed", response.seed()},
-          {"request_id", response.request_id()}};
+  json["timings_ms"] = {{"queue", Milliseconds(timings.queue())},
+                        {"prefill", Milliseconds(timings.prefill())},
+                        {"decode", Milliseconds(timings.decode())}};
+  json["seed"] = response.seed();
+  json["request_id"] = response.request_id();
+  return json;
 }
 
 Json AdapterJson(const v1::Adapter& adapter) {
@@ -107,6 +146,8 @@ Json ModelJson(const v1::GetModelResponse& model) {
             {"max_top_logprobs", generation.max_top_logprobs()},
             {"max_stop_entries", generation.max_stop_entries()},
             {"max_stop_string_bytes", generation.max_stop_string_bytes()},
+            {"max_choices", generation.max_choices()},
+            {"max_logit_bias_entries", generation.max_logit_bias_entries()},
             {"max_running", generation.max_running()}}},
           {"adapter_limits",
            {{"max_rank", adapter.max_rank()},

@@ -16,7 +16,11 @@ using Json = nlohmann::ordered_json;
 //  usage{prompt_tokens, completion_tokens, cached_tokens},
 //  timings_ms{queue, prefill, decode}, seed, request_id}.
 // top_logprobs holds, per token, a list of [id, logprob] pairs, best first;
-// logprobs the chosen tokens' own. Of several answers, the first.
+// logprobs the chosen tokens' own. stop_string or stop_token_id where one ended
+// it. These are the first answer's; where there are several, `choices` holds
+// all of them: {index, text, token_ids, logprobs, top_logprobs, finish_reason}.
+// With log-probabilities of the prompt also prompt_token_ids, prompt_logprobs
+// (null for the first token) and prompt_top_logprobs.
 Json AnswerJson(const v1::GenerateResponse& response);
 
 Json AdapterJson(const v1::Adapter& adapter);

@@ -235,10 +235,11 @@ TEST_F(SchedulerGroupTest, AScoredPromptMovesWithoutSpareOutputs) {
   Request request = Several(1, 2, 3, 9);
   request.sampling.prompt_logprobs = 0;
   scheduler().Add(std::move(request));
+  EXPECT_EQ(Step(), "1[0]^1 |");
+  EXPECT_EQ(Step(), "1[1]^1 |");
+  EXPECT_EQ(Step(), "1[2]* |");
   // The second answer scores nothing.
-  EXPECT_EQ(Step(), "1[0]^1 1.1[0-2]* |");
-  EXPECT_EQ(Step(), "1[1]^1 1.1[3]* |");
-  EXPECT_EQ(Step(), "1[2]* 1.1[4]* |");
+  EXPECT_EQ(Step(), "1[3]* 1.1[0-2]* |");
 }
 
 TEST_F(SchedulerGroupTest, WhatWasScoredIsNotScoredAgain) {
