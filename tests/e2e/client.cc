@@ -5,6 +5,7 @@
 #include <chrono>
 #include <thread>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -21,6 +22,16 @@ void SetDeadline(grpc::ClientContext* context) {
 }
 
 void Append(const v1::Choice& choice, Answer* answer) {
+  if (choice.index() > 0) {
+    if (answer->others.size() < choice.index()) {
+      answer->others.resize(choice.index());
+    }
+    v1::Choice& other = answer->others[choice.index() - 1];
+    const std::string text = other.text() + choice.text();
+    other.MergeFrom(choice);
+    other.set_text(text);
+    return;
+  }
   answer->text += choice.text();
   answer->tokens.insert(answer->tokens.end(), choice.token_ids().begin(),
                         choice.token_ids().end());
@@ -51,7 +62,9 @@ Answer Ask(ServerProcess& server, const v1::GenerateRequest& request) {
   v1::GenerateResponse response;
   Answer answer;
   answer.status = server.generation().Generate(&context, request, &response);
-  if (response.choices_size() > 0) Append(response.choices(0), &answer);
+  for (const v1::Choice& choice : response.choices()) Append(choice, &answer);
+  answer.prompt_logprobs.assign(response.prompt_logprobs().begin(),
+                                response.prompt_logprobs().end());
   answer.adapter_digest = response.adapter_digest();
   answer.completion_tokens = response.usage().completion_tokens();
   return answer;
@@ -67,6 +80,9 @@ Answer AskStreamed(ServerProcess& server, const v1::GenerateRequest& request) {
   v1::GenerateStreamResponse response;
   while (reader->Read(&response)) {
     Append(response.delta(), &answer);
+    answer.prompt_logprobs.insert(answer.prompt_logprobs.end(),
+                                  response.prompt_logprobs().begin(),
+                                  response.prompt_logprobs().end());
     if (!response.adapter_digest().empty()) {
       answer.adapter_digest = response.adapter_digest();
     }
@@ -110,6 +126,14 @@ std::string Bits(const Answer& answer) {
     for (const v1::TopLogprob& top : token.top()) {
       absl::StrAppendFormat(&bits, " %d %a", top.token_id(), top.logprob());
     }
+  }
+  for (const v1::Choice& other : answer.others) {
+    absl::StrAppend(&bits, "\n",
+                    absl::BytesToHexString(other.SerializeAsString()));
+  }
+  for (const v1::TokenLogprobs& token : answer.prompt_logprobs) {
+    absl::StrAppend(&bits, "\n",
+                    absl::BytesToHexString(token.SerializeAsString()));
   }
   return bits;
 }

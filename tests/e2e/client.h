@@ -20,6 +20,9 @@ struct Answer {
   std::string text;
   std::vector<int32_t> tokens;
   std::vector<v1::TokenLogprobs> logprobs;  // one a token, where asked for
+  // What the request asked for beside its first answer.
+  std::vector<v1::Choice> others;
+  std::vector<v1::TokenLogprobs> prompt_logprobs;
   v1::FinishReason finish_reason = v1::FINISH_REASON_UNSPECIFIED;
   std::string adapter_digest;
   uint32_t completion_tokens = 0;

@@ -49,6 +49,7 @@ class RandomRequests {
     }
     if (Below(2) == 0) request.mutable_output()->set_top_logprobs(Below(21));
     request.set_priority(Below(201) - 100);
+    if (Below(4) == 0) SetMore(&request);
     return request;
   }
 
@@ -63,6 +64,21 @@ class RandomRequests {
     if (Below(2) == 0) sampling->set_top_k(1 + Below(100));
     if (Below(2) == 0) sampling->set_top_p(0.05f * (1 + Below(20)));
     if (Below(3) == 0) sampling->set_min_p(0.01f * Below(30));
+  }
+
+  void SetMore(v1::GenerateRequest* request) {
+    request->set_n(1 + Below(4));
+    v1::SamplingOptions* sampling = request->mutable_sampling();
+    if (Below(2) == 0) sampling->set_repetition_penalty(1.2f);
+    if (Below(2) == 0) sampling->set_frequency_penalty(0.5f);
+    if (Below(2) == 0) sampling->set_typical_p(0.9f);
+    v1::LogitBias* bias = sampling->add_logit_bias();
+    bias->set_token_id(Below(vocab_size_));
+    bias->set_bias(static_cast<float>(Below(20)) - 10);
+    v1::StoppingOptions* stopping = request->mutable_stopping();
+    stopping->set_min_tokens(Below(stopping->max_tokens()));
+    if (Below(2) == 0) request->mutable_output()->set_prompt_logprobs(2);
+    request->mutable_output()->set_echo(Below(2) == 0);
   }
 
   std::mt19937_64 generator_;

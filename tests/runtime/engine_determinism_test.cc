@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "runtime/base/mutex.h"
 #include "runtime/engine.h"
 #include "runtime/model/model.h"
@@ -34,35 +35,52 @@ struct Answer {
   bool operator==(const Answer&) const = default;
 };
 
+struct Answers {
+  std::map<int32_t, Answer> choices;
+  std::vector<float> prompt;  // log-probabilities
+  FinishReason reason = FinishReason::kNone;
+};
+
 class CollectingSink final : public TokenSink {
  public:
   void OnTokens(int32_t choice, absl::Span<const TokenEvent> tokens,
                 const std::string& text) override {
     MutexLock lock(&mutex_);
+    Answer& answer = answers_.choices[choice];
     for (const TokenEvent& token : tokens) {
-      answer_.tokens.push_back(token.token);
-      answer_.logprobs.push_back(token.logprob);
+      answer.tokens.push_back(token.token);
+      answer.logprobs.push_back(token.logprob);
     }
-    answer_.text += text;
+    answer.text += text;
+  }
+  void OnPrompt(absl::Span<const TokenEvent> tokens) override {
+    MutexLock lock(&mutex_);
+    for (const TokenEvent& token : tokens) {
+      answers_.prompt.push_back(token.logprob);
+    }
+  }
+  void OnChoiceFinish(int32_t choice, const ChoiceResult& result) override {
+    MutexLock lock(&mutex_);
+    answers_.choices[choice].reason = result.reason;
   }
   void OnFinish(const RequestResult& result) override {
     MutexLock lock(&mutex_);
-    answer_.reason = result.reason;
+    answers_.reason = result.reason;
     finished_.SignalAll();
   }
-  Answer Wait() {
+  Answers Wait() {
     const auto deadline = steady_clock::now() + std::chrono::seconds(60);
     MutexLock lock(&mutex_);
-    while (answer_.reason == FinishReason::kNone &&
+    while (answers_.reason == FinishReason::kNone &&
            finished_.WaitUntil(&mutex_, deadline)) {
     }
-    return answer_;
+    return answers_;
   }
 
  private:
   Mutex mutex_;
   CondVar finished_;
-  Answer answer_ ABSL_GUARDED_BY(mutex_);
+  Answers answers_ ABSL_GUARDED_BY(mutex_);
 };
 
 struct Family {
@@ -137,8 +155,43 @@ class EngineDeterminismTest : public testing::TestWithParam<Family> {
     sampling.max_tokens = draw(1, 72);
     sampling.ignore_eos = draw(0, 1) == 0;
     sampling.top_logprobs = draw(0, 1) * 3;
+    if (draw(0, 3) == 0) SetMore(draw, &sampling);
     request.arrival = clock_.Now();
     return request;
+  }
+
+  template <typename Draw>
+  static void SetMore(const Draw& draw, SamplingParams* sampling) {
+    sampling->n = draw(1, 4);
+    sampling->max_tokens = draw(1, 40);
+    sampling->min_tokens = draw(0, sampling->max_tokens);
+    if (draw(0, 1) == 0) sampling->repetition_penalty = 1.3f;
+    if (draw(0, 1) == 0) sampling->frequency_penalty = 0.7f;
+    if (draw(0, 2) == 0) sampling->presence_penalty = -0.4f;
+    if (draw(0, 2) == 0) sampling->typical_p = 0.8f;
+    if (draw(0, 2) == 0) sampling->logit_bias = {{draw(3, 511), 3.0f}};
+    if (draw(0, 2) == 0) sampling->prompt_logprobs = 0;
+  }
+
+  // Each answer to the request as the only answer to one that wants it alone.
+  static void ExpectAsAlone(Engine* quiet, const Request& request,
+                            const Answers& together) {
+    for (int32_t i = 0; i < request.sampling.n; ++i) {
+      Request one = request;
+      one.sampling.n = 1;
+      one.sampling.choice = i;
+      auto sink = std::make_shared<CollectingSink>();
+      ASSERT_TRUE(quiet->Submit(std::move(one), sink).ok());
+      const Answers alone = sink->Wait();
+      ASSERT_NE(alone.reason, FinishReason::kNone);
+      const Answer& expected = alone.choices.at(0);
+      const Answer& actual = together.choices.at(i);
+      EXPECT_TRUE(expected == actual)
+          << "choice " << i << ": prompt of " << request.prompt.size()
+          << ", alone " << expected.tokens.size() << " tokens, together "
+          << actual.tokens.size();
+      EXPECT_EQ(alone.prompt, together.prompt) << "choice " << i;
+    }
   }
 
   SystemClock clock_;
@@ -166,7 +219,7 @@ TEST_P(EngineDeterminismTest, AloneAndInACrowdGiveTheSameBits) {
     sinks.push_back(std::make_shared<CollectingSink>());
     ASSERT_TRUE(crowded->Submit(request, sinks.back()).ok());
   }
-  std::vector<Answer> together;
+  std::vector<Answers> together;
   for (const auto& sink : sinks) together.push_back(sink->Wait());
   const EngineStats stats = crowded->Stats();
   crowded->Stop(kNoDeadline);
@@ -177,14 +230,8 @@ TEST_P(EngineDeterminismTest, AloneAndInACrowdGiveTheSameBits) {
   auto quiet = MakeEngine(/*rows=*/256, /*sequences=*/1, /*slots=*/1,
                           /*blocks=*/64);
   for (int32_t i = 0; i < count; ++i) {
-    auto sink = std::make_shared<CollectingSink>();
-    ASSERT_TRUE(quiet->Submit(requests[i], sink).ok());
-    const Answer alone = sink->Wait();
-    ASSERT_NE(alone.reason, FinishReason::kNone);
-    EXPECT_TRUE(alone == together[i])
-        << "request " << i << " of seed " << kSeed << ": prompt of "
-        << requests[i].prompt.size() << ", alone " << alone.tokens.size()
-        << " tokens, together " << together[i].tokens.size();
+    SCOPED_TRACE(absl::StrCat("request ", i, " of seed ", kSeed));
+    ExpectAsAlone(quiet.get(), requests[i], together[i]);
   }
   quiet->Stop(kNoDeadline);
 }

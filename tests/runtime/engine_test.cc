@@ -81,6 +81,95 @@ TEST_F(EngineTest, StopStringsEndTheAnswerBeforeThem) {
   EXPECT_EQ(result.generated_tokens, static_cast<int32_t>(cut) + 4);
 }
 
+TEST_F(EngineTest, AStopStringMayBeShown) {
+  Start();
+  Request request = Make(9, 60);
+  const std::string text = TextOf(Alone(request).tokens);
+  request.sampling.stop_strings = {text.substr(20, 4)};
+  request.sampling.include_stop_string = true;
+  const auto sink = Submit(request);
+  EXPECT_EQ(sink->Wait().reason, FinishReason::kStopString);
+  EXPECT_EQ(sink->text(),
+            text.substr(0, text.find(request.sampling.stop_strings[0]) + 4));
+}
+
+// A stop string that is complete with the last of min_tokens doesn't count, one
+// that is complete with the next token does.
+TEST_F(EngineTest, NoStopStringEndsBeforeMinTokens) {
+  Start();
+  for (const int32_t min_tokens : {3, 4}) {
+    Request request = Make(9, 60);
+    const std::string text = TextOf(Alone(request).tokens);
+    const std::string stop = text.substr(0, 4);
+    ASSERT_EQ(text.find(stop, 1), std::string::npos);
+    request.sampling.stop_strings = {stop};
+    request.sampling.min_tokens = min_tokens;
+    const auto sink = Submit(request);
+    const RequestResult result = sink->Wait();
+    if (min_tokens == 3) {
+      EXPECT_EQ(result.reason, FinishReason::kStopString);
+      EXPECT_EQ(sink->text(), "");
+    } else {
+      EXPECT_EQ(result.reason, FinishReason::kLength);
+      EXPECT_EQ(sink->text(), text);
+    }
+  }
+}
+
+TEST_F(EngineTest, EachAnswerStopsByItself) {
+  Start();
+  Request request = Make(70, 40);
+  request.sampling.n = 3;
+  std::vector<std::string> texts;
+  for (int i = 0; i < 3; ++i) {
+    Request one = request;
+    one.sampling.choice = i;
+    texts.push_back(TextOf(Alone(one).tokens));
+  }
+  request.sampling.stop_strings = {texts[1].substr(10, 5)};
+  const auto sink = Submit(request);
+  const RequestResult result = sink->Wait();
+  EXPECT_EQ(result.reason, FinishReason::kLength);  // the first one's
+  EXPECT_EQ(result.prompt_tokens, 70);
+  EXPECT_EQ(result.generated_tokens, 40 + 15 + 40);
+  WaitUntilIdle();
+  EXPECT_EQ(engine_->Stats().blocks_used, 0);
+  EXPECT_EQ(engine_->Stats().prompt_tokens, 70u);
+}
+
+TEST_F(EngineTest, AnswersThatWaitCountEach) {
+  options_.max_waiting_requests = 6;  // the one in the step still counts
+  options_.max_running_sequences = 1;
+  Start();
+  gate_.Close();
+  const auto first = Submit(Make(3, 3));
+  gate_.WaitUntilHeld();
+  Request several = Make(3, 3);
+  several.sampling.n = 4;
+  const auto second = Submit(several);
+  Request more = Make(3, 3);
+  more.sampling.n = 2;
+  const auto refused = std::make_shared<CollectingSink>();
+  EXPECT_EQ(ReasonOf(engine_->Submit(more, refused)), "QUEUE_FULL");
+  const auto third = Submit(Make(3, 3));
+  gate_.Open();
+  for (const auto& sink : {first, second, third}) sink->Wait();
+}
+
+TEST_F(EngineTest, CancellingEndsAllAnswers) {
+  Start();
+  gate_.CloseAfter(3);
+  Request request = Make(70, 40);
+  request.sampling.n = 3;
+  const auto sink = Submit(request);
+  gate_.WaitUntilHeld();
+  engine_->Cancel(request.id);
+  gate_.Open();
+  EXPECT_EQ(sink->Wait().reason, FinishReason::kCancelled);
+  WaitUntilIdle();
+  EXPECT_EQ(engine_->Stats().blocks_used, 0);
+}
+
 TEST_F(EngineTest, TextHeldBackForAStopStringComesAtTheEnd) {
   Start();
   Request request = Make(9, 10);

@@ -316,6 +316,19 @@ TEST_F(BadInputsTest, ExtremesThatAreFine) {  // rows 64, 68, 69, 71
     EXPECT_NE(first.request_id(), second.request_id());
     EXPECT_EQ(first.client_request_id(), "the same");
   }
+  for (const float penalty : {0.01f, 100.0f}) {
+    v1::GenerateRequest request = Request();
+    request.set_n(3);
+    v1::SamplingOptions* sampling = request.mutable_sampling();
+    sampling->set_temperature(1e-45f);
+    sampling->set_repetition_penalty(penalty);
+    sampling->set_presence_penalty(-2);
+    sampling->set_frequency_penalty(2);
+    sampling->set_typical_p(1e-45f);
+    sampling->add_logit_bias()->set_bias(-INFINITY);
+    Expect(absl::StrCat("repetition penalty ", penalty), Generate(request),
+           StatusCode::OK);
+  }
   v1::GenerateRequest request = Request();
   for (int i = 0; i < 10000; ++i) {
     request.GetReflection()->MutableUnknownFields(&request)->AddVarint(1000 + i,
@@ -324,7 +337,7 @@ TEST_F(BadInputsTest, ExtremesThatAreFine) {  // rows 64, 68, 69, 71
   Expect("unknown fields", Generate(request), StatusCode::OK);
 }
 
-TEST_F(BadInputsTest, SamplingOverTheWire) {  // rows 61, 63 to 67
+TEST_F(BadInputsTest, SamplingOverTheWire) {  // rows 61 to 67
   using R = v1::GenerateRequest;
   const std::vector<std::function<void(R*)>> changes = {
       [](R* r) { r->mutable_stopping()->set_max_tokens(0); },
@@ -339,7 +352,37 @@ TEST_F(BadInputsTest, SamplingOverTheWire) {  // rows 61, 63 to 67
       [](R* r) { r->mutable_sampling()->set_top_p(NAN); },
       [](R* r) { r->mutable_sampling()->set_top_k(-5); },
       [](R* r) { r->mutable_sampling()->set_min_p(2); },
-      [](R* r) { r->mutable_stopping()->add_stop_strings(""); }};
+      [](R* r) { r->mutable_stopping()->add_stop_strings(""); },
+      [](R* r) { r->set_n(0); },
+      [](R* r) { r->set_n(2147483647); },
+      [](R* r) {
+        r->set_n(3);
+        r->set_best_of(2);
+      },
+      [](R* r) { r->mutable_sampling()->set_repetition_penalty(0); },
+      [](R* r) { r->mutable_sampling()->set_repetition_penalty(INFINITY); },
+      [](R* r) { r->mutable_sampling()->set_presence_penalty(NAN); },
+      [](R* r) { r->mutable_sampling()->set_frequency_penalty(1e38f); },
+      [](R* r) { r->mutable_sampling()->set_typical_p(-1); },
+      [](R* r) { r->mutable_sampling()->add_logit_bias()->set_bias(NAN); },
+      [](R* r) {  // every token
+        for (int i = 0; i < 512; ++i) {
+          auto* entry = r->mutable_sampling()->add_logit_bias();
+          entry->set_token_id(i);
+          entry->set_bias(-INFINITY);
+        }
+      },
+      [](R* r) {
+        r->mutable_sampling()->add_logit_bias();
+        r->mutable_sampling()->add_logit_bias();
+      },
+      [](R* r) {
+        for (int i = 0; i < 200000; ++i) {
+          r->mutable_sampling()->add_logit_bias()->set_token_id(i);
+        }
+      },
+      [](R* r) { r->mutable_stopping()->set_min_tokens(-1); },
+      [](R* r) { r->mutable_output()->set_prompt_logprobs(21); }};
   for (size_t i = 0; i < changes.size(); ++i) {
     R request = Request();
     changes[i](&request);

@@ -5,8 +5,11 @@
 #include <string>
 
 #include "gmock/gmock.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
 #include "runtime/base/reason.h"
+#include "server/errors.h"
 
 namespace descant {
 namespace {
@@ -14,8 +17,10 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-constexpr ModelLimits kLimits = {
-    .vocab_size = 100, .max_model_len = 64, .max_prompt_bytes = 1000};
+constexpr ModelLimits kLimits = {.vocab_size = 100,
+                                 .max_model_len = 64,
+                                 .max_prompt_bytes = 1000,
+                                 .eos_tokens = 2};
 
 v1::GenerateRequest Good() {
   v1::GenerateRequest request;
@@ -69,6 +74,32 @@ std::function<void(R*)> StopStrings(int count, size_t length) {
     }
   };
 }
+using S = v1::SamplingOptions;
+std::function<void(R*)> Set(void (S::*setter)(float), float value) {
+  return [=](R* r) { (r->mutable_sampling()->*setter)(value); };
+}
+std::function<void(R*)> Bias(int64_t token, float bias) {
+  return [=](R* r) {
+    v1::LogitBias* entry = r->mutable_sampling()->add_logit_bias();
+    entry->set_token_id(token);
+    entry->set_bias(bias);
+  };
+}
+// Every token of the vocabulary but `left`.
+std::function<void(R*)> Ban(int left) {
+  return [=](R* r) {
+    for (int i = left; i < 100; ++i) Bias(i, -kInfinity)(r);
+  };
+}
+std::function<void(R*)> Choices(int n, int best_of) {
+  return [=](R* r) {
+    r->set_n(n);
+    if (best_of != 0) r->set_best_of(best_of);
+  };
+}
+std::function<void(R*)> MinTokens(int value) {
+  return [=](R* r) { r->mutable_stopping()->set_min_tokens(value); };
+}
 std::function<void(R*)> StopId(int64_t id) {
   return [id](R* r) { r->mutable_stopping()->add_stop_token_ids(id); };
 }
@@ -114,6 +145,77 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"StopIdVocabulary", StopId(100), "stopping.stop_token_ids[0]"},
         Case{"StopIdWrapping", StopId(int64_t{1} << 32),
              "stopping.stop_token_ids[0]"},
+        Case{"RepetitionZero", Set(&S::set_repetition_penalty, 0),
+             "sampling.repetition_penalty"},
+        Case{"RepetitionNegative", Set(&S::set_repetition_penalty, -1),
+             "sampling.repetition_penalty"},
+        Case{"RepetitionInfinite", Set(&S::set_repetition_penalty, kInfinity),
+             "sampling.repetition_penalty"},
+        Case{"RepetitionTiny", Set(&S::set_repetition_penalty, 1e-38f),
+             "sampling.repetition_penalty"},
+        Case{"RepetitionMost", Set(&S::set_repetition_penalty, 100), ""},
+        Case{"PresenceInfinite", Set(&S::set_presence_penalty, -kInfinity),
+             "sampling.presence_penalty"},
+        Case{"PresenceNegative", Set(&S::set_presence_penalty, -2), ""},
+        Case{"FrequencyNan", Set(&S::set_frequency_penalty, kNan),
+             "sampling.frequency_penalty"},
+        Case{"FrequencyOver", Set(&S::set_frequency_penalty, 2.1f),
+             "sampling.frequency_penalty"},
+        Case{"TypicalZero", Set(&S::set_typical_p, 0), "sampling.typical_p"},
+        Case{"TypicalOver", Set(&S::set_typical_p, 1.5f),
+             "sampling.typical_p"},
+        Case{"TypicalNan", Set(&S::set_typical_p, kNan), "sampling.typical_p"},
+        Case{"BiasNan", Bias(1, kNan), "sampling.logit_bias[0].bias"},
+        Case{"BiasInfinite", Bias(1, kInfinity),
+             "sampling.logit_bias[0].bias"},
+        Case{"BiasOver", Bias(1, 101), "sampling.logit_bias[0].bias"},
+        Case{"BiasMinusInfinite", Bias(1, -kInfinity), ""},
+        Case{"BiasFarBelow", Bias(1, -1e38f), ""},
+        Case{"BiasTokenNegative", Bias(-1, 1),
+             "sampling.logit_bias[0].token_id"},
+        Case{"BiasTokenWrapping", Bias(int64_t{1} << 32, 1),
+             "sampling.logit_bias[0].token_id"},
+        Case{"BiasTwice",
+             [](R* r) {
+               Bias(7, 1)(r);
+               Bias(7, 2)(r);
+             },
+             "sampling.logit_bias[1].token_id"},
+        Case{"BiasMillion",
+             [](R* r) {
+               for (int i = 0; i < 1000000; ++i) Bias(i % 100, 1)(r);
+             },
+             "sampling.logit_bias"},
+        Case{"BiasEveryToken", Ban(0), "sampling.logit_bias"},
+        Case{"BiasAllButOne", Ban(1), ""},
+        Case{"BiasAllButTheEnd",
+             [](R* r) {
+               Ban(2)(r);
+               MinTokens(3)(r);
+             },
+             "sampling.logit_bias"},
+        Case{"NZero", Choices(0, 0), "n"},
+        Case{"NNegative", Choices(-1, 0), "n"},
+        Case{"NHuge", Choices(2147483647, 0), "n"},
+        Case{"NMost", Choices(16, 0), ""},
+        Case{"BestOfLess", Choices(3, 2), "best_of"},
+        Case{"BestOfNegative", Choices(1, -1), "best_of"},
+        Case{"BestOfHuge", Choices(1, 2147483647), "best_of"},
+        Case{"BestOfMost", Choices(4, 16), ""},
+        Case{"MinTokensNegative", MinTokens(-1), "stopping.min_tokens"},
+        Case{"MinTokensHuge", MinTokens(2147483647), "stopping.min_tokens"},
+        Case{"MinTokensOverMax",
+             [](R* r) {
+               MaxTokens(4)(r);
+               MinTokens(5)(r);
+             },
+             "stopping.min_tokens"},
+        Case{"PromptLogprobsNegative",
+             [](R* r) { r->mutable_output()->set_prompt_logprobs(-1); },
+             "output.prompt_logprobs"},
+        Case{"PromptLogprobsOver",
+             [](R* r) { r->mutable_output()->set_prompt_logprobs(21); },
+             "output.prompt_logprobs"},
         Case{"LongClientId",
              [](R* r) { r->set_client_request_id(std::string(129, 'x')); },
              "client_request_id"},
@@ -124,6 +226,36 @@ INSTANTIATE_TEST_SUITE_P(
              [](R* r) { r->set_adapter_id(std::string(1 << 20, 'a')); },
              "adapter_id"}),
     [](const auto& info) { return info.param.name; });
+
+TEST(ValidationTest, OneRefusalNamesEveryViolation) {
+  v1::GenerateRequest request = Good();
+  Temperature(-1)(&request);
+  TopP(2)(&request);
+  MaxTokens(0)(&request);
+  Choices(4, 2)(&request);
+  const grpc::Status status =
+      ToGrpcStatus(ValidateGenerate(request, kLimits).status());
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  google::rpc::Status rich;
+  ASSERT_TRUE(rich.ParseFromString(status.error_details()));
+  google::rpc::BadRequest bad;
+  for (const auto& detail : rich.details()) detail.UnpackTo(&bad);
+  std::vector<std::string> fields;
+  for (const auto& violation : bad.field_violations()) {
+    fields.push_back(violation.field());
+    EXPECT_NE(status.error_message().find(violation.description()),
+              std::string::npos);
+  }
+  EXPECT_THAT(fields,
+              ::testing::ElementsAre("sampling.temperature", "sampling.top_p",
+                                     "stopping.max_tokens", "best_of"));
+
+  for (int i = 0; i < 40; ++i) Bias(1000 + i, kNan)(&request);
+  EXPECT_LT(ToGrpcStatus(ValidateGenerate(request, kLimits).status())
+                .error_details()
+                .size(),
+            4096u);
+}
 
 TEST(ValidationTest, EmptyAdapterIdIsNotTheBase) {
   v1::GenerateRequest request = Good();
@@ -141,6 +273,10 @@ TEST(ValidationTest, UnsetFieldsHaveTheirDefaults) {
   EXPECT_EQ(plan->sampling.top_p, 1.0f);
   EXPECT_EQ(plan->sampling.top_k, 0);
   EXPECT_EQ(plan->sampling.top_logprobs, -1);
+  EXPECT_EQ(plan->sampling.prompt_logprobs, -1);
+  EXPECT_EQ(plan->sampling.repetition_penalty, 1.0f);
+  EXPECT_EQ(plan->sampling.typical_p, 1.0f);
+  EXPECT_EQ(plan->sampling.n, 1);
   EXPECT_FALSE(plan->has_seed);
   EXPECT_FALSE(plan->sampling.ignore_eos);
 }

@@ -4,6 +4,8 @@
 
 #include <random>
 
+#include "runtime/tokenizer/unicode.h"
+
 namespace descant {
 namespace {
 
@@ -96,6 +98,44 @@ TEST(StopMatcherTest, HoldsWholeCharacters) {
   EXPECT_EQ(matcher.Append("\xc3\xa8"), "\xc3\xa8");
   EXPECT_EQ(matcher.Append("\xc3\xa9"), "");
   EXPECT_EQ(matcher.Flush(), "\xc3\xa9");
+}
+
+TEST(StopMatcherTest, CountsOnlyWhereItMayMatch) {
+  for (size_t cut = 0; cut <= 3; ++cut) {
+    StopMatcher matcher({"abc"});
+    const std::string text = "xabc";
+    // The first part may not match, the second one may.
+    std::string shown = matcher.Append(text.substr(0, cut + 1), false);
+    shown += matcher.Append(text.substr(cut + 1), true);
+    EXPECT_EQ(matcher.matched(), cut < 3) << cut;
+    EXPECT_EQ(shown, cut < 3 ? "x" : "xabc") << cut;
+  }
+  // What was passed over doesn't hide an overlapping one.
+  StopMatcher matcher({"aa"});
+  EXPECT_EQ(matcher.Append("aa", false), "a");
+  EXPECT_EQ(matcher.Append("a", true), "");
+  EXPECT_TRUE(matcher.matched());
+}
+
+// Characters of two to four bytes, as whole characters in any grouping.
+TEST(StopMatcherTest, Utf8OverEveryBorder) {
+  const std::vector<std::string> characters = {"é", "\u4e16", "\U0001f600",
+                                               "é", "\u754c", "!"};
+  const std::string stop = "\U0001f600é";
+  for (unsigned borders = 0; borders < 32; ++borders) {
+    StopMatcher matcher({stop});
+    std::string shown;
+    std::string part;
+    for (size_t i = 0; i < characters.size(); ++i) {
+      part += characters[i];
+      if (i + 1 < characters.size() && (borders >> i & 1u) == 0) continue;
+      shown += matcher.Append(part);
+      part.clear();
+      EXPECT_TRUE(IsValidUtf8(shown)) << borders;
+    }
+    EXPECT_TRUE(matcher.matched());
+    EXPECT_EQ(shown, "é\u4e16") << borders;
+  }
 }
 
 }  // namespace
