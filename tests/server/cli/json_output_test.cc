@@ -37,6 +37,31 @@ TEST(JsonOutputTest, Answer) {
             R"("seed":5,"request_id":""})");
 }
 
+TEST(JsonOutputTest, SeveralAnswersAndThePrompt) {
+  v1::GenerateResponse response;
+  response.add_choices()->set_text("first");
+  v1::Choice* second = response.add_choices();
+  second->set_index(1);
+  second->set_text("second");
+  second->set_finish_reason(v1::FINISH_REASON_STOP_STRING);
+  second->set_stop_string("x");
+  response.add_prompt_logprobs()->set_token_id(4);
+  v1::TokenLogprobs* token = response.add_prompt_logprobs();
+  token->set_token_id(5);
+  token->set_logprob(-0.5f);
+  const Json json = AnswerJson(response);
+  EXPECT_EQ(json["text"], "first");
+  EXPECT_FALSE(json.contains("stop_string"));
+  ASSERT_EQ(json["choices"].size(), 2u);
+  EXPECT_EQ(json["choices"][1].dump(),
+            R"({"index":1,"text":"second","token_ids":[],"logprobs":[],)"
+            R"("top_logprobs":[],"finish_reason":"stop_string",)"
+            R"("stop_string":"x"})");
+  EXPECT_EQ(json["prompt_token_ids"].dump(), "[4,5]");
+  EXPECT_EQ(json["prompt_logprobs"].dump(), "[null,-0.5]");
+  EXPECT_EQ(json["prompt_top_logprobs"].dump(), "[[],[]]");
+}
+
 TEST(JsonOutputTest, NoAnswerIsStillOneObject) {
   const Json json = AnswerJson({});
   EXPECT_EQ(json["text"], "");
