@@ -391,7 +391,7 @@ std::string OptionsHelp() {
   static constexpr size_t kColumn = 31;
   static constexpr size_t kWidth = 79;
   std::string text;
-  const auto add = [&text](std::string left, absl::string_view help) {
+  const auto add = [&text](const std::string& left, absl::string_view help) {
     std::string line = absl::StrCat("  ", left);
     line.resize(std::max(kColumn, line.size() + 1), ' ');
     std::istringstream words{std::string(help)};
