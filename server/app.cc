@@ -35,6 +35,24 @@ uint64_t RandomSeed() {
   return (static_cast<uint64_t>(device()) << 32) | device();
 }
 
+// The templates, and the special tokens as they know them.
+ChatTemplateText TemplateText(const Model& model, const Tokenizer& tokenizer) {
+  ChatTemplateText text;
+  text.main = model.chat_template;
+  text.tool_use = model.tool_use_template;
+  const std::pair<const char*, std::optional<int32_t>> tokens[] = {
+      {"bos_token", tokenizer.bos_id()},
+      {"eos_token", tokenizer.eos_id()},
+      {"pad_token", tokenizer.pad_id()},
+      {"unk_token", tokenizer.unk_id()}};
+  for (const auto& [name, id] : tokens) {
+    if (id.has_value()) {
+      text.special_tokens.emplace_back(name, tokenizer.TokenText(*id));
+    }
+  }
+  return text;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<App>> App::Start(const ServerConfig& config,
@@ -141,8 +159,12 @@ void App::FillEdge(const ServerConfig& config, const Backend& backend) {
       std::make_unique<FrontPool>(limits::kUploadThreads, limits::kUploadQueue);
   edge_.engine = engine_.get();
   edge_.tokenizer = backend.tokenizer;
-  auto chat = ChatTemplate::Parse(model.chat_template);
-  if (chat.ok()) edge_.chat_template = *std::move(chat);
+  auto chat = ChatTemplate::Parse(TemplateText(model, *backend.tokenizer));
+  if (chat.ok()) {
+    edge_.chat_template = *std::move(chat);
+  } else if (!model.chat_template.empty()) {
+    LogWarning("`messages` prompts are not served: ", chat.status().message());
+  }
   edge_.registry = &registry_;
   edge_.store = store_.get();
   edge_.metrics = metrics_.get();

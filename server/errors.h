@@ -24,6 +24,7 @@ inline constexpr absl::string_view kContextExceeded = "CONTEXT_EXCEEDED";
 inline constexpr absl::string_view kNotUtf8 = "NOT_UTF8";
 inline constexpr absl::string_view kTokenOutOfRange = "TOKEN_OUT_OF_RANGE";
 inline constexpr absl::string_view kChatTemplate = "CHAT_TEMPLATE";
+// Also "CHAT_TEMPLATE_RENDER", of runtime/tokenizer/chat_template.h.
 inline constexpr absl::string_view kQueueFull = "QUEUE_FULL";
 inline constexpr absl::string_view kDraining = "DRAINING";
 inline constexpr absl::string_view kStreamStalled = "STREAM_STALLED";

@@ -21,6 +21,12 @@ inline constexpr size_t kTransportMemoryBytes = size_t{512} << 20;
 // Generate.
 inline constexpr uint64_t kMaxPromptBytes = 1 << 20;
 inline constexpr int32_t kMaxChatMessages = 256;
+inline constexpr int32_t kMaxToolCalls = 64;  // of a message
+inline constexpr int32_t kMaxTools = 64;
+inline constexpr size_t kMaxToolBytes = 64 << 10;
+inline constexpr size_t kMaxToolsBytes = 256 << 10;  // of all together
+inline constexpr size_t kMaxTemplateVariablesBytes = 16 << 10;
+inline constexpr size_t kMaxChatNameBytes = 256;  // names and ids of calls
 inline constexpr int32_t kDefaultMaxTokens = 256;
 inline constexpr int32_t kMaxTopLogprobs = 20;  // of answer and of prompt
 inline constexpr int32_t kMaxChoices = 16;      // n, and best_of

@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/tokenizer/unicode.h"
+#include "server/chat_validation.h"
 #include "server/errors.h"
 #include "server/limits.h"
 
@@ -247,23 +247,6 @@ void ValidateChoices(const v1::GenerateRequest& request, GenerationPlan* plan,
   }
 }
 
-absl::Status ValidateText(absl::string_view text, absl::string_view field,
-                          uint64_t max_bytes) {
-  if (text.size() > max_bytes) {
-    return FieldError(field,
-                      absl::StrCat("longer than the ", max_bytes,
-                                   " bytes that can fit into the context"),
-                      reason::kPromptTooLong);
-  }
-  if (!IsValidUtf8(text)) {
-    return FieldError(field, "is not valid UTF-8", reason::kNotUtf8);
-  }
-  if (text.find('\0') != absl::string_view::npos) {
-    return FieldError(field, "holds a NUL character");
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<std::vector<int32_t>> EncodeText(const std::string& text,
                                                 absl::string_view field,
                                                 const Tokenizer& tokenizer,
@@ -275,38 +258,10 @@ absl::StatusOr<std::vector<int32_t>> EncodeText(const std::string& text,
 absl::StatusOr<std::vector<int32_t>> EncodeMessages(
     const v1::ChatMessages& chat, const Tokenizer& tokenizer,
     const ChatTemplate* chat_template, const ModelLimits& limits) {
-  if (chat.messages_size() == 0) {
-    return FieldError("messages", "must not be empty", reason::kPromptEmpty);
-  }
-  if (chat.messages_size() > limits::kMaxChatMessages) {
-    return FieldError("messages",
-                      absl::StrCat("at most ", limits::kMaxChatMessages));
-  }
-  if (chat_template == nullptr) {
-    return ReasonedError(absl::StatusCode::kFailedPrecondition,
-                         reason::kChatTemplate,
-                         "the model has no chat template that this server "
-                         "renders; send a text prompt",
-                         "messages");
-  }
-  std::vector<ChatMessage> messages;
-  uint64_t room = limits.max_prompt_bytes;
-  for (int i = 0; i < chat.messages_size(); ++i) {
-    const v1::ChatMessage& message = chat.messages(i);
-    const std::string field = absl::StrCat("messages[", i, "]");
-    if (message.role() != "system" && message.role() != "user" &&
-        message.role() != "assistant") {
-      return FieldError(absl::StrCat(field, ".role"),
-                        "must be system, user or assistant");
-    }
-    DESCANT_RETURN_IF_ERROR(
-        ValidateText(message.content(), absl::StrCat(field, ".content"), room));
-    room -= message.content().size();
-    messages.push_back({message.role(), message.content()});
-  }
+  DESCANT_ASSIGN_OR_RETURN(const std::string prompt,
+                           RenderMessages(chat, chat_template, limits));
   // As Transformers does: the template spells out all special tokens.
-  return tokenizer.Encode(chat_template->RenderChatMl(messages, true),
-                          {.add_special_tokens = false});
+  return tokenizer.Encode(prompt, {.add_special_tokens = false});
 }
 
 }  // namespace

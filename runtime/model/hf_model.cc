@@ -116,6 +116,13 @@ absl::StatusOr<LoadedModel> LoadHuggingFaceModel(const std::string& directory) {
   if (chat_template.empty()) {
     chat_template = std::string((*tokenizer)->chat_template());
   }
+  DESCANT_ASSIGN_OR_RETURN(
+      std::string tool_use_template,
+      ReadTextIfPresent(
+          Join(directory, "additional_chat_templates/tool_use.jinja")));
+  if (tool_use_template.empty()) {
+    tool_use_template = std::string((*tokenizer)->tool_use_template());
+  }
   DESCANT_ASSIGN_OR_RETURN(const std::vector<std::string> paths,
                            WeightFiles(directory));
   DESCANT_ASSIGN_OR_RETURN(
@@ -129,6 +136,7 @@ absl::StatusOr<LoadedModel> LoadHuggingFaceModel(const std::string& directory) {
   parts.weights = std::move(weights);
   parts.tokenizer = *std::move(tokenizer);
   parts.chat_template = std::move(chat_template);
+  parts.tool_use_template = std::move(tool_use_template);
   parts.eos_token_ids = eos.empty() ? std::move(config.eos_token_ids) : eos;
   return AssembleModel(std::move(parts));
 }

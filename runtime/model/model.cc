@@ -126,6 +126,7 @@ absl::StatusOr<LoadedModel> AssembleModel(ModelParts parts) {
   model->config = std::move(parts.config);
   model->name = std::move(parts.name);
   model->chat_template = std::move(parts.chat_template);
+  model->tool_use_template = std::move(parts.tool_use_template);
   model->eos_token_ids = std::move(eos);
   model->weights = std::move(parts.weights);
   return LoadedModel{std::move(model), std::move(parts.tokenizer)};

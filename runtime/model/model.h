@@ -34,6 +34,7 @@ struct Model {
   BaseShape base_shape;  // adaptable modules and the fingerprint
   std::string name;      // the directory's or file's, without .gguf
   std::string chat_template;
+  std::string tool_use_template;  // for conversations with tools; may be empty
   std::vector<int32_t> eos_token_ids;
   std::shared_ptr<const WeightSource> weights;
 };

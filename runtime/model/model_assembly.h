@@ -20,6 +20,7 @@ struct ModelParts {
   std::shared_ptr<const FileWeights> weights;
   std::shared_ptr<const Tokenizer> tokenizer;
   std::string chat_template;
+  std::string tool_use_template;
   std::vector<int32_t> eos_token_ids;  // empty: the tokenizer's
 };
 

@@ -1,306 +1,269 @@
 #include "runtime/tokenizer/chat_template.h"
 
-#include <initializer_list>
-#include <vector>
+#include <algorithm>
 
-#include "absl/status/status.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/tokenizer/jinja/json_value.h"
+#include "runtime/tokenizer/jinja/template.h"
+#include "runtime/tokenizer/jinja/text.h"
 
 namespace descant {
 namespace {
 
-constexpr absl::string_view kSystemStart = "<|im_start|>system\n";
-constexpr absl::string_view kEnd = "<|im_end|>\n";
-constexpr absl::string_view kGenerationPrompt = "<|im_start|>assistant\n";
+using jinja::Dict;
+using jinja::Flavour;
+using jinja::MakeDict;
+using jinja::MakeList;
+using jinja::MakeString;
+using jinja::Value;
 
-absl::Status Refused(absl::string_view why) {
-  return ReasonedError(absl::StatusCode::kFailedPrecondition, "CHAT_TEMPLATE",
-                       absl::StrCat("the model's chat template is not a ChatML "
-                                    "template that is served: ",
-                                    why));
+// Marks where the content to go on with ends. The blank is part of it:
+// whether it survives says whether the template strips what follows.
+constexpr absl::string_view kMark = "CONTINUE_FINAL_MESSAGE_TAG ";
+
+absl::Status FieldInvalid(absl::string_view field, absl::string_view what) {
+  return ReasonedError(absl::StatusCode::kInvalidArgument, "FIELD_INVALID",
+                       absl::StrCat(field, ": ", what), field);
 }
 
-// A lexical element of Jinja. Tags and all that is inside them; text between
-// tags only where it would be printed.
-struct Lexeme {
-  enum Kind { kText, kString, kSymbol };
-  Kind kind;
-  std::string value;  // of a string: unescaped, without quotes
-};
-
-// Cuts a template into lexemes. Transformers runs Jinja with trim_blocks and
-// lstrip_blocks: white space around a {% %} tag, up to its own line, is gone.
-class Lexer {
- public:
-  explicit Lexer(absl::string_view text) : text_(text) {
-    // Jinja drops one newline at the end.
-    absl::ConsumeSuffix(&text_, "\n");
+absl::StatusOr<Value> JsonField(absl::string_view text, absl::string_view field,
+                                bool must_be_object) {
+  absl::StatusOr<Value> value = jinja::ParseJson(text);
+  if (!value.ok()) return FieldInvalid(field, value.status().message());
+  if (must_be_object && !value->is(jinja::Kind::kDict)) {
+    return FieldInvalid(field, "is not a JSON object");
   }
+  return value;
+}
 
-  absl::StatusOr<std::vector<Lexeme>> Run() {
-    while (position_ < text_.size()) {
-      DESCANT_RETURN_IF_ERROR(Text());
-      if (position_ < text_.size()) DESCANT_RETURN_IF_ERROR(Tag());
-    }
-    return std::move(lexemes_);
+void SetText(absl::string_view key, std::string text, Dict* dict) {
+  dict->Set(MakeString(std::string(key)), MakeString(std::move(text)));
+}
+
+absl::StatusOr<Value> ToolCallValue(const ToolCall& call,
+                                    absl::string_view field,
+                                    bool arguments_as_text) {
+  DESCANT_ASSIGN_OR_RETURN(
+      Value arguments,
+      JsonField(call.arguments, absl::StrCat(field, ".arguments"), true));
+  Dict function;
+  SetText("name", call.name, &function);
+  function.Set(MakeString("arguments"), arguments_as_text
+                                            ? MakeString(call.arguments)
+                                            : std::move(arguments));
+  DESCANT_ASSIGN_OR_RETURN(Value function_value, MakeDict(std::move(function)));
+  Dict dict;
+  if (!call.id.empty()) SetText("id", call.id, &dict);
+  SetText("type", "function", &dict);
+  dict.Set(MakeString("function"), std::move(function_value));
+  return MakeDict(std::move(dict));
+}
+
+absl::StatusOr<Value> MessageValue(const ChatMessage& message,
+                                   absl::string_view field,
+                                   bool arguments_as_text) {
+  Dict dict;
+  SetText("role", message.role, &dict);
+  if (message.content.has_value() || message.tool_calls.empty()) {
+    SetText("content", message.content.value_or(""), &dict);
   }
-
- private:
-  // What a tag does to the text after it.
-  enum class Trim { kNothing, kNewline, kAll };
-
-  absl::string_view rest() const { return text_.substr(position_); }
-
-  absl::Status Text() {
-    size_t end = position_;
-    while (end < text_.size() && !absl::StartsWith(text_.substr(end), "{%") &&
-           !absl::StartsWith(text_.substr(end), "{{") &&
-           !absl::StartsWith(text_.substr(end), "{#")) {
-      ++end;
-    }
-    absl::string_view text = text_.substr(position_, end - position_);
-    const absl::string_view tag = text_.substr(end);
-    if (absl::StartsWith(tag, "{#")) return Refused("it has a comment");
-    const bool at_line_start = position_ == 0;
-    position_ = end;
-    bool after_newline = at_line_start;
-    if (trim_ == Trim::kAll) {
-      text = absl::StripLeadingAsciiWhitespace(text);
-    } else if (trim_ == Trim::kNewline) {
-      after_newline |= absl::ConsumePrefix(&text, "\n");
-    }
-    if (absl::StartsWith(tag, "{%-") || absl::StartsWith(tag, "{{-")) {
-      text = absl::StripTrailingAsciiWhitespace(text);
-    } else if (absl::StartsWith(tag, "{%") && !absl::StartsWith(tag, "{%+")) {
-      size_t blank = text.size();
-      while (blank > 0 && (text[blank - 1] == ' ' || text[blank - 1] == '\t')) {
-        --blank;
-      }
-      if (blank == 0 ? after_newline : text[blank - 1] == '\n') {
-        text = text.substr(0, blank);
-      }
-    }
-    if (!text.empty()) lexemes_.push_back({Lexeme::kText, std::string(text)});
-    return absl::OkStatus();
+  if (message.reasoning_content.has_value()) {
+    SetText("reasoning_content", *message.reasoning_content, &dict);
   }
-
-  absl::Status Tag() {
-    const bool is_block = rest()[1] == '%';
-    const absl::string_view close = is_block ? "%}" : "}}";
-    lexemes_.push_back({Lexeme::kSymbol, is_block ? "{%" : "{{"});
-    position_ += 2;
-    if (absl::StartsWith(rest(), "-")) ++position_;
-    while (position_ < text_.size()) {
-      if (absl::StartsWith(rest(), close) ||
-          absl::StartsWith(rest(), absl::StrCat("-", close))) {
-        trim_ = rest()[0] == '-' ? Trim::kAll
-                                 : (is_block ? Trim::kNewline : Trim::kNothing);
-        position_ += close.size() + (rest()[0] == '-' ? 1 : 0);
-        lexemes_.push_back({Lexeme::kSymbol, std::string(close)});
-        return absl::OkStatus();
-      }
-      DESCANT_RETURN_IF_ERROR(InsideTag());
+  if (!message.name.empty()) SetText("name", message.name, &dict);
+  if (!message.tool_calls.empty()) {
+    std::vector<Value> calls;
+    for (size_t i = 0; i < message.tool_calls.size(); ++i) {
+      DESCANT_ASSIGN_OR_RETURN(
+          Value call, ToolCallValue(message.tool_calls[i],
+                                    absl::StrCat(field, ".tool_calls[", i, "]"),
+                                    arguments_as_text));
+      calls.push_back(std::move(call));
     }
-    return Refused("a tag is not closed");
+    DESCANT_ASSIGN_OR_RETURN(Value list,
+                             MakeList(Flavour::kList, std::move(calls)));
+    dict.Set(MakeString("tool_calls"), std::move(list));
   }
+  if (!message.tool_call_id.empty()) {
+    SetText("tool_call_id", message.tool_call_id, &dict);
+  }
+  return MakeDict(std::move(dict));
+}
 
-  absl::Status InsideTag() {
-    const char c = rest()[0];
-    if (absl::ascii_isspace(static_cast<unsigned char>(c))) {
-      ++position_;
-      return absl::OkStatus();
+absl::StatusOr<Value> MessagesValue(const std::vector<ChatMessage>& messages,
+                                    bool arguments_as_text) {
+  std::vector<Value> values;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    DESCANT_ASSIGN_OR_RETURN(
+        Value value,
+        MessageValue(messages[i], absl::StrCat("messages[", i, "]"),
+                     arguments_as_text));
+    values.push_back(std::move(value));
+  }
+  return MakeList(Flavour::kList, std::move(values));
+}
+
+using Variables = std::vector<std::pair<std::string, Value>>;
+
+// Names that a client's variables may not take.
+bool IsReserved(absl::string_view name) {
+  for (const absl::string_view reserved :
+       {"messages", "tools", "documents", "add_generation_prompt",
+        "continue_final_message", "chat_template", "conversation"}) {
+    if (name == reserved) return true;
+  }
+  return false;
+}
+
+absl::Status AddVariables(const std::string& json, Variables* variables) {
+  if (json.empty()) return absl::OkStatus();
+  constexpr absl::string_view kField = "messages.template_variables";
+  DESCANT_ASSIGN_OR_RETURN(const Value object, JsonField(json, kField, true));
+  for (const auto& [key, value] : object.dict().items()) {
+    if (IsReserved(key.text())) {
+      return FieldInvalid(
+          kField, absl::StrCat("'", key.text(), "' has a field of its own"));
     }
-    if (c == '\'' || c == '"') return String(c);
-    size_t length = 1;
-    const auto is_word = [&](size_t i) {
-      return i < rest().size() &&
-             (absl::ascii_isalnum(static_cast<unsigned char>(rest()[i])) ||
-              rest()[i] == '_');
-    };
-    if (is_word(0)) {
-      while (is_word(length)) ++length;
-    } else if (absl::StartsWith(rest(), "!=") ||
-               absl::StartsWith(rest(), "==")) {
-      length = 2;
-    }
-    lexemes_.push_back(
-        {Lexeme::kSymbol, std::string(rest().substr(0, length))});
-    position_ += length;
-    return absl::OkStatus();
+    variables->emplace_back(key.text(), value);
   }
+  return absl::OkStatus();
+}
 
-  absl::Status String(char quote) {
-    std::string value;
-    ++position_;
-    while (position_ < text_.size() && text_[position_] != quote) {
-      char c = text_[position_++];
-      if (c == '\\') {
-        if (position_ == text_.size()) break;
-        const char escaped = text_[position_++];
-        switch (escaped) {
-          case 'n':
-            c = '\n';
-            break;
-          case 't':
-            c = '\t';
-            break;
-          case '\\':
-          case '\'':
-          case '"':
-            c = escaped;
-            break;
-          default:
-            return Refused("a string has an unusual escape");
-        }
-      }
-      value.push_back(c);
-    }
-    if (position_ == text_.size()) return Refused("a string is not closed");
-    ++position_;
-    lexemes_.push_back({Lexeme::kString, std::move(value)});
-    return absl::OkStatus();
+// Cuts `text` where the mark is.
+absl::StatusOr<std::string> CutAtMark(std::string text,
+                                      absl::string_view content) {
+  const absl::string_view mark = absl::StripTrailingAsciiWhitespace(kMark);
+  const size_t at = text.rfind(std::string(mark));
+  if (at == std::string::npos ||
+      !absl::StrContains(text,
+                         jinja::Strip(content, std::nullopt, true, true))) {
+    return jinja::RenderError(
+        "continue_final_message: the chat template does not write the final "
+        "message as it is");
   }
-
-  absl::string_view text_;
-  size_t position_ = 0;
-  Trim trim_ = Trim::kNothing;
-  std::vector<Lexeme> lexemes_;
-};
-
-// Reads lexemes against what a ChatML template says.
-class Reader {
- public:
-  explicit Reader(std::vector<Lexeme> lexemes) : lexemes_(std::move(lexemes)) {}
-
-  bool done() const { return position_ == lexemes_.size(); }
-
-  // Consumes these symbols, all or none.
-  bool Symbols(std::initializer_list<absl::string_view> symbols) {
-    size_t at = position_;
-    for (const absl::string_view symbol : symbols) {
-      if (at == lexemes_.size() || lexemes_[at].kind != Lexeme::kSymbol ||
-          lexemes_[at].value != symbol) {
-        return false;
-      }
-      ++at;
-    }
-    position_ = at;
-    return true;
-  }
-
-  // message['role'] or message.role, messages[0]['role'] or messages[0].role.
-  bool Field(std::initializer_list<absl::string_view> object,
-             absl::string_view field) {
-    const size_t start = position_;
-    if (Symbols(object)) {
-      if (Symbols({".", field})) return true;
-      if (Symbols({"["}) && String(field) && Symbols({"]"})) return true;
-    }
-    position_ = start;
-    return false;
-  }
-
-  bool String(absl::string_view value) {
-    if (done() || lexemes_[position_].kind != Lexeme::kString ||
-        lexemes_[position_].value != value) {
-      return false;
-    }
-    ++position_;
-    return true;
-  }
-
-  std::optional<std::string> AnyString() {
-    if (done() || lexemes_[position_].kind != Lexeme::kString) {
-      return std::nullopt;
-    }
-    return lexemes_[position_++].value;
-  }
-
-  // '<|im_start|>' + message['role'] + '\n' + message['content'] +
-  // '<|im_end|>' + '\n', the last two perhaps as one string.
-  bool MessageBody() {
-    return Symbols({"{{"}) && String("<|im_start|>") && Symbols({"+"}) &&
-           Field({"message"}, "role") && Symbols({"+"}) && String("\n") &&
-           Symbols({"+"}) && Field({"message"}, "content") && Symbols({"+"}) &&
-           (String("<|im_end|>\n") ||
-            (String("<|im_end|>") && Symbols({"+"}) && String("\n"))) &&
-           Symbols({"}}"});
-  }
-
-  // {% if loop.first and messages[0]['role'] != 'system' %}{{ text }}
-  // {% endif %}. False: not there; `*text` stays empty.
-  bool DefaultSystem(std::optional<std::string>* text) {
-    const size_t start = position_;
-    if (Symbols({"{%", "if", "loop", ".", "first", "and"}) &&
-        Field({"messages", "[", "0", "]"}, "role") && Symbols({"!="}) &&
-        String("system") && Symbols({"%}", "{{"})) {
-      *text = AnyString();
-      if (text->has_value() && Symbols({"}}", "{%", "endif", "%}"})) {
-        return true;
-      }
-    }
-    text->reset();
-    position_ = start;
-    return false;
-  }
-
- private:
-  std::vector<Lexeme> lexemes_;
-  size_t position_ = 0;
-};
+  const bool keeps_space =
+      absl::StartsWith(absl::string_view(text).substr(at), kMark);
+  text.resize(at);
+  if (keeps_space) return text;
+  return std::string(jinja::Strip(text, std::nullopt, false, true));
+}
 
 }  // namespace
 
-absl::StatusOr<ChatTemplate> ChatTemplate::Parse(absl::string_view text) {
-  if (text.empty()) return Refused("it is empty");
-  // Jinja would normalise it.
-  if (absl::StrContains(text, "\r")) return Refused("it has a \\r");
-  DESCANT_ASSIGN_OR_RETURN(std::vector<Lexeme> lexemes, Lexer(text).Run());
-  Reader reader(std::move(lexemes));
-  if (!reader.Symbols({"{%", "for", "message", "in", "messages", "%}"})) {
-    return Refused("it does not begin with a loop over the messages");
-  }
-  std::optional<std::string> default_system;
-  if (reader.DefaultSystem(&default_system) &&
-      !(absl::StartsWith(*default_system, kSystemStart) &&
-        absl::EndsWith(*default_system, kEnd))) {
-    return Refused("its default message is not a system message");
-  }
-  if (!reader.MessageBody() || !reader.Symbols({"{%", "endfor", "%}"})) {
-    return Refused("its messages are not written as in ChatML");
-  }
-  bool has_generation_prompt = false;
-  if (reader.Symbols({"{%", "if", "add_generation_prompt", "%}"})) {
-    has_generation_prompt = true;
-    if (!reader.Symbols({"{{"}) || !reader.String(kGenerationPrompt) ||
-        !reader.Symbols({"}}", "{%", "endif", "%}"})) {
-      return Refused("its generation prompt is not that of ChatML");
-    }
-  }
-  if (!reader.done()) return Refused("it goes on after the generation prompt");
-  return ChatTemplate(std::move(default_system), has_generation_prompt);
+struct ChatTemplate::Parsed {
+  jinja::Template main;
+  std::optional<jinja::Template> tool_use;
+  Variables special_tokens;
+  // Whether the word "content" is in the text: to go on with a message, it has
+  // to be.
+  bool mentions_content = false;
+  // A tool call's arguments as their JSON text: the template can't print an
+  // object.
+  bool arguments_as_text = false;
+};
+
+namespace {
+
+// Whether a template prints a call with such arguments.
+bool PrintsToolCall(const jinja::Template& text, const Variables& tokens,
+                    bool arguments_as_text) {
+  ChatMessage user;
+  user.role = "user";
+  user.content = "a";
+  ChatMessage assistant;
+  assistant.role = "assistant";
+  assistant.content = "";
+  assistant.tool_calls.push_back({"call00001", "f", R"({"a": "b"})"});
+  const auto messages = MessagesValue({user, assistant}, arguments_as_text);
+  if (!messages.ok()) return false;
+  Variables variables = tokens;
+  variables.emplace_back("messages", *messages);
+  variables.emplace_back("tools", jinja::None());
+  variables.emplace_back("add_generation_prompt", Value(false));
+  return text.Render(variables, jinja::FormatLocalTime).ok();
 }
 
-std::string ChatTemplate::RenderChatMl(absl::Span<const ChatMessage> messages,
-                                       bool add_generation_prompt) const {
-  std::string text;
-  if (default_system_.has_value() && !messages.empty() &&
-      messages[0].role != "system") {
-    text = *default_system_;
+}  // namespace
+
+absl::StatusOr<ChatTemplate> ChatTemplate::Parse(const ChatTemplateText& text) {
+  if (text.main.empty()) {
+    return ReasonedError(absl::StatusCode::kFailedPrecondition, "CHAT_TEMPLATE",
+                         "the model has no chat template");
   }
-  for (const ChatMessage& message : messages) {
-    absl::StrAppend(&text, "<|im_start|>", message.role, "\n", message.content,
-                    kEnd);
+  DESCANT_ASSIGN_OR_RETURN(jinja::Template main,
+                           jinja::Template::Parse(text.main));
+  auto parsed = std::make_shared<Parsed>(Parsed{std::move(main)});
+  parsed->mentions_content = absl::StrContains(text.main, "content");
+  if (!text.tool_use.empty()) {
+    DESCANT_ASSIGN_OR_RETURN(parsed->tool_use,
+                             jinja::Template::Parse(text.tool_use));
   }
-  if (add_generation_prompt && has_generation_prompt_) {
-    absl::StrAppend(&text, kGenerationPrompt);
+  for (const auto& [name, token] : text.special_tokens) {
+    parsed->special_tokens.emplace_back(name, MakeString(token));
   }
-  return text;
+  const jinja::Template& calling =
+      parsed->tool_use.has_value() ? *parsed->tool_use : parsed->main;
+  parsed->arguments_as_text =
+      !PrintsToolCall(calling, parsed->special_tokens, false) &&
+      PrintsToolCall(calling, parsed->special_tokens, true);
+  return ChatTemplate(std::move(parsed));
+}
+
+absl::StatusOr<std::string> ChatTemplate::Render(
+    const Conversation& conversation) const {
+  static const Clock* const local_time = new Clock(jinja::FormatLocalTime);
+  return Render(conversation, *local_time);
+}
+
+absl::StatusOr<std::string> ChatTemplate::Render(
+    const Conversation& conversation, const Clock& clock) const {
+  std::vector<ChatMessage> continued;
+  const std::vector<ChatMessage>* messages = &conversation.messages;
+  std::string final_content;
+  if (conversation.continue_final_message) {
+    if (messages->empty() || !messages->back().content.has_value() ||
+        !parsed_->mentions_content || conversation.add_generation_prompt) {
+      return FieldInvalid("messages.continue_final_message",
+                          "needs a final message with a content, and no "
+                          "generation prompt");
+    }
+    continued = *messages;
+    final_content = *continued.back().content;
+    absl::StrAppend(&*continued.back().content, kMark);
+    messages = &continued;
+  }
+  Variables variables = parsed_->special_tokens;
+  DESCANT_RETURN_IF_ERROR(AddVariables(conversation.variables, &variables));
+  DESCANT_ASSIGN_OR_RETURN(
+      Value messages_value,
+      MessagesValue(*messages, parsed_->arguments_as_text));
+  Value tools{jinja::None()};
+  if (!conversation.tools.empty()) {
+    std::vector<Value> list;
+    for (size_t i = 0; i < conversation.tools.size(); ++i) {
+      DESCANT_ASSIGN_OR_RETURN(
+          Value tool, JsonField(conversation.tools[i],
+                                absl::StrCat("messages.tools[", i, "]"), true));
+      list.push_back(std::move(tool));
+    }
+    DESCANT_ASSIGN_OR_RETURN(tools, MakeList(Flavour::kList, std::move(list)));
+  }
+  variables.emplace_back("messages", std::move(messages_value));
+  variables.emplace_back("tools", std::move(tools));
+  variables.emplace_back("documents", jinja::None());
+  variables.emplace_back("add_generation_prompt",
+                         Value(conversation.add_generation_prompt));
+  const bool with_tools =
+      !conversation.tools.empty() && parsed_->tool_use.has_value();
+  const jinja::Template& chosen =
+      with_tools ? *parsed_->tool_use : parsed_->main;
+  DESCANT_ASSIGN_OR_RETURN(std::string text, chosen.Render(variables, clock));
+  if (!conversation.continue_final_message) return text;
+  return CutAtMark(std::move(text), final_content);
 }
 
 }  // namespace descant

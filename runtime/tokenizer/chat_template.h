@@ -1,54 +1,86 @@
-// Chat prompts without a Jinja interpreter: templates of the ChatML family are
-// recognised by their structure and rendered exactly; others are refused.
+// Conversations to prompts: the model's chat template, rendered as
+// Transformers' apply_chat_template(tokenize=False) renders it, byte by byte.
 #ifndef DESCANT_RUNTIME_TOKENIZER_CHAT_TEMPLATE_H_
 #define DESCANT_RUNTIME_TOKENIZER_CHAT_TEMPLATE_H_
 
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/types/span.h"
 
 namespace descant {
 
-struct ChatMessage {
-  std::string role;
-  std::string content;
+// What the model's files say. Texts empty: there is none.
+struct ChatTemplateText {
+  std::string main;
+  // Instead, for conversations with tools.
+  std::string tool_use;
+  // "bos_token" and the like, as the template knows them.
+  std::vector<std::pair<std::string, std::string>> special_tokens;
 };
 
-// A recognised ChatML template. Immutable value; thread-safe.
+struct ToolCall {
+  std::string id;  // empty: not told to the template
+  std::string name;
+  std::string arguments;  // JSON
+};
+
+// Texts are UTF-8. What is unset or empty is not told to the template, where
+// `is defined` may ask for it, except a content that no tool call explains.
+struct ChatMessage {
+  std::string role;
+  std::optional<std::string> content;
+  std::string name;
+  std::vector<ToolCall> tool_calls;
+  std::string tool_call_id;
+  std::optional<std::string> reasoning_content;
+};
+
+struct Conversation {
+  std::vector<ChatMessage> messages;
+  std::vector<std::string> tools;  // JSON objects; empty: none
+  std::string variables;           // a JSON object; empty: none
+  bool add_generation_prompt = true;
+  // The last message is to be gone on with: the text ends where its content
+  // does. Not together with add_generation_prompt.
+  bool continue_final_message = false;
+};
+
+// Immutable; thread-safe; cheap to copy.
 class ChatTemplate {
  public:
-  // `text` is the model's Jinja template. Accepted is exactly: one loop over
-  // the messages, in it at most one default system message when the first
-  // message isn't one, each message as <|im_start|>role\ncontent<|im_end|>\n,
-  // and the optional generation prompt <|im_start|>assistant\n. Anything else,
-  // the empty text included: FAILED_PRECONDITION, reason CHAT_TEMPLATE.
-  static absl::StatusOr<ChatTemplate> Parse(absl::string_view text);
+  // strftime_now(): a strftime format to a text.
+  using Clock = std::function<std::string(absl::string_view format)>;
 
-  // Byte-equal to Transformers' apply_chat_template(tokenize=False). Roles and
-  // contents are inserted as they are: the caller checks roles, and a content
+  // FAILED_PRECONDITION, reason CHAT_TEMPLATE: no template, or one that is not
+  // rendered; the message names line and construct.
+  static absl::StatusOr<ChatTemplate> Parse(const ChatTemplateText& text);
+
+  // INVALID_ARGUMENT: the template raised an exception (its text is the
+  // message) or failed, or a limit of jinja/limits.h was met (reason
+  // CHAT_TEMPLATE_RENDER); or a JSON text of the conversation is none (reason
+  // FIELD_INVALID, the field is named as in descant.v1.ChatMessages below
+  // "messages").
+  //
+  // Texts are inserted as they are: the caller checks roles, and a content
   // that spells out a special token is a special token to
-  // Tokenizer::Encode(parse_special).
-  std::string RenderChatMl(absl::Span<const ChatMessage> messages,
-                           bool add_generation_prompt) const;
-
-  // The text put before a conversation that doesn't start with a system
-  // message, markers included; none in templates without one.
-  const std::optional<std::string>& default_system() const {
-    return default_system_;
-  }
+  // Tokenizer::Encode(parse_special), as it is with Transformers.
+  absl::StatusOr<std::string> Render(const Conversation& conversation) const;
+  absl::StatusOr<std::string> Render(const Conversation& conversation,
+                                     const Clock& clock) const;
 
  private:
-  ChatTemplate(std::optional<std::string> default_system,
-               bool has_generation_prompt)
-      : default_system_(std::move(default_system)),
-        has_generation_prompt_(has_generation_prompt) {}
+  struct Parsed;
 
-  std::optional<std::string> default_system_;
-  bool has_generation_prompt_;
+  explicit ChatTemplate(std::shared_ptr<const Parsed> parsed)
+      : parsed_(std::move(parsed)) {}
+
+  std::shared_ptr<const Parsed> parsed_;
 };
 
 }  // namespace descant

@@ -86,17 +86,23 @@ absl::Status ReadNamedToken(const Json& config, const char* name,
   return absl::OkStatus();
 }
 
-// A string, or a list of named templates of which "default" counts.
-absl::StatusOr<std::string> ReadChatTemplate(const Json& config) {
+// A string, or a list of named templates of which "default" and "tool_use"
+// count.
+absl::Status ReadChatTemplates(const Json& config, TokenizerParts* parts) {
   const Json* value = Member(config, "chat_template");
   if (value == nullptr || !value->is_array()) {
-    return StringOr(config, "chat_template", "");
+    DESCANT_ASSIGN_OR_RETURN(parts->chat_template,
+                             StringOr(config, "chat_template", ""));
+    return absl::OkStatus();
   }
   for (const Json& item : *value) {
     DESCANT_ASSIGN_OR_RETURN(const std::string name, String(item, "name"));
-    if (name == "default") return String(item, "template");
+    if (name != "default" && name != "tool_use") continue;
+    DESCANT_ASSIGN_OR_RETURN(
+        (name == "default" ? parts->chat_template : parts->tool_use_template),
+        String(item, "template"));
   }
-  return std::string();
+  return absl::OkStatus();
 }
 
 absl::Status ReadConfig(absl::string_view text, TokenizerParts* parts) {
@@ -111,8 +117,7 @@ absl::Status ReadConfig(absl::string_view text, TokenizerParts* parts) {
       ReadNamedToken(config, "pad_token", *parts, &named.pad));
   DESCANT_RETURN_IF_ERROR(
       ReadNamedToken(config, "unk_token", *parts, &named.unk));
-  DESCANT_ASSIGN_OR_RETURN(parts->chat_template, ReadChatTemplate(config));
-  return absl::OkStatus();
+  return ReadChatTemplates(config, parts);
 }
 
 // Whether some text becomes no token at all.

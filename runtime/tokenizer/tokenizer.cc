@@ -233,4 +233,8 @@ absl::string_view Tokenizer::chat_template() const {
   return parts_->chat_template;
 }
 
+absl::string_view Tokenizer::tool_use_template() const {
+  return parts_->tool_use_template;
+}
+
 }  // namespace descant

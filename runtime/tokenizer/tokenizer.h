@@ -116,6 +116,8 @@ class Tokenizer {
 
   // The Jinja text for ChatTemplate::Parse; empty = none.
   absl::string_view chat_template() const;
+  // The one for conversations with tools; empty = none of its own.
+  absl::string_view tool_use_template() const;
 
   // For this folder.
   const TokenizerParts& parts() const { return *parts_; }

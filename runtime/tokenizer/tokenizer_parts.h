@@ -89,6 +89,7 @@ class TokenizerParts {
   std::vector<int32_t> suffix;
   NamedTokens named;
   std::string chat_template;
+  std::string tool_use_template;
   // Some text becomes no token: the normalizer or pre-tokenizer removes it.
   bool drops_text = false;
 

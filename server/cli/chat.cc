@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/strip.h"
 #include "server/cli/answer_stream.h"
+#include "server/cli/chat_input.h"
 #include "server/cli/command.h"
 #include "server/cli/connection.h"
 #include "server/cli/error_report.h"
@@ -28,6 +29,8 @@ constexpr char kChatHelp[] =
 struct ChatOptions {
   GenerationOptions generation;
   std::optional<std::string> system;
+  ChatInput input;
+  v1::ChatMessages start;  // tools and variables
 };
 
 class Conversation {
@@ -48,7 +51,7 @@ class Conversation {
 
  private:
   void Reset() {
-    messages_.Clear();
+    messages_ = options_.start;
     if (options_.system) AddMessage("system", *options_.system, &messages_);
   }
 
@@ -116,8 +119,10 @@ void AddChatCommand(CLI::App* app, Command* chosen) {
   CLI::App* command = app->add_subcommand(
       "chat", "Talk to the model, one line a turn; /help lists its commands");
   command->add_option("--system", options->system, "System turn");
+  AddToolOptions(command, &options->input);
   AddGenerationOptions(command, &options->generation);
   command->callback([options, chosen] {
+    ReadChatInput(options->input, &options->start);
     *chosen = [options](const GlobalOptions& global) {
       return Chat(*options, global);
     };

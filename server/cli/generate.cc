@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "server/cli/answer_stream.h"
+#include "server/cli/chat_input.h"
 #include "server/cli/command.h"
 #include "server/cli/connection.h"
 #include "server/cli/error_report.h"
@@ -26,6 +27,8 @@ struct GenerateOptions {
   std::vector<int64_t> prompt_ids;
   bool chat = false;
   std::optional<std::string> system;
+  ChatInput input;
+  v1::ChatMessages conversation;  // of `input`
   bool logprobs = false;
   std::optional<int32_t> top_logprobs;
   std::optional<int32_t> prompt_logprobs;
@@ -40,13 +43,15 @@ void SetPrompt(const GenerateOptions& options, v1::GenerateRequest* request) {
                                                      options.prompt_ids.end());
     return;
   }
-  if (!options.chat) {
+  if (!options.chat && !options.input.messages_file) {
     // As bytes: the server says in its own words what is wrong with text that
     // is no UTF-8, where a string field would break the message.
     request->set_text_bytes(options.prompt.value_or(""));
     return;
   }
   v1::ChatMessages* messages = request->mutable_messages();
+  *messages = options.conversation;
+  if (options.input.messages_file) return;
   if (options.system) AddMessage("system", *options.system, messages);
   AddMessage("user", options.prompt.value_or(""), messages);
 }
@@ -115,6 +120,8 @@ void AddGenerateCommand(CLI::App* app, Command* chosen) {
       ->excludes(ids);
   command->add_option("--system", options->system, "System turn, with --chat")
       ->needs("--chat");
+  AddMessagesOption(command, &options->input);
+  AddToolOptions(command, &options->input);
   AddGenerationOptions(command, &options->generation);
   command->add_flag("--logprobs", options->logprobs,
                     "With --json: log-probabilities of the chosen tokens");
@@ -128,9 +135,12 @@ void AddGenerateCommand(CLI::App* app, Command* chosen) {
   command->add_option("--best-of", options->best_of,
                       "Answers to generate, of which the --n best are given");
   command->callback([options, chosen] {
-    if (!options->prompt && options->prompt_ids.empty()) {
-      throw CLI::RequiredError("--prompt or --prompt-ids");
+    const bool has_prompt =
+        options->prompt.has_value() || !options->prompt_ids.empty();
+    if (has_prompt == options->input.messages_file.has_value()) {
+      throw CLI::RequiredError("One of --prompt, --prompt-ids and --messages");
     }
+    ReadChatInput(options->input, &options->conversation);
     *chosen = [options](const GlobalOptions& global) {
       return Generate(*options, global);
     };

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/cli/chat_input.h"
 #include "server/cli/command.h"
 #include "server/cli/connection.h"
 #include "server/cli/error_report.h"
@@ -19,14 +20,20 @@ namespace {
 struct TokenizeOptions {
   std::optional<std::string> text;
   std::vector<int64_t> ids;
+  ChatInput input;
+  v1::ChatMessages conversation;  // of `input`
 };
 
-ExitCode Encode(const std::string& text, const GlobalOptions& global) {
+ExitCode Encode(const TokenizeOptions& options, const GlobalOptions& global) {
   const Connection connection = Connect(global.target, global.api_key);
   grpc::ClientContext context;
   SetShortDeadline(&context);
   v1::TokenizeRequest request;
-  request.set_text_bytes(text);
+  if (options.text) {
+    request.set_text_bytes(*options.text);
+  } else {
+    *request.mutable_messages() = options.conversation;
+  }
   v1::TokenizeResponse response;
   const grpc::Status status =
       connection.generation->Tokenize(&context, request, &response);
@@ -76,12 +83,16 @@ void AddTokenizeCommand(CLI::App* app, Command* chosen) {
   command->add_option("--ids", options->ids, "Token ids instead: 1,2,3")
       ->delimiter(',')
       ->excludes(text);
+  AddMessagesOption(command, &options->input);
+  AddToolOptions(command, &options->input);
   command->callback([options, chosen] {
-    if (!options->text && options->ids.empty()) {
-      throw CLI::RequiredError("A text or --ids");
+    const bool has_text = options->text.has_value() || !options->ids.empty();
+    if (has_text == options->input.messages_file.has_value()) {
+      throw CLI::RequiredError("One of a text, --ids and --messages");
     }
+    ReadChatInput(options->input, &options->conversation);
     *chosen = [options](const GlobalOptions& global) {
-      return options->ids.empty() ? Encode(*options->text, global)
+      return options->ids.empty() ? Encode(*options, global)
                                   : Decode(options->ids, global);
     };
   });

@@ -196,7 +196,7 @@ void FuzzTokenizer(absl::string_view input) {
       FuzzPattern(rest);
       return;
     case 4:
-      (void)ChatTemplate::Parse(rest).ok();
+      (void)ChatTemplate::Parse({std::string(rest), "", {}}).ok();
       return;
     default:
       FuzzFile(rest);

@@ -125,6 +125,7 @@ TEST(FromHuggingFaceTest, ReadsTheConfig) {
   EXPECT_EQ((*tokenizer)->eos_id(), 2);
   EXPECT_EQ((*tokenizer)->pad_id(), std::nullopt);
   EXPECT_EQ((*tokenizer)->chat_template(), "D");
+  EXPECT_EQ((*tokenizer)->tool_use_template(), "T");
   EXPECT_FALSE(
       Tokenizer::FromHuggingFace(file, R"({"eos_token": "nowhere"})").ok());
   EXPECT_FALSE(Tokenizer::FromHuggingFace(file, "[]").ok());
