@@ -23,7 +23,7 @@ inline constexpr int64_t kMaxSteps = 2'000'000;
 inline constexpr int64_t kMaxWorkBytes = 128 << 20;
 inline constexpr size_t kMaxOutputBytes = 8 << 20;
 // Evaluations inside evaluations, through macros too.
-inline constexpr int kMaxEvaluationDepth = 700;
+inline constexpr int kMaxEvaluationDepth = 400;
 // Lists and dicts inside lists and dicts.
 inline constexpr int kMaxValueDepth = 64;
 // As jinja2's sandbox has it.
