@@ -42,7 +42,7 @@ ChatTemplate Template() {
        "{{ m.tool_call_id }};{% if m.content == 'boom' %}"
        "{{ raise_exception('no booms') }}{% endif %}"
        "{{ 'x' * 1000 if m.content == 'grow' }}{% endfor %}"
-       "{{ tools[0].function.name }}{{ '!' if shout }}"
+       "{{ tools[0].function.name if tools }}{{ '!' if shout }}"
        "{{ '>' if add_generation_prompt }}",
        "",
        {}});
