@@ -198,9 +198,9 @@ absl::StatusOr<std::string> RenderMessages(const v1::ChatMessages& chat,
                            ReadConversation(chat, limits));
   absl::StatusOr<std::string> prompt = chat_template->Render(conversation);
   if (!prompt.ok()) {
-    const std::string field = FieldOf(prompt.status());
-    return FieldError(field.empty() ? "messages" : field,
-                      prompt.status().message(), ReasonOf(prompt.status()));
+    if (!FieldOf(prompt.status()).empty()) return prompt.status();
+    return FieldError("messages", prompt.status().message(),
+                      ReasonOf(prompt.status()));
   }
   if (prompt->size() > limits.max_prompt_bytes) {
     return FieldError(

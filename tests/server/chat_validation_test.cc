@@ -194,7 +194,11 @@ TEST(ChatValidationTest, TheTemplatesOwnWordsAreTheMessage) {
   M messages = Good();
   First(&messages)->set_content("boom");
   EXPECT_EQ(RenderMessages(messages, &chat, kLimits).status().message(),
-            "no booms");
+            "messages: no booms");
+  First(&messages)->set_content("hi");
+  messages.add_tools("[]");
+  EXPECT_EQ(RenderMessages(messages, &chat, kLimits).status().message(),
+            "messages.tools[1]: is not a JSON object");
 }
 
 }  // namespace
