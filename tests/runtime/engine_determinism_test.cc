@@ -88,11 +88,11 @@ struct Family {
   int32_t requests;
 };
 
-// Families with what others lack: windows in some layers or in all, caps, two
-// ropes, learned positions, fused modules.
-constexpr Family kFamilies[] = {{"tiny_llama", 2000}, {"tiny_gemma2", 300},
-                                {"tiny_gemma3", 200}, {"tiny_gpt2", 300},
-                                {"tiny_phi3", 200},   {"tiny_mistral", 200}};
+constexpr Family kFamilies[] = {
+    {"tiny_llama", 2000}, {"tiny_gemma2", 300}, {"tiny_gemma3", 200},
+    {"tiny_gpt2", 300},   {"tiny_phi3", 200},   {"tiny_mistral", 200},
+    {"tiny_qwen2", 200},  {"tiny_qwen3", 200},
+};
 
 class EngineDeterminismTest : public testing::TestWithParam<Family> {
  protected:
