@@ -97,14 +97,12 @@ const std::map<std::string, std::string>& Grouped() {
   return *grouped;
 }
 
-// The only field of a message that is just a list; else null.
+// The first field of a message, where it is a list: what the message is for
+// (token_ids, messages). Else null.
 const FieldDescriptor* ListField(const FieldDescriptor* field) {
   if (field->is_repeated() || field->message_type() == nullptr) return nullptr;
-  const Descriptor* type = field->message_type();
-  if (type->field_count() != 1 || !type->field(0)->is_repeated()) {
-    return nullptr;
-  }
-  return type->field(0);
+  const FieldDescriptor* first = field->message_type()->FindFieldByNumber(1);
+  return first != nullptr && first->is_repeated() ? first : nullptr;
 }
 
 // Into the form of proto3's JSON mapping; takes `id` out.

@@ -18,8 +18,8 @@ struct RequestLine {
 
 // Keys are the fields of descant.v1.GenerateRequest in proto3's JSON mapping;
 // those of `sampling`, `stopping` and `output` may also stand at the top
-// (`token_ids` there is the prompt). A message that is only a list is written
-// as one:
+// (`token_ids` there is the prompt). A message whose first field is a list may
+// be written as that list:
 //
 //   {"id": "q1", "adapter_id": "pirate", "text": "Hello", "max_tokens": 8}
 //   {"messages": [{"role": "user", "content": "Hi"}], "sampling": {"seed": 1}}
