@@ -15,7 +15,20 @@ from transformers.utils import chat_template_utils
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
+import chat_conversations  # noqa: E402
 import jinja_expressions  # noqa: E402
+
+# Models' own templates as llama.cpp collects them: not kept in the repository.
+OUTSIDE = HERE.parents[1] / ".deps/oracle-llama.cpp/models/templates"
+LEFT_OUT = {
+    # Written for llama.cpp: jinja2 has no from_json, and fails once it gets
+    # there. Refused when it is loaded.
+    "deepseek-ai-DeepSeek-V3.2", "deepseek-ai-DeepSeek-V4",
+    "deepseek-ai-DeepSeek-V4-Flash-0731",
+    # Joins a call's arguments as text: fails here, where they are an object.
+    # A template that can only print text gets text from the server.
+    "meetkai-functionary-medium-v3.2",
+}
 
 
 class StillClock(chat_template_utils.datetime):
@@ -96,11 +109,21 @@ def write(name, data):
     print(path.name, path.stat().st_size, "bytes")
 
 
+def outside():
+    golden = chat_conversations.golden({
+        path.stem: (path.read_text(), "<s>", "</s>")
+        for path in sorted(OUTSIDE.glob("*.jinja"))
+        if path.stem not in LEFT_OUT})
+    path = OUTSIDE.parent / "chat_templates.json"
+    path.write_text(json.dumps(golden, ensure_ascii=False))
+    print(path, len(golden["families"]), "templates")
+
+
 def main():
     write("jinja_expressions.json", expressions())
-    if (HERE / "chat_conversations.py").exists():
-        import chat_conversations
-        write("chat_templates.json", chat_conversations.golden())
+    write("chat_templates.json", chat_conversations.golden())
+    if OUTSIDE.exists():
+        outside()
 
 
 if __name__ == "__main__":

