@@ -171,7 +171,8 @@ void ValidateStopping(const v1::StoppingOptions& options,
   }
   const int32_t most =
       plan->has_max_tokens ? sampling.max_tokens : limits.max_model_len;
-  if (options.min_tokens() < 0 || options.min_tokens() > most) {
+  // (A max_tokens below 1 has been named already.)
+  if (options.min_tokens() < 0 || options.min_tokens() > std::max(most, 0)) {
     violations->Add(FieldError(
         "stopping.min_tokens",
         absl::StrCat("must be from 0 to ", plan->has_max_tokens

@@ -231,7 +231,7 @@ TEST(ValidationTest, OneRefusalNamesEveryViolation) {
   v1::GenerateRequest request = Good();
   Temperature(-1)(&request);
   TopP(2)(&request);
-  MaxTokens(0)(&request);
+  MaxTokens(-1)(&request);
   Choices(4, 2)(&request);
   const grpc::Status status =
       ToGrpcStatus(ValidateGenerate(request, kLimits).status());
