@@ -94,10 +94,11 @@ struct Sequence {
 // A request and the sequences that answer it. Owned by the Scheduler.
 //
 // Where the prompt has blocks to share, or is scored, only the first sequence
-// exists at first. When it has its first token, the prompt's blocks are sound: the group
-// takes a hold on them, and the other sequences start on them. While the hold
-// lasts, a sequence that was preempted starts there again. The hold ends with
-// the last answer, or when others need blocks that nothing but the hold keeps.
+// exists at first. When it has its first token, the prompt's blocks are sound:
+// the group takes a hold on them, and the other sequences start on them. While
+// the hold lasts, a sequence that was preempted starts there again. The hold
+// ends with the last answer, or when others need blocks that nothing but the
+// hold keeps.
 struct SequenceGroup {
   explicit SequenceGroup(Request r)
       : request(std::move(r)), unfinished(request.sampling.n) {}

@@ -56,9 +56,9 @@ void BpeModel::Index(Vocabulary vocabulary, Options options) {
     fallback_ids_[byte] = find(ByteToken(static_cast<uint8_t>(byte)));
   }
   for (const auto& [token, id] : vocabulary) {
-    longest_token_ = std::max(
-        longest_token_, options_.byte_level ? FromByteLevel(token).size()
-                                            : token.size());
+    longest_token_ = std::max(longest_token_, options_.byte_level
+                                                  ? FromByteLevel(token).size()
+                                                  : token.size());
   }
   vocabulary_ = std::move(vocabulary);
 }

@@ -99,7 +99,8 @@ TEST(UnicodeTest, ClassesEqualHuggingFaces) {
     }
     for (char32_t c = 0; c < 0x110000; ++c) {
       if (c >= 0xd800 && c < 0xe000) continue;
-      ASSERT_EQ(in_class(c), expected[c]) << name << " " << static_cast<uint32_t>(c);
+      ASSERT_EQ(in_class(c), expected[c])
+          << name << " " << static_cast<uint32_t>(c);
     }
   }
   std::map<char32_t, std::string> lowercase;
