@@ -56,9 +56,7 @@ std::string Metaspaced(const MetaspaceDecode& step, absl::string_view token,
 std::string WordPieced(const WordPieceDecode& step, absl::string_view token,
                        bool first) {
   std::string text;
-  if (first) {
-    text = std::string(token);
-  } else if (absl::ConsumePrefix(&token, step.prefix)) {
+  if (first || absl::ConsumePrefix(&token, step.prefix)) {
     text = std::string(token);
   } else {
     text = absl::StrCat(" ", token);

@@ -187,8 +187,9 @@ absl::Status AppendPreTokenizer(const Json& item,
     return absl::OkStatus();
   };
   const auto append = [&](absl::StatusOr<PreTokenizerStep> step) {
-    if (step.ok()) steps->push_back(*std::move(step));
-    return step.status();
+    if (!step.ok()) return step.status();
+    steps->push_back(*std::move(step));
+    return absl::OkStatus();
   };
   if (type == "ByteLevel") return append(ReadByteLevel(item));
   if (type == "Metaspace") return append(ReadMetaspace(item));
