@@ -275,19 +275,16 @@ constexpr TensorRule kModelTensors[] = {
     {"lm_head.weight", {WeightKind::kHead}},
 };
 
-constexpr TensorRule kLlamaLayer[] = {
-    {"input_layernorm.weight", {WeightKind::kAttentionNorm}},
+// Which of them a model has is its configuration's to say (HasWeight).
+constexpr TensorRule kLlamaModules[] = {
     {"self_attn.q_proj.weight", {WeightKind::kQuery}},
     {"self_attn.q_proj.bias", {WeightKind::kQueryBias}},
     {"self_attn.k_proj.weight", {WeightKind::kKey}},
     {"self_attn.k_proj.bias", {WeightKind::kKeyBias}},
     {"self_attn.v_proj.weight", {WeightKind::kValue}},
     {"self_attn.v_proj.bias", {WeightKind::kValueBias}},
-    {"self_attn.q_norm.weight", {WeightKind::kQueryNorm}},
-    {"self_attn.k_norm.weight", {WeightKind::kKeyNorm}},
     {"self_attn.o_proj.weight", {WeightKind::kAttentionOut}},
     {"self_attn.o_proj.bias", {WeightKind::kAttentionOutBias}},
-    {"post_attention_layernorm.weight", {WeightKind::kMlpNorm}},
     {"mlp.gate_proj.weight", {WeightKind::kGate}},
     {"mlp.gate_proj.bias", {WeightKind::kGateBias}},
     {"mlp.up_proj.weight", {WeightKind::kUp}},
@@ -296,34 +293,28 @@ constexpr TensorRule kLlamaLayer[] = {
     {"mlp.down_proj.bias", {WeightKind::kDownBias}},
 };
 
-// Gemma's post_attention_layernorm is what it says.
-constexpr TensorRule kGemmaLayer[] = {
+constexpr TensorRule kLlamaNorms[] = {
     {"input_layernorm.weight", {WeightKind::kAttentionNorm}},
-    {"self_attn.q_proj.weight", {WeightKind::kQuery}},
-    {"self_attn.q_proj.bias", {WeightKind::kQueryBias}},
-    {"self_attn.k_proj.weight", {WeightKind::kKey}},
-    {"self_attn.k_proj.bias", {WeightKind::kKeyBias}},
-    {"self_attn.v_proj.weight", {WeightKind::kValue}},
-    {"self_attn.v_proj.bias", {WeightKind::kValueBias}},
     {"self_attn.q_norm.weight", {WeightKind::kQueryNorm}},
     {"self_attn.k_norm.weight", {WeightKind::kKeyNorm}},
-    {"self_attn.o_proj.weight", {WeightKind::kAttentionOut}},
-    {"self_attn.o_proj.bias", {WeightKind::kAttentionOutBias}},
+    {"post_attention_layernorm.weight", {WeightKind::kMlpNorm}},
+};
+
+// Here post_attention_layernorm is what it says.
+constexpr TensorRule kGemmaNorms[] = {
+    {"input_layernorm.weight", {WeightKind::kAttentionNorm}},
+    {"self_attn.q_norm.weight", {WeightKind::kQueryNorm}},
+    {"self_attn.k_norm.weight", {WeightKind::kKeyNorm}},
     {"post_attention_layernorm.weight", {WeightKind::kAttentionPostNorm}},
     {"pre_feedforward_layernorm.weight", {WeightKind::kMlpNorm}},
-    {"mlp.gate_proj.weight", {WeightKind::kGate}},
-    {"mlp.up_proj.weight", {WeightKind::kUp}},
-    {"mlp.down_proj.weight", {WeightKind::kDown}},
     {"post_feedforward_layernorm.weight", {WeightKind::kMlpPostNorm}},
 };
 
-constexpr TensorRule kPhi3Layer[] = {
-    {"input_layernorm.weight", {WeightKind::kAttentionNorm}},
+constexpr TensorRule kPhi3Modules[] = {
     {"self_attn.qkv_proj.weight",
      {WeightKind::kQuery, WeightKind::kKey, WeightKind::kValue},
      3},
     {"self_attn.o_proj.weight", {WeightKind::kAttentionOut}},
-    {"post_attention_layernorm.weight", {WeightKind::kMlpNorm}},
     {"mlp.gate_up_proj.weight", {WeightKind::kGate, WeightKind::kUp}, 2},
     {"mlp.down_proj.weight", {WeightKind::kDown}},
 };
@@ -336,9 +327,7 @@ constexpr TensorRule kGpt2Model[] = {
     {"lm_head.weight", {WeightKind::kHead}},
 };
 
-constexpr TensorRule kGpt2Layer[] = {
-    {"ln_1.weight", {WeightKind::kAttentionNorm}},
-    {"ln_1.bias", {WeightKind::kAttentionNormBias}},
+constexpr TensorRule kGpt2Modules[] = {
     {"attn.c_attn.weight",
      {WeightKind::kQuery, WeightKind::kKey, WeightKind::kValue},
      3,
@@ -348,30 +337,36 @@ constexpr TensorRule kGpt2Layer[] = {
      3},
     {"attn.c_proj.weight", {WeightKind::kAttentionOut}, 1, true},
     {"attn.c_proj.bias", {WeightKind::kAttentionOutBias}},
-    {"ln_2.weight", {WeightKind::kMlpNorm}},
-    {"ln_2.bias", {WeightKind::kMlpNormBias}},
     {"mlp.c_fc.weight", {WeightKind::kUp}, 1, true},
     {"mlp.c_fc.bias", {WeightKind::kUpBias}},
     {"mlp.c_proj.weight", {WeightKind::kDown}, 1, true},
     {"mlp.c_proj.bias", {WeightKind::kDownBias}},
 };
 
+constexpr TensorRule kGpt2Norms[] = {
+    {"ln_1.weight", {WeightKind::kAttentionNorm}},
+    {"ln_1.bias", {WeightKind::kAttentionNormBias}},
+    {"ln_2.weight", {WeightKind::kMlpNorm}},
+    {"ln_2.bias", {WeightKind::kMlpNormBias}},
+};
+
 constexpr HuggingFaceFamily kFamilies[] = {
-    {"LlamaForCausalLM", ReadLlama, "model.", "layers", kLlamaLayer,
+    {"LlamaForCausalLM", ReadLlama, "model.", "layers", kLlamaModules,
+     kLlamaNorms, kModelTensors},
+    {"MistralForCausalLM", ReadMistral, "model.", "layers", kLlamaModules,
+     kLlamaNorms, kModelTensors},
+    {"Qwen2ForCausalLM", ReadQwen2, "model.", "layers", kLlamaModules,
+     kLlamaNorms, kModelTensors},
+    {"Qwen3ForCausalLM", ReadQwen3, "model.", "layers", kLlamaModules,
+     kLlamaNorms, kModelTensors},
+    {"Gemma2ForCausalLM", ReadGemma2, "model.", "layers", kLlamaModules,
+     kGemmaNorms, kModelTensors, true},
+    {"Gemma3ForCausalLM", ReadGemma3, "model.", "layers", kLlamaModules,
+     kGemmaNorms, kModelTensors, true},
+    {"Phi3ForCausalLM", ReadPhi3, "model.", "layers", kPhi3Modules, kLlamaNorms,
      kModelTensors},
-    {"MistralForCausalLM", ReadMistral, "model.", "layers", kLlamaLayer,
-     kModelTensors},
-    {"Qwen2ForCausalLM", ReadQwen2, "model.", "layers", kLlamaLayer,
-     kModelTensors},
-    {"Qwen3ForCausalLM", ReadQwen3, "model.", "layers", kLlamaLayer,
-     kModelTensors},
-    {"Gemma2ForCausalLM", ReadGemma2, "model.", "layers", kGemmaLayer,
-     kModelTensors, true},
-    {"Gemma3ForCausalLM", ReadGemma3, "model.", "layers", kGemmaLayer,
-     kModelTensors, true},
-    {"Phi3ForCausalLM", ReadPhi3, "model.", "layers", kPhi3Layer,
-     kModelTensors},
-    {"GPT2LMHeadModel", ReadGpt2, "transformer.", "h", kGpt2Layer, kGpt2Model},
+    {"GPT2LMHeadModel", ReadGpt2, "transformer.", "h", kGpt2Modules, kGpt2Norms,
+     kGpt2Model},
 };
 
 }  // namespace

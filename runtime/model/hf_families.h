@@ -29,7 +29,8 @@ struct HuggingFaceFamily {
   void (*read)(ObjectReader* root, ModelConfig* model);
   absl::string_view prefix;  // of the decoder's tensors: "model."
   absl::string_view layers;  // "layers", then the number
-  absl::Span<const TensorRule> layer_tensors;
+  absl::Span<const TensorRule> layer_modules;  // weights and biases
+  absl::Span<const TensorRule> layer_norms;
   absl::Span<const TensorRule> model_tensors;
   bool norms_plus_one = false;  // norms multiply with 1 + what is stored
 };

@@ -58,12 +58,14 @@ class TensorTaker {
       DESCANT_RETURN_IF_ERROR(Take(rule, std::string(rule.name), 0));
     }
     for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
-      for (const TensorRule& rule : family_.layer_tensors) {
-        DESCANT_RETURN_IF_ERROR(
-            Take(rule,
-                 absl::StrCat(family_.prefix, family_.layers, ".", layer, ".",
-                              rule.name),
-                 layer));
+      for (const auto rules : {family_.layer_modules, family_.layer_norms}) {
+        for (const TensorRule& rule : rules) {
+          DESCANT_RETURN_IF_ERROR(
+              Take(rule,
+                   absl::StrCat(family_.prefix, family_.layers, ".", layer, ".",
+                                rule.name),
+                   layer));
+        }
       }
     }
     for (const auto& [name, rest] : located_) {
