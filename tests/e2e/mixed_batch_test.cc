@@ -2,6 +2,7 @@
 // uploaded and deleted: each answer has the bits of the same request alone.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <random>
@@ -163,6 +164,54 @@ TEST(MixedBatchTest, SameBitsAloneAndAmongOthers) {
     tokens += alone[i].tokens.size();
   }
   EXPECT_GT(tokens, size_t{kRequests} * 4);
+  EXPECT_EQ((*server)->Terminate(), 0) << (*server)->Log();
+}
+
+double MeanLogprob(const v1::Choice& choice) {
+  double sum = 0;
+  for (const v1::TokenLogprobs& token : choice.logprobs()) {
+    sum += token.logprob();
+  }
+  return sum / choice.logprobs_size();
+}
+
+TEST(MixedBatchTest, BestOfGivesTheLikeliestOnAverage) {
+  auto server = ServerProcess::Start({});
+  ASSERT_TRUE(server.ok()) << server.status();
+  v1::GenerateRequest request = GreedyRequest({504, 2451, 314}, "", 12);
+  request.mutable_stopping()->set_ignore_eos(false);
+  request.mutable_sampling()->set_temperature(1.2f);
+  request.mutable_sampling()->set_seed(kSeed);
+  request.mutable_output()->set_logprobs(true);
+  const auto ask = [&] {
+    grpc::ClientContext context;
+    v1::GenerateResponse response;
+    const grpc::Status status =
+        (*server)->generation().Generate(&context, request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response;
+  };
+  request.set_n(8);
+  const v1::GenerateResponse all = ask();
+  ASSERT_EQ(all.choices_size(), 8);
+  std::vector<const v1::Choice*> order;
+  for (const v1::Choice& choice : all.choices()) order.push_back(&choice);
+  std::stable_sort(order.begin(), order.end(),
+                   [](const v1::Choice* a, const v1::Choice* b) {
+                     return MeanLogprob(*a) > MeanLogprob(*b);
+                   });
+  // Else the order they came in would do.
+  ASSERT_FALSE(order[0] == &all.choices(0) && order[1] == &all.choices(1) &&
+               order[2] == &all.choices(2));
+  request.set_n(3);
+  request.set_best_of(8);
+  const v1::GenerateResponse best = ask();
+  ASSERT_EQ(best.choices_size(), 3);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(best.choices(i).index(), static_cast<uint32_t>(i));
+    EXPECT_EQ(best.choices(i).text(), order[i]->text());
+    EXPECT_EQ(MeanLogprob(best.choices(i)), MeanLogprob(*order[i]));
+  }
   EXPECT_EQ((*server)->Terminate(), 0) << (*server)->Log();
 }
 

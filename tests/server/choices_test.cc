@@ -86,7 +86,7 @@ TEST(ChoicesTest, SeveralAnswersAndTheSameMixedInAStream) {
   }
 }
 
-TEST(ChoicesTest, TheBestOfSeveralComesFirst) {
+TEST(ChoicesTest, BestOfGivesSomeAndCountsAll) {
   TestServer server;
   v1::GenerateRequest request = LongRequest(20);
   request.set_n(2);
