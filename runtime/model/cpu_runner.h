@@ -47,6 +47,12 @@ class CpuRunner final : public Runner {
   // measurements.
   absl::Span<const float> Logits(int32_t output) const;
 
+  // Steps from now on are booked in `timer`, which must outlive them; null
+  // ends it. For benches.
+  void SetTimer(CpuPhaseTimer* timer) { state_.timer = timer; }
+  int32_t workers() const { return pool_.size(); }
+  const CpuWeights& weights() const { return *weights_; }
+
  private:
   CpuRunner(std::shared_ptr<const Model> model, const RunnerOptions& options);
 

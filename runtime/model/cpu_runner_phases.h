@@ -38,6 +38,16 @@ class CpuStep {
   void Run();
 
  private:
+  // Waits for all workers.
+  void Barrier() {
+    if (state_.timer != nullptr) state_.timer->Arrive(worker_);
+    state_.pool->Barrier();
+    if (state_.timer != nullptr) state_.timer->Leave(worker_);
+  }
+  // What was done since the last call was `phase`.
+  void End(CpuPhase phase) {
+    if (state_.timer != nullptr) state_.timer->End(worker_, phase);
+  }
   // Calls body(item) for every item in [0, items), each on one worker, and
   // waits for all.
   template <typename Body>
@@ -120,7 +130,7 @@ void CpuStep::ForEach(int32_t items, const Body& body) {
       body(item);
     }
   }
-  state_.pool->Barrier();
+  Barrier();
 }
 
 template <typename Body>

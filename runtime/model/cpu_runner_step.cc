@@ -17,11 +17,15 @@ kernels::NormFn NormOf(const ModelConfig& config,
 }  // namespace
 
 void CpuStep::Run() {
+  if (state_.timer != nullptr) state_.timer->Begin(worker_);
   Start();
+  End(CpuPhase::kEmbed);
   for (int32_t layer = 0; layer < config_.num_layers; ++layer) Layer(layer);
   if (state_.batch->outputs() > 0) {
     Head();
+    End(CpuPhase::kHead);
     Sample();
+    End(CpuPhase::kSample);
   }
   if (kernels_.end_region != nullptr) kernels_.end_region();
 }
@@ -44,27 +48,39 @@ void CpuStep::Start() {
 void CpuStep::Layer(int32_t layer) {
   const CpuLayerWeights& weights = state_.weights->layer(layer);
   Norm(weights.attention_norm);
+  End(CpuPhase::kNorm);
   Shrink(layer, LoraSite::kQkv, scratch_.normed, shape_.hidden_stride,
          shape_.hidden_pairs);
+  End(CpuPhase::kShrink);
   ProjectQkv(layer);
+  End(CpuPhase::kQkv);
   RotateAndStore(layer);
+  End(CpuPhase::kRope);
   Attend(layer);
+  End(CpuPhase::kAttention);
   Shrink(layer, LoraSite::kOut, scratch_.attended, shape_.q_stride,
          shape_.q_pairs);
+  End(CpuPhase::kShrink);
   AddProjection(
       layer, LoraSite::kOut,
       {scratch_.attended, shape_.q_stride, shape_.q_pairs, weights.out},
       weights.attention_post_norm);
+  End(CpuPhase::kOut);
   Norm(weights.mlp_norm);
+  End(CpuPhase::kNorm);
   Shrink(layer, LoraSite::kGateUp, scratch_.normed, shape_.hidden_stride,
          shape_.hidden_pairs);
+  End(CpuPhase::kShrink);
   ProjectMlp(layer);
+  End(CpuPhase::kGateUp);
   Shrink(layer, LoraSite::kDown, scratch_.activated, shape_.mlp_stride,
          shape_.mlp_pairs);
+  End(CpuPhase::kShrink);
   AddProjection(
       layer, LoraSite::kDown,
       {scratch_.activated, shape_.mlp_stride, shape_.mlp_pairs, weights.down},
       weights.mlp_post_norm);
+  End(CpuPhase::kDown);
 }
 
 void CpuStep::Norm(const CpuNorm& norm) {

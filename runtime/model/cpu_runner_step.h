@@ -13,6 +13,7 @@
 #include "runtime/core/batch.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/kernels/worker_pool.h"
+#include "runtime/model/cpu_phase_timer.h"
 #include "runtime/model/cpu_runner_plan.h"
 #include "runtime/model/cpu_runner_weights.h"
 #include "runtime/model/kv_cache.h"
@@ -79,6 +80,7 @@ struct CpuStepState {
   CpuPlan plan;
   const Batch* batch = nullptr;
   StepOutput* output = nullptr;
+  CpuPhaseTimer* timer = nullptr;  // or null: nothing is timed
 };
 
 // Computes state->batch by state->plan: every worker calls it inside one

@@ -137,6 +137,37 @@ TEST_F(CpuRunnerTest, ANumericFaultStaysInItsSequence) {
   }
 }
 
+// A timer changes no bit, and books every phase that ran, no other.
+TEST_F(CpuRunnerTest, PhasesAreTimed) {
+  Load("tiny_llama");
+  auto sequences = RandomSequences(4, 19);
+  for (DrivenSequence& sequence : sequences) sequence.slot = kNoSlot;
+  const auto runner = MakeRunner(4, kLongestPrompt + 16, 2);
+  const auto expected = Drive(runner.get(), sequences);
+  ASSERT_TRUE(expected.ok());
+  auto* cpu = static_cast<CpuRunner*>(runner.get());
+  CpuPhaseTimer timer(cpu->workers());
+  cpu->SetTimer(&timer);
+  const auto timed = Drive(runner.get(), sequences);
+  ASSERT_TRUE(timed.ok());
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    ExpectSame((*expected)[i], (*timed)[i], "timed");
+  }
+  for (int32_t i = 0; i < kCpuPhases; ++i) {
+    const auto phase = static_cast<CpuPhase>(i);
+    if (phase == CpuPhase::kShrink) continue;
+    EXPECT_GT(timer.Total(phase).work, 0u) << kCpuPhaseNames[i];
+  }
+  // Of shrink only the marks between which nothing happens.
+  EXPECT_EQ(timer.Total(CpuPhase::kShrink).wait, 0u);
+  EXPECT_LT(timer.Total(CpuPhase::kShrink).work,
+            timer.Total(CpuPhase::kGateUp).work);
+  cpu->SetTimer(nullptr);
+  timer.Clear();
+  ASSERT_TRUE(Drive(runner.get(), sequences).ok());
+  EXPECT_EQ(timer.Total(CpuPhase::kQkv).work, 0u);
+}
+
 TEST_F(CpuRunnerTest, AdaptersFillTheArenaAndLeaveIt) {
   Load("tiny_llama");
   RunnerOptions options;
