@@ -101,8 +101,6 @@ long_runs() {
     env DESCANT_SIM_SEEDS=100000 "$bin/scheduler_sim_test"
   long_run determinism-50k \
     env DESCANT_DETERMINISM_REQUESTS=50000 "$bin/engine_determinism_test"
-  long_run determinism-50k-avx2 env DESCANT_CPU_ISA=avx2 \
-    DESCANT_DETERMINISM_REQUESTS=50000 "$bin/engine_determinism_test"
   for workload in W-single W-eight W-base W-one W-mixed W-wide; do
     long_run "bench-$workload" build/release/bin/descant bench \
       --workload "$workload" --pairs 3 \
@@ -133,6 +131,22 @@ for sanitizer in asan tsan; do
     run_ctest $sanitizer
   fi
 done
+
+# What the tests of an instruction set were skipped for.
+not_run() {
+  local name=$1 flag
+  shift
+  for flag in "$@"; do
+    if ! grep -qw "$flag" /proc/cpuinfo; then
+      say "not run on this machine: $name (no $flag)"
+      return
+    fi
+  done
+}
+not_run avx2 avx2 fma
+not_run avx512 avx512f avx512bw avx512dq avx512vl avx512_bf16 avx512_vnni
+not_run amx amx_tile amx_bf16 amx_int8
+[ -e /dev/nvidia0 ] || say "not run on this machine: cuda (no GPU)"
 
 say "done"
 echo "$passed passed, $failed failed"

@@ -2,7 +2,8 @@
 // runner: a random request gives the same tokens and log-probabilities, to the
 // bit, alone and among many others. The crowded engine has too few KV blocks,
 // too few adapter slots and a small token budget, so that requests are chunked,
-// preempted, made to wait for slots, and mixed at random.
+// preempted, made to wait for slots, and mixed at random. For each model
+// family, instruction set that the machine has, and type of weights.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,12 +13,14 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/mutex.h"
 #include "runtime/engine.h"
+#include "runtime/kernels/cpu/cpu_features.h"
 #include "runtime/model/model.h"
 #include "tests/runtime/model/golden_cases.h"
 
@@ -94,10 +97,32 @@ constexpr Family kFamilies[] = {
     {"tiny_qwen2", 200},  {"tiny_qwen3", 200},
 };
 
-class EngineDeterminismTest : public testing::TestWithParam<Family> {
+// What computes.
+struct Variant {
+  const char* name;
+  kernels::CpuIsa isa;
+};
+
+constexpr Variant kVariants[] = {
+    {"avx2", kernels::CpuIsa::kAvx2},
+    {"avx512", kernels::CpuIsa::kAvx512},
+    {"amx", kernels::CpuIsa::kAmx},
+};
+
+class EngineDeterminismTest
+    : public testing::TestWithParam<std::tuple<Variant, Family>> {
  protected:
+  static const Variant& variant() { return std::get<0>(GetParam()); }
+  static const Family& family() { return std::get<1>(GetParam()); }
+
   void SetUp() override {
-    const GoldenFile golden = ReadGolden(GetParam().golden);
+    if (variant().isa > kernels::DetectCpuIsa()) {
+      GTEST_SKIP() << "not run on this machine: "
+                   << kernels::CpuIsaName(variant().isa);
+    }
+    const std::string isa(kernels::CpuIsaName(variant().isa));
+    setenv("DESCANT_CPU_ISA", isa.c_str(), /*overwrite=*/1);
+    const GoldenFile golden = ReadGolden(family().golden);
     const auto loaded =
         LoadModel(SourcePath("tests/golden/models/" + golden.model));
     ASSERT_TRUE(loaded.ok()) << loaded.status();
@@ -109,6 +134,20 @@ class EngineDeterminismTest : public testing::TestWithParam<Family> {
       ASSERT_TRUE(made.ok()) << made.status();
       adapters_.push_back(*made);
     }
+  }
+
+  void TearDown() override { unsetenv("DESCANT_CPU_ISA"); }
+
+  // DESCANT_DETERMINISM_REQUESTS is the number for the first family. Without
+  // it, sets below the machine's best get fewer.
+  static int32_t Requests() {
+    const char* wanted = std::getenv("DESCANT_DETERMINISM_REQUESTS");
+    if (wanted == nullptr) {
+      return variant().isa == kernels::DetectCpuIsa() ? family().requests
+                                                      : family().requests / 5;
+    }
+    return static_cast<int32_t>(int64_t{std::atoi(wanted)} * family().requests /
+                                kFamilies[0].requests);
   }
 
   std::unique_ptr<Engine> MakeEngine(int32_t rows, int32_t sequences,
@@ -200,11 +239,7 @@ class EngineDeterminismTest : public testing::TestWithParam<Family> {
 };
 
 TEST_P(EngineDeterminismTest, AloneAndInACrowdGiveTheSameBits) {
-  const char* wanted = std::getenv("DESCANT_DETERMINISM_REQUESTS");
-  // The variable is the number for the first family.
-  const int64_t first = wanted != nullptr ? std::atoi(wanted) : 2000;
-  const auto count =
-      static_cast<int32_t>(first * GetParam().requests / kFamilies[0].requests);
+  const int32_t count = Requests();
   constexpr uint64_t kSeed = 20261123;
   std::mt19937_64 random(kSeed);
   std::vector<Request> requests;
@@ -236,9 +271,13 @@ TEST_P(EngineDeterminismTest, AloneAndInACrowdGiveTheSameBits) {
   quiet->Stop(kNoDeadline);
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, EngineDeterminismTest,
-                         testing::ValuesIn(kFamilies), [](const auto& info) {
-                           return std::string(info.param.golden);
+INSTANTIATE_TEST_SUITE_P(All, EngineDeterminismTest,
+                         testing::Combine(testing::ValuesIn(kVariants),
+                                          testing::ValuesIn(kFamilies)),
+                         [](const auto& info) {
+                           return absl::StrCat(std::get<0>(info.param).name,
+                                               "_",
+                                               std::get<1>(info.param).golden);
                          });
 
 }  // namespace
