@@ -26,6 +26,7 @@ RunnerOptions MakeRunnerOptions(const ServerConfig& config,
   options.kv_bytes = config.kv_memory;
   options.adapter_bytes = config.adapter_memory;
   options.threads = config.threads;
+  options.weights = config.weights;
   return options;
 }
 
@@ -37,6 +38,10 @@ absl::StatusOr<std::unique_ptr<Runner>> MakeRunner(
         "--device=cuda: this build has no CUDA runner");
   }
   if (config.device == "reference") {
+    if (config.weights != WeightType::kBf16) {
+      return absl::InvalidArgumentError(
+          "--weights: the reference runner computes in fp32");
+    }
     return MakeReferenceRunner(std::move(model), options);
   }
   return MakeCpuRunner(std::move(model), options);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <utility>
@@ -85,6 +86,15 @@ absl::Status SetDevice(absl::string_view text, ServerConfig* config) {
   return absl::OkStatus();
 }
 
+absl::Status SetWeights(absl::string_view text, ServerConfig* config) {
+  const std::optional<WeightType> type = ParseWeightType(text);
+  if (!type.has_value()) {
+    return absl::InvalidArgumentError("must be bf16, int8 or int4");
+  }
+  config->weights = *type;
+  return absl::OkStatus();
+}
+
 // A flag that states what this version does anyway, and can't ask for more.
 auto Only(absl::string_view served) {
   return [served](absl::string_view text, ServerConfig*) -> absl::Status {
@@ -134,8 +144,10 @@ const std::vector<Option>& Options() {
        "gRPC reflection also where --listen is not a loopback address. Not "
        "with --tenants.",
        Switch(&C::reflection)},
-      {"weights", "bf16", "Base weights in memory. Only bf16 so far.",
-       Only("bf16")},
+      {"weights", "TYPE",
+       "Base weights in memory: bf16 (default). int8 and int4 are not served "
+       "by this version.",
+       SetWeights},
       {"hot-merge", "off", "Adapters merged into the weights. Only off so far.",
        Only("off")},
       {"adapters-manifest", "FILE", "Not served by this version.", NotServed},

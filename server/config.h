@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "runtime/base/clock.h"
+#include "runtime/model/weight_type.h"
 
 namespace descant {
 
@@ -27,6 +28,7 @@ struct ServerConfig {
   // What the file says; null without one.
   std::shared_ptr<const TenantDirectory> tenants;
   std::string device = "auto";
+  WeightType weights = WeightType::kBf16;
   int32_t threads = 0;        // 0: one per CPU of the cgroup
   int32_t max_model_len = 0;  // 0: the model's
   int32_t token_budget = 256;

@@ -16,14 +16,11 @@
 
 #include <cstdint>
 
+#include "runtime/kernels/int8.h"
+#include "runtime/kernels/layout.h"
+
 namespace descant::kernels {
 
-using bf16_t = uint16_t;
-
-// Columns of a block of base weights and of LoRA's B.
-inline constexpr int32_t kColumnBlock = 32;
-// Columns of a block of LoRA's A.
-inline constexpr int32_t kRankBlock = 16;
 // Tokens of a block of the KV cache; equals descant::kBlockSize.
 inline constexpr int32_t kKvBlock = 32;
 // Query rows (tokens times heads of a group) of one attention item, unless a
@@ -168,6 +165,7 @@ struct CpuKernels {
   AttentionFn attention;
   AttentionPartFn attention_part;  // or null
   AttentionMergeFn attention_merge;
+  Int8Kernels int8 = {};
   // Called by each thread at the end of a parallel region, or null.
   void (*end_region)();
 };

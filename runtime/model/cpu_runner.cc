@@ -156,9 +156,11 @@ absl::StatusOr<std::unique_ptr<CpuRunner>> CpuRunner::Create(
         absl::StrCat("head size ", config.head_dim, " is odd"));
   }
   DESCANT_RETURN_IF_ERROR(runner->ChooseKernels());
-  DESCANT_ASSIGN_OR_RETURN(
-      runner->weights_,
-      CpuWeights::Load(config, *runner->model_->weights, &runner->pool_));
+  DESCANT_ASSIGN_OR_RETURN(const BlockFormat* format,
+                           BlockFormatOf(options.weights));
+  DESCANT_ASSIGN_OR_RETURN(runner->weights_,
+                           CpuWeights::Load(config, *runner->model_->weights,
+                                            *format, &runner->pool_));
   DESCANT_ASSIGN_OR_RETURN(
       runner->kv_,
       KvCache::Create(config, options.kv_bytes != 0
@@ -301,8 +303,9 @@ uint64_t CpuRunner::AdapterBytes(const Adapter& adapter) const {
 }
 
 std::string CpuRunner::Describe() const {
-  return absl::StrCat("cpu ", state_.kernels->name, ", ", pool_.size(),
-                      pool_.size() == 1 ? " thread" : " threads");
+  return absl::StrCat("cpu ", state_.kernels->name, ", ",
+                      WeightTypeName(weights_->head().type), " weights, ",
+                      pool_.size(), pool_.size() == 1 ? " thread" : " threads");
 }
 
 absl::Span<const float> CpuRunner::Logits(int32_t output) const {

@@ -1,4 +1,4 @@
-// The CPU runner: packed bf16 weights, hand-written kernels, pinned workers.
+// The CPU runner: packed weights, hand-written kernels, pinned workers.
 //
 // A step is computed inside Launch; Collect hands it out. The same request
 // with the same weights on the same instruction set gets the same bits, alone
@@ -26,9 +26,9 @@ namespace descant {
 
 class CpuRunner final : public Runner {
  public:
-  // INVALID_ARGUMENT: a bad DESCANT_CPU_ISA, KV memory below one block, or a
-  // head of odd size, which the packed layouts can't hold.
-  // RESOURCE_EXHAUSTED: memory. Errors of the weight source.
+  // UNIMPLEMENTED: a type of weights. INVALID_ARGUMENT: a bad DESCANT_CPU_ISA,
+  // KV memory below one block, or a head of odd size, which the packed layouts
+  // can't hold. RESOURCE_EXHAUSTED: memory. Errors of the weight source.
   static absl::StatusOr<std::unique_ptr<CpuRunner>> Create(
       std::shared_ptr<const Model> model, const RunnerOptions& options);
 

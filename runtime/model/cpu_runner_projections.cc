@@ -1,7 +1,9 @@
 // Linear modules: base weights, bias, and the segments' LoRA.
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
+#include "runtime/base/check.h"
 #include "runtime/kernels/packing.h"
 #include "runtime/model/cpu_runner_phases.h"
 
@@ -39,17 +41,25 @@ void CpuStep::Shrink(int32_t layer, LoraSite site, const bf16_t* a, int64_t lda,
 
 void CpuStep::Multiply(const Product& product, int64_t block, int32_t begin,
                        int32_t end, float* c, int64_t ldc) {
-  const int64_t size = int64_t{product.k_pairs} * 2 * kColumnBlock;
-  const bf16_t* b = product.weights.blocks + block * size;
+  const CpuLinear& weights = product.weights;
+  const std::byte* b = weights.blocks + block * weights.block_bytes;
   // Shares are contiguous. (Past the last block lies other memory, which a
   // fetch does not mind.)
-  const bf16_t* next = last_chunk_ ? b + size : nullptr;
-  kernels_.gemm(end - begin, product.k_pairs, product.a + begin * product.lda,
-                product.lda, b, 2 * kColumnBlock, next, c, ldc,
-                /*accumulate=*/false);
-  if (product.weights.bias != nullptr) {
-    kernels_.bias_add(end - begin, product.weights.bias + block * kColumnBlock,
-                      c, ldc);
+  const std::byte* next = last_chunk_ ? b + weights.block_bytes : nullptr;
+  switch (weights.type) {
+    case WeightType::kBf16:
+      kernels_.gemm(end - begin, product.k_pairs,
+                    product.a + begin * product.lda, product.lda,
+                    reinterpret_cast<const bf16_t*>(b), 2 * kColumnBlock,
+                    reinterpret_cast<const bf16_t*>(next), c, ldc,
+                    /*accumulate=*/false);
+      break;
+    case WeightType::kInt8:
+    case WeightType::kInt4:
+      DESCANT_CHECK(false);  // BlockFormatOf has none
+  }
+  if (weights.bias != nullptr) {
+    kernels_.bias_add(end - begin, weights.bias + block * kColumnBlock, c, ldc);
   }
 }
 

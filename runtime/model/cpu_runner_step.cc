@@ -106,10 +106,8 @@ void CpuStep::Head() {
                scratch_.final_normed + output * shape_.hidden_stride);
     }
   });
-  const Product product = {scratch_.final_normed,
-                           shape_.hidden_stride,
-                           shape_.hidden_pairs,
-                           {state_.weights->head(), nullptr}};
+  const Product product = {scratch_.final_normed, shape_.hidden_stride,
+                           shape_.hidden_pairs, state_.weights->head()};
   const float cap = config_.final_logit_cap;
   ForBlocks(shape_.vocab_width / kColumnBlock, batch.outputs(),
             [&](int32_t block, int32_t begin, int32_t end) {

@@ -28,15 +28,11 @@ int64_t Stride(int32_t width) {
   return width % 1024 == 0 ? width + kColumnBlock : width;
 }
 
-// Rows [row, row + rows) of one tensor, and where they go.
+// Rows of one tensor, and where they go.
 struct Job {
-  WeightKind kind;
-  int32_t layer;
-  int64_t row;
-  int32_t rows;
-  int64_t columns;
-  bf16_t* packed;  // one block of 32 columns, or
-  bf16_t* plain;   // [rows, columns] as they are
+  WeightRows rows;
+  std::byte* packed;  // one block of 32 columns, or
+  bf16_t* plain;      // [rows, columns] as they are
 };
 
 // A vector kept in fp32, cut into runs of 32 elements: every `step`-th run of
@@ -52,8 +48,8 @@ struct VectorJob {
 // Lays tensors out in the arena, twice: first to count, then to fill.
 class Layout {
  public:
-  Layout(const ModelConfig& config, std::byte* base)
-      : config_(config), base_(base) {}
+  Layout(const ModelConfig& config, const BlockFormat& format, std::byte* base)
+      : config_(config), format_(format), base_(base) {}
 
   uint64_t size() const { return size_; }
   const std::vector<Job>& jobs() const { return jobs_; }
@@ -66,16 +62,28 @@ class Layout {
     return base_ == nullptr ? nullptr : at;
   }
 
-  // Every `step`-th block of `target` gets 32 rows of the tensor.
-  void Pack(WeightKind kind, int32_t layer, int64_t rows, int64_t columns,
-            bf16_t* target, int32_t step = 1) {
+  // Room for the blocks of `width` output channels.
+  CpuLinear Blocks(int64_t width, int64_t columns) {
+    CpuLinear linear;
+    linear.type = format_.type;
+    linear.block_bytes = format_.bytes(columns);
+    linear.blocks = Take<std::byte>(width / kColumnBlock * linear.block_bytes);
+    return linear;
+  }
+
+  // Every `step`-th block of `target`, from block `first` on, gets 32 rows of
+  // the tensor.
+  void Pack(WeightKind kind, int32_t layer, const CpuLinear& target,
+            int64_t first = 0, int32_t step = 1) {
     if (base_ == nullptr) return;
-    const int64_t block = RoundUp(columns, 2) * kColumnBlock;
-    for (int64_t row = 0; row < rows; row += kColumnBlock) {
+    const WeightShape size = ShapeOf(config_, kind);
+    for (int64_t row = 0; row < size.rows; row += kColumnBlock) {
+      const int64_t block = first + row / kColumnBlock * step;
       jobs_.push_back(
-          {kind, layer, row,
-           static_cast<int32_t>(std::min<int64_t>(kColumnBlock, rows - row)),
-           columns, target + row / kColumnBlock * step * block, nullptr});
+          {RowsOf(kind, layer, row),
+           // Blocks are read-only for all others.
+           const_cast<std::byte*>(target.blocks) + block * target.block_bytes,
+           nullptr});
     }
   }
 
@@ -94,18 +102,27 @@ class Layout {
     return target;
   }
 
-  void Copy(WeightKind kind, int64_t rows, int64_t columns, bf16_t* target) {
+  void Copy(WeightKind kind, bf16_t* target) {
     if (base_ == nullptr) return;
-    for (int64_t row = 0; row < rows; row += kColumnBlock) {
+    const WeightShape size = ShapeOf(config_, kind);
+    for (int64_t row = 0; row < size.rows; row += kColumnBlock) {
       jobs_.push_back(
-          {kind, 0, row,
-           static_cast<int32_t>(std::min<int64_t>(kColumnBlock, rows - row)),
-           columns, nullptr, target + row * columns});
+          {RowsOf(kind, 0, row), nullptr, target + row * size.columns});
     }
   }
 
  private:
+  // Up to 32 of them, from `row` on.
+  WeightRows RowsOf(WeightKind kind, int32_t layer, int64_t row) const {
+    const WeightShape size = ShapeOf(config_, kind);
+    return {
+        kind, layer, row,
+        static_cast<int32_t>(std::min<int64_t>(kColumnBlock, size.rows - row)),
+        size.columns};
+  }
+
   const ModelConfig& config_;
+  const BlockFormat& format_;
   std::byte* base_;
   uint64_t size_ = 0;
   std::vector<Job> jobs_;
@@ -115,7 +132,7 @@ class Layout {
 struct Tensors {
   std::vector<CpuLayerWeights> layers;
   CpuNorm final_norm;
-  const bf16_t* head;
+  CpuLinear head;
   const bf16_t* embedding = nullptr;
   float* positions = nullptr;
 };
@@ -128,7 +145,6 @@ CpuNorm LayOutNorm(const CpuShape& shape, WeightKind weight, WeightKind bias,
 
 CpuLinear LayOutQkv(const ModelConfig& config, const CpuShape& shape,
                     int32_t layer, Layout* layout) {
-  const int64_t hidden_k = RoundUp(config.hidden_size, 2);
   const struct {
     WeightKind weight;
     WeightKind bias;
@@ -139,48 +155,46 @@ CpuLinear LayOutQkv(const ModelConfig& config, const CpuShape& shape,
       {WeightKind::kValue, WeightKind::kValueBias,
        shape.q_width + shape.kv_width},
   };
-  bf16_t* blocks = layout->Take<bf16_t>(shape.qkv_width * hidden_k);
+  CpuLinear qkv = layout->Blocks(shape.qkv_width, config.hidden_size);
   float* bias =
       config.qkv_bias ? layout->Take<float>(shape.qkv_width) : nullptr;
   for (const auto& part : parts) {
-    layout->Pack(part.weight, layer, ShapeOf(config, part.weight).rows,
-                 config.hidden_size, blocks + part.first * hidden_k);
+    layout->Pack(part.weight, layer, qkv, part.first / kColumnBlock);
     if (config.qkv_bias) layout->Fill(part.bias, layer, bias + part.first);
   }
-  return {blocks, bias};
+  qkv.bias = bias;
+  return qkv;
 }
 
 // Back to the residual stream.
 CpuLinear LayOutToHidden(const ModelConfig& config, const CpuShape& shape,
                          WeightKind weight, WeightKind bias, int32_t layer,
                          Layout* layout) {
-  const WeightShape size = ShapeOf(config, weight);
-  bf16_t* blocks =
-      layout->Take<bf16_t>(shape.hidden_width * RoundUp(size.columns, 2));
-  layout->Pack(weight, layer, size.rows, size.columns, blocks);
-  return {blocks, layout->Vector(bias, layer, shape.hidden_width)};
+  CpuLinear linear =
+      layout->Blocks(shape.hidden_width, ShapeOf(config, weight).columns);
+  layout->Pack(weight, layer, linear);
+  linear.bias = layout->Vector(bias, layer, shape.hidden_width);
+  return linear;
 }
 
 CpuLinear LayOutGateUp(const ModelConfig& config, const CpuShape& shape,
                        int32_t layer, Layout* layout) {
-  const int64_t hidden = config.hidden_size;
-  const int64_t mlp = config.intermediate_size;
   const int32_t slices = shape.mlp_slices;
   const int64_t width = int64_t{slices} * shape.mlp_width;
-  bf16_t* blocks = layout->Take<bf16_t>(width * RoundUp(hidden, 2));
-  bf16_t* up = blocks + (slices - 1) * kColumnBlock * RoundUp(hidden, 2);
+  CpuLinear linear = layout->Blocks(width, config.hidden_size);
   if (config.gated_mlp) {
-    layout->Pack(WeightKind::kGate, layer, mlp, hidden, blocks, slices);
+    layout->Pack(WeightKind::kGate, layer, linear, 0, slices);
   }
-  layout->Pack(WeightKind::kUp, layer, mlp, hidden, up, slices);
-  if (!config.mlp_bias) return {blocks, nullptr};
+  layout->Pack(WeightKind::kUp, layer, linear, slices - 1, slices);
+  if (!config.mlp_bias) return linear;
   float* bias = layout->Take<float>(width);
   if (config.gated_mlp) {
     layout->Fill(WeightKind::kGateBias, layer, bias, slices);
   }
   layout->Fill(WeightKind::kUpBias, layer, bias + (slices - 1) * kColumnBlock,
                slices);
-  return {blocks, bias};
+  linear.bias = bias;
+  return linear;
 }
 
 CpuLayerWeights LayOutLayer(const ModelConfig& config, const CpuShape& shape,
@@ -216,13 +230,11 @@ Tensors LayOut(const ModelConfig& config, const CpuShape& shape,
   }
   tensors.final_norm = LayOutNorm(shape, WeightKind::kFinalNorm,
                                   WeightKind::kFinalNormBias, 0, layout);
-  bf16_t* head = layout->Take<bf16_t>(static_cast<int64_t>(shape.vocab_width) *
-                                      RoundUp(hidden, 2));
-  layout->Pack(WeightKind::kHead, 0, config.vocab_size, hidden, head);
-  tensors.head = head;
+  tensors.head = layout->Blocks(shape.vocab_width, hidden);
+  layout->Pack(WeightKind::kHead, 0, tensors.head);
   if (!config.tied_embeddings) {
     bf16_t* embedding = layout->Take<bf16_t>(config.vocab_size * hidden);
-    layout->Copy(WeightKind::kEmbedding, config.vocab_size, hidden, embedding);
+    layout->Copy(WeightKind::kEmbedding, embedding);
     tensors.embedding = embedding;
   }
   if (config.position == PositionKind::kLearned) {
@@ -234,6 +246,7 @@ Tensors LayOut(const ModelConfig& config, const CpuShape& shape,
 // What the workers share while they read.
 struct LoadRegion {
   const WeightSource* source;
+  const BlockFormat* format;
   const std::vector<Job>* jobs;
   std::atomic<size_t> next{0};
   std::atomic<bool> failed{false};
@@ -241,29 +254,28 @@ struct LoadRegion {
   absl::Status status ABSL_GUARDED_BY(mutex);
 };
 
-absl::Status RunJob(const WeightSource& source, const Job& job,
-                    std::vector<BFloat16>* rows) {
-  rows->resize(job.rows * job.columns);
-  DESCANT_RETURN_IF_ERROR(
-      source.ReadBf16(job.kind, job.layer, job.row, absl::MakeSpan(*rows)));
-  const bf16_t* bits = &rows->data()->bits;
+absl::Status RunJob(const WeightSource& source, const BlockFormat& format,
+                    const Job& job, PackScratch* scratch) {
   if (job.packed != nullptr) {
-    kernels::PackBlock(bits, job.columns, job.rows, job.columns, kColumnBlock,
-                       job.packed);
-  } else {
-    std::memcpy(job.plain, bits, rows->size() * sizeof(bf16_t));
+    return format.pack(source, job.rows, scratch, job.packed);
   }
+  scratch->bf16.resize(job.rows.rows * job.rows.columns);
+  DESCANT_RETURN_IF_ERROR(source.ReadBf16(job.rows.kind, job.rows.layer,
+                                          job.rows.row,
+                                          absl::MakeSpan(scratch->bf16)));
+  std::memcpy(job.plain, &scratch->bf16.data()->bits,
+              scratch->bf16.size() * sizeof(bf16_t));
   return absl::OkStatus();
 }
 
 void LoadTask(void* context, int32_t worker) {
   LoadRegion& region = *static_cast<LoadRegion*>(context);
-  std::vector<BFloat16> rows;
+  PackScratch scratch;
   while (!region.failed.load(std::memory_order_relaxed)) {
     const size_t index = region.next.fetch_add(1);
     if (index >= region.jobs->size()) return;
     const absl::Status status =
-        RunJob(*region.source, (*region.jobs)[index], &rows);
+        RunJob(*region.source, *region.format, (*region.jobs)[index], &scratch);
     if (status.ok()) continue;
     region.failed.store(true);
     MutexLock lock(&region.mutex);
@@ -306,17 +318,18 @@ CpuShape::CpuShape(const ModelConfig& config)
 
 absl::StatusOr<std::unique_ptr<CpuWeights>> CpuWeights::Load(
     const ModelConfig& config, const WeightSource& source,
-    kernels::WorkerPool* pool) {
-  std::unique_ptr<CpuWeights> weights(new CpuWeights(config));
-  Layout count(config, nullptr);
+    const BlockFormat& format, kernels::WorkerPool* pool) {
+  std::unique_ptr<CpuWeights> weights(new CpuWeights(config, format));
+  Layout count(config, format, nullptr);
   LayOut(config, weights->shape_, &count);
   DESCANT_ASSIGN_OR_RETURN(weights->arena_,
                            kernels::Arena::Create(count.size()));
-  Layout layout(config, weights->arena_.data());
+  Layout layout(config, format, weights->arena_.data());
   Tensors tensors = LayOut(config, weights->shape_, &layout);
 
   LoadRegion region;
   region.source = &source;
+  region.format = &format;
   region.jobs = &layout.jobs();
   pool->Run(&LoadTask, &region);
   {
@@ -346,12 +359,9 @@ void CpuWeights::Embed(int32_t token, int32_t position, float* x) const {
       x[i] = ToFloat(BFloat16{row[i]}) * embedding_scale_;
     }
   } else {
-    const bf16_t* column =
-        head_ + kernels::PackedIndex(token, 0, hidden, kColumnBlock);
-    for (int32_t i = 0; i < hidden; ++i) {
-      const bf16_t value = column[i / 2 * 2 * kColumnBlock + i % 2];
-      x[i] = ToFloat(BFloat16{value}) * embedding_scale_;
-    }
+    format_.unpack(head_.blocks + token / kColumnBlock * head_.block_bytes,
+                   token % kColumnBlock, hidden, x);
+    for (int32_t i = 0; i < hidden; ++i) x[i] *= embedding_scale_;
   }
   if (positions_ == nullptr) return;
   const float* learned = positions_ + int64_t{position} * hidden;

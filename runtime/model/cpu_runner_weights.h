@@ -2,6 +2,7 @@
 #ifndef DESCANT_RUNTIME_MODEL_CPU_RUNNER_WEIGHTS_H_
 #define DESCANT_RUNTIME_MODEL_CPU_RUNNER_WEIGHTS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "runtime/kernels/arena.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/kernels/worker_pool.h"
+#include "runtime/model/block_format.h"
 #include "runtime/model/model_config.h"
 #include "runtime/model/weight_source.h"
 
@@ -44,9 +46,12 @@ struct CpuNorm {
   const float* bias = nullptr;    // [hidden_width]
 };
 
-// Packed blocks of 32 columns, and 32 elements of bias for each, or null.
+// Packed blocks of 32 columns (see BlockFormat), and 32 elements of bias for
+// each, or null.
 struct CpuLinear {
-  const kernels::bf16_t* blocks = nullptr;
+  WeightType type = WeightType::kBf16;
+  const std::byte* blocks = nullptr;
+  int64_t block_bytes = 0;
   const float* bias = nullptr;
 };
 
@@ -73,12 +78,12 @@ class CpuWeights {
   // RESOURCE_EXHAUSTED.
   static absl::StatusOr<std::unique_ptr<CpuWeights>> Load(
       const ModelConfig& config, const WeightSource& source,
-      kernels::WorkerPool* pool);
+      const BlockFormat& format, kernels::WorkerPool* pool);
 
   const CpuShape& shape() const { return shape_; }
   const CpuLayerWeights& layer(int32_t index) const { return layers_[index]; }
   const CpuNorm& final_norm() const { return final_norm_; }
-  const kernels::bf16_t* head() const { return head_; }
+  const CpuLinear& head() const { return head_; }
   uint64_t bytes() const { return arena_.size(); }
 
   // x[0, hidden) = scaled embedding of `token`, and that of `position` where
@@ -87,15 +92,18 @@ class CpuWeights {
   void Embed(int32_t token, int32_t position, float* x) const;
 
  private:
-  explicit CpuWeights(const ModelConfig& config)
-      : shape_(config), embedding_scale_(config.embedding_scale) {}
+  CpuWeights(const ModelConfig& config, const BlockFormat& format)
+      : format_(format),
+        shape_(config),
+        embedding_scale_(config.embedding_scale) {}
 
+  const BlockFormat& format_;
   CpuShape shape_;
   float embedding_scale_;
   kernels::Arena arena_;
   std::vector<CpuLayerWeights> layers_;
   CpuNorm final_norm_;
-  const kernels::bf16_t* head_ = nullptr;
+  CpuLinear head_;
   const kernels::bf16_t* embedding_ = nullptr;  // [vocab, hidden], or null
   const float* positions_ = nullptr;            // [positions, hidden], or null
 };

@@ -13,6 +13,7 @@
 #include "runtime/core/batch.h"
 #include "runtime/model/model_config.h"
 #include "runtime/model/runner.h"
+#include "runtime/model/weight_type.h"
 
 namespace descant {
 
@@ -25,6 +26,7 @@ struct RunnerOptions {
   uint64_t kv_bytes = 0;
   uint64_t adapter_bytes = 0;
   int32_t threads = 0;
+  WeightType weights = WeightType::kBf16;
 };
 
 // Everything read from the model's files except the weights themselves, which
@@ -51,11 +53,12 @@ struct LoadedModel {
 absl::StatusOr<LoadedModel> LoadModel(const std::string& path);
 
 // Plain ATen in fp32: the oracle. Slow. `threads` sets ATen's, which belong to
-// the process.
+// the process; `weights` is ignored.
 absl::StatusOr<std::unique_ptr<Runner>> MakeReferenceRunner(
     std::shared_ptr<const Model> model, const RunnerOptions& options);
 
-// Packed bf16 weights, hand-written kernels, pinned workers.
+// Packed weights, hand-written kernels, pinned workers. UNIMPLEMENTED: a type
+// of weights that is not served.
 absl::StatusOr<std::unique_ptr<Runner>> MakeCpuRunner(
     std::shared_ptr<const Model> model, const RunnerOptions& options);
 

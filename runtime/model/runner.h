@@ -48,7 +48,8 @@ class Runner {
   // KV blocks there are; block ids are [0, num_blocks).
   virtual int32_t num_blocks() const = 0;
   virtual const BatchLimits& limits() const = 0;
-  // For the log and GetModel: "cpu avx512_bf16, 2 threads".
+  // For the log and GetModel: "cpu avx512_bf16, bf16 weights, 2
+  // threads".
   virtual std::string Describe() const = 0;
 };
 
