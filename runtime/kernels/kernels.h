@@ -144,11 +144,14 @@ using AttentionPartFn = void (*)(const AttentionItem& item, int32_t part,
 using AttentionMergeFn = void (*)(const AttentionItem& item, int32_t count,
                                   float* partials);
 
+struct GroupKernels;  // groups.h
+
 struct CpuKernels {
   const char* name;
   GemmFn gemm;  // base weights
   GemmFn tile;  // LoRA's B
   ShrinkFn shrink;
+  const GroupKernels* groups;  // weights in groups
   NormFn rms_norm;
   NormFn layer_norm;
   AddRmsNormFn add_rms_norm;

@@ -5,6 +5,7 @@
 #ifndef DESCANT_RUNTIME_KERNELS_CPU_VARIANTS_H_
 #define DESCANT_RUNTIME_KERNELS_CPU_VARIANTS_H_
 
+#include "runtime/kernels/groups.h"
 #include "runtime/kernels/kernels.h"
 
 namespace descant::kernels {
@@ -13,6 +14,10 @@ namespace descant::kernels {
 extern const CpuKernels kScalarKernels;
 extern const CpuKernels kAvx2Kernels;    // AVX2, FMA
 extern const CpuKernels kAvx512Kernels;  // AVX-512 F, BW, DQ, VL, BF16
+
+extern const GroupKernels kScalarGroups;
+extern const GroupKernels kAvx2Groups;
+extern const GroupKernels kAvx512Groups;
 
 void GemmAvx2(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
               const bf16_t* b, int64_t ldb, const bf16_t* next, float* c,
