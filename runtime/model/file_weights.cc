@@ -290,6 +290,31 @@ absl::Status FileWeights::ReadFp32(WeightKind kind, int32_t layer,
   return absl::OkStatus();
 }
 
+std::optional<StorageType> FileWeights::StoredAs(WeightKind kind,
+                                                 int32_t layer) const {
+  const StoredTensor& tensor = tensors_[IndexOf(kind, layer)];
+  if (tensor.stored_columns > 0 || tensor.plus_one) return std::nullopt;
+  return tensor.type;
+}
+
+absl::Status FileWeights::ReadStored(WeightKind kind, int32_t layer,
+                                     int64_t row_begin,
+                                     absl::Span<char> out) const {
+  const StoredTensor& tensor = tensors_[IndexOf(kind, layer)];
+  const WeightShape shape = LayoutOf(tensor, ShapeOf(config_, kind));
+  const StorageTraits& traits = TraitsOf(tensor.type);
+  const int64_t row_bytes =
+      shape.columns / traits.block_elements * traits.block_bytes;
+  const int64_t rows = static_cast<int64_t>(out.size()) / row_bytes;
+  DESCANT_CHECK(rows * row_bytes == static_cast<int64_t>(out.size()));
+  ForRows(tensor, row_begin, rows, shape.columns, shape.rows,
+          [&](absl::Span<const char> bytes, int64_t row) {
+            std::copy(bytes.begin(), bytes.end(),
+                      out.begin() + row * row_bytes);
+          });
+  return absl::OkStatus();
+}
+
 std::string FileWeights::Fingerprint() const {
   Sha256 digest;
   digest.AddText(CanonicalConfig(config_));

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,10 @@ class FileWeights final : public WeightSource {
                         absl::Span<BFloat16> out) const override;
   absl::Status ReadFp32(WeightKind kind, int32_t layer, int64_t row_begin,
                         absl::Span<float> out) const override;
+  std::optional<StorageType> StoredAs(WeightKind kind,
+                                      int32_t layer) const override;
+  absl::Status ReadStored(WeightKind kind, int32_t layer, int64_t row_begin,
+                          absl::Span<char> out) const override;
 
   // "sha256:<hex>" over the configuration's fields (those that Llama lacks
   // where they are not the default) and, in order of layer and kind, each

@@ -83,4 +83,10 @@ WeightShape ShapeOf(const ModelConfig& config, WeightKind kind) {
   return {};
 }
 
+absl::Status WeightSource::ReadStored(WeightKind /*kind*/, int32_t /*layer*/,
+                                      int64_t /*row_begin*/,
+                                      absl::Span<char> /*out*/) const {
+  return absl::UnimplementedError("these weights have no stored form");
+}
+
 }  // namespace descant

@@ -4,11 +4,13 @@
 #define DESCANT_RUNTIME_MODEL_WEIGHT_SOURCE_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "runtime/base/float16.h"
+#include "runtime/model/dequantize.h"
 #include "runtime/model/model_config.h"
 
 namespace descant {
@@ -76,6 +78,17 @@ class WeightSource {
   virtual absl::Status ReadFp32(WeightKind kind, int32_t layer,
                                 int64_t row_begin,
                                 absl::Span<float> out) const = 0;
+  // What ReadStored reads; nothing where values are not simply those stored
+  // (transposed, or with 1 added).
+  virtual std::optional<StorageType> StoredAs(WeightKind kind,
+                                              int32_t layer) const {
+    return std::nullopt;
+  }
+  // The stored bytes of as many whole rows as `out` has room for. REQUIRES:
+  // StoredAs has a value.
+  virtual absl::Status ReadStored(WeightKind kind, int32_t layer,
+                                  int64_t row_begin,
+                                  absl::Span<char> out) const;
 };
 
 }  // namespace descant
