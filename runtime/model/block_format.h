@@ -10,7 +10,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "runtime/base/float16.h"
+#include "runtime/kernels/groups.h"
 #include "runtime/model/weight_source.h"
 #include "runtime/model/weight_type.h"
 
@@ -29,6 +31,7 @@ struct WeightRows {
 struct PackScratch {
   std::vector<BFloat16> bf16;
   std::vector<float> fp32;
+  std::vector<char> stored;
 };
 
 // A table of plain functions; thread-safe.
@@ -43,9 +46,24 @@ struct BlockFormat {
   // out[0, columns) = row `row` of the block, in [0, 32).
   void (*unpack)(const std::byte* block, int32_t row, int64_t columns,
                  float* out);
+  kernels::GroupFormat group = kernels::GroupFormat::k4;  // of kInt4
 };
 
 extern const BlockFormat kBf16Blocks;
+
+// The format of a linear module that is made of these tensors (one, or those
+// it is fused of). int4 has several: what a file stores in groups of 4 or 8
+// bits keeps them, a head stored otherwise gets 8 bits, other modules 4.
+const BlockFormat* LinearFormat(const BlockFormat& format,
+                                const WeightSource& source,
+                                absl::Span<const WeightKind> kinds,
+                                int32_t layer);
+
+// Where the choice is made for int4.
+const BlockFormat* GroupBlocksFor(const WeightSource& source,
+                                  absl::Span<const WeightKind> kinds,
+                                  int32_t layer);
+extern const BlockFormat kInt4Blocks;  // one of them
 
 // UNIMPLEMENTED: a type that this version doesn't serve.
 absl::StatusOr<const BlockFormat*> BlockFormatOf(WeightType type);

@@ -75,6 +75,9 @@ void LayOutScratch(const ModelConfig& config, const BatchLimits& limits,
                           kernels::AttentionPartialFloats(1, padded_dim));
   const int64_t attention = kernels::AttentionWorkspaceBytes(
       config.num_heads / config.num_kv_heads, config.head_dim, padded_dim);
+  const bool groups = state->weights->head().type == WeightType::kInt4;
+  const int64_t deepest =
+      std::max({shape.hidden_pairs, shape.q_pairs, shape.mlp_pairs});
   for (CpuWorkerScratch& worker : state->workers) {
     for (float*& tile : worker.tiles) {
       tile = layout->Take<float>(kGemmRows * kernels::kColumnBlock);
@@ -84,6 +87,10 @@ void LayOutScratch(const ModelConfig& config, const BatchLimits& limits,
     worker.k = layout->Take<bf16_t>(config.head_dim);
     worker.v = layout->Take<bf16_t>(config.head_dim);
     worker.attention = layout->Take<std::byte>(attention);
+    for (bf16_t*& block : worker.expanded) {
+      block = groups ? layout->Take<bf16_t>(deepest * 2 * kernels::kColumnBlock)
+                     : nullptr;
+    }
   }
 }
 

@@ -91,6 +91,9 @@ class CpuStep {
   // C [end - begin, 32] = rows of product times one block, plus bias.
   void Multiply(const Product& product, int64_t block, int32_t begin,
                 int32_t end, float* c, int64_t ldc);
+  // The same for weights in groups.
+  void MultiplyGroups(const Product& product, int64_t block, int32_t begin,
+                      int32_t end, float* c, int64_t ldc);
   // C += h B for the segments' rows within [begin, end).
   void Expand(int32_t layer, LoraSite site, int32_t slice, int32_t block,
               int32_t begin, int32_t end, float* c, int64_t ldc);
@@ -105,6 +108,8 @@ class CpuStep {
   const int32_t worker_;
   const int32_t rows_;
   int32_t phase_ = 0;
+  // What mine_.expanded holds.
+  const std::byte* expanded_[2] = {nullptr, nullptr};
   bool last_chunk_ = false;  // of rows that meet the current block
 };
 

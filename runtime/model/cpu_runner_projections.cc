@@ -54,13 +54,42 @@ void CpuStep::Multiply(const Product& product, int64_t block, int32_t begin,
                     reinterpret_cast<const bf16_t*>(next), c, ldc,
                     /*accumulate=*/false);
       break;
-    case WeightType::kInt8:
     case WeightType::kInt4:
+      MultiplyGroups(product, block, begin, end, c, ldc);
+      break;
+    case WeightType::kInt8:
       DESCANT_CHECK(false);  // BlockFormatOf has none
   }
   if (weights.bias != nullptr) {
     kernels_.bias_add(end - begin, weights.bias + block * kColumnBlock, c, ldc);
   }
+}
+
+// A few rows are multiplied as the weights are read. More of them share the
+// block in bf16, and so do the chunks of rows that follow; gate and up take
+// turns.
+void CpuStep::MultiplyGroups(const Product& product, int64_t block,
+                             int32_t begin, int32_t end, float* c,
+                             int64_t ldc) {
+  const CpuLinear& weights = product.weights;
+  const std::byte* b = weights.blocks + block * weights.block_bytes;
+  const auto* groups = reinterpret_cast<const uint8_t*>(b);
+  const int32_t format = static_cast<int32_t>(weights.format->group);
+  const kernels::GroupKernels& kernels = *kernels_.groups;
+  const bf16_t* a = product.a + begin * product.lda;
+  if (end - begin <= kernels.fused_rows) {
+    kernels.gemm[format](end - begin, product.k_pairs, a, product.lda, groups,
+                         c, ldc);
+    return;
+  }
+  bf16_t* expanded = mine_.expanded[block % 2];
+  if (expanded_[block % 2] != b) {
+    expanded_[block % 2] = b;
+    kernels.expand[format](product.k_pairs, groups,
+                           groups + weights.block_bytes, expanded);
+  }
+  kernels_.gemm(end - begin, product.k_pairs, a, product.lda, expanded,
+                2 * kColumnBlock, nullptr, c, ldc, /*accumulate=*/false);
 }
 
 void CpuStep::Expand(int32_t layer, LoraSite site, int32_t slice, int32_t block,

@@ -46,6 +46,8 @@ struct CpuWorkerScratch {
   kernels::bf16_t* k;  // [head_dim]
   kernels::bf16_t* v;  // [head_dim]
   void* attention;     // AttentionWorkspaceBytes
+  // Blocks of weights that were kept in groups, as bf16; else null.
+  kernels::bf16_t* expanded[2];
   SamplerScratch* sampler;
 };
 

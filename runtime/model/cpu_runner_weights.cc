@@ -31,8 +31,9 @@ int64_t Stride(int32_t width) {
 // Rows of one tensor, and where they go.
 struct Job {
   WeightRows rows;
-  std::byte* packed;  // one block of 32 columns, or
-  bf16_t* plain;      // [rows, columns] as they are
+  std::byte* packed;          // one block of 32 columns, or
+  bf16_t* plain;              // [rows, columns] as they are
+  const BlockFormat* format;  // of `packed`
 };
 
 // A vector kept in fp32, cut into runs of 32 elements: every `step`-th run of
@@ -48,8 +49,9 @@ struct VectorJob {
 // Lays tensors out in the arena, twice: first to count, then to fill.
 class Layout {
  public:
-  Layout(const ModelConfig& config, const BlockFormat& format, std::byte* base)
-      : config_(config), format_(format), base_(base) {}
+  Layout(const ModelConfig& config, const WeightSource& source,
+         const BlockFormat& format, std::byte* base)
+      : config_(config), source_(source), format_(format), base_(base) {}
 
   uint64_t size() const { return size_; }
   const std::vector<Job>& jobs() const { return jobs_; }
@@ -62,11 +64,14 @@ class Layout {
     return base_ == nullptr ? nullptr : at;
   }
 
-  // Room for the blocks of `width` output channels.
-  CpuLinear Blocks(int64_t width, int64_t columns) {
+  // Room for the blocks of `width` output channels of these tensors.
+  CpuLinear Blocks(int64_t width, absl::Span<const WeightKind> kinds,
+                   int32_t layer) {
     CpuLinear linear;
-    linear.type = format_.type;
-    linear.block_bytes = format_.bytes(columns);
+    linear.format = LinearFormat(format_, source_, kinds, layer);
+    linear.type = linear.format->type;
+    linear.block_bytes =
+        linear.format->bytes(ShapeOf(config_, kinds.front()).columns);
     linear.blocks = Take<std::byte>(width / kColumnBlock * linear.block_bytes);
     return linear;
   }
@@ -83,7 +88,7 @@ class Layout {
           {RowsOf(kind, layer, row),
            // Blocks are read-only for all others.
            const_cast<std::byte*>(target.blocks) + block * target.block_bytes,
-           nullptr});
+           nullptr, target.format});
     }
   }
 
@@ -106,8 +111,8 @@ class Layout {
     if (base_ == nullptr) return;
     const WeightShape size = ShapeOf(config_, kind);
     for (int64_t row = 0; row < size.rows; row += kColumnBlock) {
-      jobs_.push_back(
-          {RowsOf(kind, 0, row), nullptr, target + row * size.columns});
+      jobs_.push_back({RowsOf(kind, 0, row), nullptr,
+                       target + row * size.columns, nullptr});
     }
   }
 
@@ -122,6 +127,7 @@ class Layout {
   }
 
   const ModelConfig& config_;
+  const WeightSource& source_;
   const BlockFormat& format_;
   std::byte* base_;
   uint64_t size_ = 0;
@@ -155,7 +161,9 @@ CpuLinear LayOutQkv(const ModelConfig& config, const CpuShape& shape,
       {WeightKind::kValue, WeightKind::kValueBias,
        shape.q_width + shape.kv_width},
   };
-  CpuLinear qkv = layout->Blocks(shape.qkv_width, config.hidden_size);
+  CpuLinear qkv = layout->Blocks(
+      shape.qkv_width,
+      {WeightKind::kQuery, WeightKind::kKey, WeightKind::kValue}, layer);
   float* bias =
       config.qkv_bias ? layout->Take<float>(shape.qkv_width) : nullptr;
   for (const auto& part : parts) {
@@ -170,8 +178,7 @@ CpuLinear LayOutQkv(const ModelConfig& config, const CpuShape& shape,
 CpuLinear LayOutToHidden(const ModelConfig& config, const CpuShape& shape,
                          WeightKind weight, WeightKind bias, int32_t layer,
                          Layout* layout) {
-  CpuLinear linear =
-      layout->Blocks(shape.hidden_width, ShapeOf(config, weight).columns);
+  CpuLinear linear = layout->Blocks(shape.hidden_width, {weight}, layer);
   layout->Pack(weight, layer, linear);
   linear.bias = layout->Vector(bias, layer, shape.hidden_width);
   return linear;
@@ -181,7 +188,9 @@ CpuLinear LayOutGateUp(const ModelConfig& config, const CpuShape& shape,
                        int32_t layer, Layout* layout) {
   const int32_t slices = shape.mlp_slices;
   const int64_t width = int64_t{slices} * shape.mlp_width;
-  CpuLinear linear = layout->Blocks(width, config.hidden_size);
+  const WeightKind kinds[] = {WeightKind::kUp, WeightKind::kGate};
+  CpuLinear linear =
+      layout->Blocks(width, absl::MakeConstSpan(kinds, slices), layer);
   if (config.gated_mlp) {
     layout->Pack(WeightKind::kGate, layer, linear, 0, slices);
   }
@@ -230,7 +239,7 @@ Tensors LayOut(const ModelConfig& config, const CpuShape& shape,
   }
   tensors.final_norm = LayOutNorm(shape, WeightKind::kFinalNorm,
                                   WeightKind::kFinalNormBias, 0, layout);
-  tensors.head = layout->Blocks(shape.vocab_width, hidden);
+  tensors.head = layout->Blocks(shape.vocab_width, {WeightKind::kHead}, 0);
   layout->Pack(WeightKind::kHead, 0, tensors.head);
   if (!config.tied_embeddings) {
     bf16_t* embedding = layout->Take<bf16_t>(config.vocab_size * hidden);
@@ -246,7 +255,6 @@ Tensors LayOut(const ModelConfig& config, const CpuShape& shape,
 // What the workers share while they read.
 struct LoadRegion {
   const WeightSource* source;
-  const BlockFormat* format;
   const std::vector<Job>* jobs;
   std::atomic<size_t> next{0};
   std::atomic<bool> failed{false};
@@ -254,10 +262,10 @@ struct LoadRegion {
   absl::Status status ABSL_GUARDED_BY(mutex);
 };
 
-absl::Status RunJob(const WeightSource& source, const BlockFormat& format,
-                    const Job& job, PackScratch* scratch) {
+absl::Status RunJob(const WeightSource& source, const Job& job,
+                    PackScratch* scratch) {
   if (job.packed != nullptr) {
-    return format.pack(source, job.rows, scratch, job.packed);
+    return job.format->pack(source, job.rows, scratch, job.packed);
   }
   scratch->bf16.resize(job.rows.rows * job.rows.columns);
   DESCANT_RETURN_IF_ERROR(source.ReadBf16(job.rows.kind, job.rows.layer,
@@ -275,7 +283,7 @@ void LoadTask(void* context, int32_t worker) {
     const size_t index = region.next.fetch_add(1);
     if (index >= region.jobs->size()) return;
     const absl::Status status =
-        RunJob(*region.source, *region.format, (*region.jobs)[index], &scratch);
+        RunJob(*region.source, (*region.jobs)[index], &scratch);
     if (status.ok()) continue;
     region.failed.store(true);
     MutexLock lock(&region.mutex);
@@ -319,17 +327,16 @@ CpuShape::CpuShape(const ModelConfig& config)
 absl::StatusOr<std::unique_ptr<CpuWeights>> CpuWeights::Load(
     const ModelConfig& config, const WeightSource& source,
     const BlockFormat& format, kernels::WorkerPool* pool) {
-  std::unique_ptr<CpuWeights> weights(new CpuWeights(config, format));
-  Layout count(config, format, nullptr);
+  std::unique_ptr<CpuWeights> weights(new CpuWeights(config));
+  Layout count(config, source, format, nullptr);
   LayOut(config, weights->shape_, &count);
   DESCANT_ASSIGN_OR_RETURN(weights->arena_,
                            kernels::Arena::Create(count.size()));
-  Layout layout(config, format, weights->arena_.data());
+  Layout layout(config, source, format, weights->arena_.data());
   Tensors tensors = LayOut(config, weights->shape_, &layout);
 
   LoadRegion region;
   region.source = &source;
-  region.format = &format;
   region.jobs = &layout.jobs();
   pool->Run(&LoadTask, &region);
   {
@@ -359,8 +366,9 @@ void CpuWeights::Embed(int32_t token, int32_t position, float* x) const {
       x[i] = ToFloat(BFloat16{row[i]}) * embedding_scale_;
     }
   } else {
-    format_.unpack(head_.blocks + token / kColumnBlock * head_.block_bytes,
-                   token % kColumnBlock, hidden, x);
+    head_.format->unpack(
+        head_.blocks + token / kColumnBlock * head_.block_bytes,
+        token % kColumnBlock, hidden, x);
     for (int32_t i = 0; i < hidden; ++i) x[i] *= embedding_scale_;
   }
   if (positions_ == nullptr) return;

@@ -50,6 +50,7 @@ struct CpuNorm {
 // each, or null.
 struct CpuLinear {
   WeightType type = WeightType::kBf16;
+  const BlockFormat* format = nullptr;
   const std::byte* blocks = nullptr;
   int64_t block_bytes = 0;
   const float* bias = nullptr;
@@ -92,12 +93,9 @@ class CpuWeights {
   void Embed(int32_t token, int32_t position, float* x) const;
 
  private:
-  CpuWeights(const ModelConfig& config, const BlockFormat& format)
-      : format_(format),
-        shape_(config),
-        embedding_scale_(config.embedding_scale) {}
+  explicit CpuWeights(const ModelConfig& config)
+      : shape_(config), embedding_scale_(config.embedding_scale) {}
 
-  const BlockFormat& format_;
   CpuShape shape_;
   float embedding_scale_;
   kernels::Arena arena_;

@@ -81,10 +81,19 @@ const char* OneDnnLimit(CpuIsa isa) {
 }
 
 // The AVX-512 kernels with the library's tiles for the base weights.
+// Multiplying what is expanded is left to the tiles: other instructions would
+// not give their bits.
+const GroupKernels kAmxGroups = [] {
+  GroupKernels groups = kAvx512Groups;
+  groups.fused_rows = 0;
+  return groups;
+}();
+
 const CpuKernels kAmxKernels = [] {
   CpuKernels kernels = kAvx512Kernels;
   kernels.name = "amx_bf16";
   kernels.gemm = &BrgemmGemm;
+  kernels.groups = &kAmxGroups;
   kernels.end_region = &BrgemmRelease;
   return kernels;
 }();
