@@ -101,12 +101,16 @@ constexpr Family kFamilies[] = {
 struct Variant {
   const char* name;
   kernels::CpuIsa isa;
+  WeightType weights = WeightType::kBf16;
 };
 
 constexpr Variant kVariants[] = {
     {"avx2", kernels::CpuIsa::kAvx2},
     {"avx512", kernels::CpuIsa::kAvx512},
     {"amx", kernels::CpuIsa::kAmx},
+    {"avx2_int4", kernels::CpuIsa::kAvx2, WeightType::kInt4},
+    {"avx512_int4", kernels::CpuIsa::kAvx512, WeightType::kInt4},
+    {"amx_int4", kernels::CpuIsa::kAmx, WeightType::kInt4},
 };
 
 class EngineDeterminismTest
@@ -139,12 +143,13 @@ class EngineDeterminismTest
   void TearDown() override { unsetenv("DESCANT_CPU_ISA"); }
 
   // DESCANT_DETERMINISM_REQUESTS is the number for the first family. Without
-  // it, sets below the machine's best get fewer.
+  // it, sets below the machine's best and other weights get fewer.
   static int32_t Requests() {
     const char* wanted = std::getenv("DESCANT_DETERMINISM_REQUESTS");
     if (wanted == nullptr) {
-      return variant().isa == kernels::DetectCpuIsa() ? family().requests
-                                                      : family().requests / 5;
+      const bool main = variant().isa == kernels::DetectCpuIsa() &&
+                        variant().weights == WeightType::kBf16;
+      return main ? family().requests : family().requests / 5;
     }
     return static_cast<int32_t>(int64_t{std::atoi(wanted)} * family().requests /
                                 kFamilies[0].requests);
@@ -161,6 +166,7 @@ class EngineDeterminismTest
                       .max_slots = slots};
     options.kv_bytes = static_cast<uint64_t>(blocks) * config.num_layers * 2 *
                        config.num_kv_heads * config.head_dim * kBlockSize * 2;
+    options.weights = variant().weights;
     auto runner = MakeCpuRunner(loaded_.model, options);
     EXPECT_TRUE(runner.ok()) << runner.status();
     EngineOptions engine_options;
