@@ -1,12 +1,15 @@
 #include "server/cli/bench/adapter_set.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "adapters/formats/random_adapter.h"
+#include "runtime/base/clock.h"
 #include "server/cli/adapter_upload.h"
+#include "server/cli/bench/load.h"
 #include "server/cli/progress_bar.h"
 
 namespace descant::cli {
@@ -25,16 +28,20 @@ struct AdapterNeed {
 // One entry a shape: W-one's adapter is the first of W-mixed's.
 std::vector<AdapterNeed> NeedsOf(const std::vector<Leg>& legs) {
   std::vector<AdapterNeed> needs;
-  for (const Leg& leg : legs) {
-    if (leg.adapters == 0) continue;
+  const auto add = [&](const AdapterShape& shape, int count) {
+    if (count <= 0) return;
     const auto same = std::find_if(
         needs.begin(), needs.end(),
-        [&](const AdapterNeed& need) { return need.shape == leg.shape; });
+        [&](const AdapterNeed& need) { return need.shape == shape; });
     if (same == needs.end()) {
-      needs.push_back({leg.shape, leg.adapters});
+      needs.push_back({shape, count});
     } else {
-      same->count = std::max(same->count, leg.adapters);
+      same->count = std::max(same->count, count);
     }
+  };
+  for (const Leg& leg : legs) {
+    add(leg.shape, std::max(leg.adapters, leg.idle_adapters));
+    add(kSmallAdapter, leg.registered - kFullAdapters);
   }
   return needs;
 }
@@ -49,6 +56,7 @@ std::vector<RandomAdapterModule> ModulesOf(const v1::GetModelResponse& model,
                          .in = module.in_features(),
                          .out = module.out_features()});
     }
+    if (shape.single_module && !modules.empty()) break;
   }
   return modules;
 }
@@ -58,7 +66,8 @@ std::vector<RandomAdapterModule> ModulesOf(const v1::GetModelResponse& model,
 grpc::Status UploadBenchAdapters(const Connection& connection,
                                  const v1::GetModelResponse& model,
                                  const std::vector<Leg>& legs, uint64_t seed,
-                                 AdapterDigests* digests) {
+                                 AdapterDigests* digests,
+                                 Registration* registration) {
   for (const AdapterNeed& need : NeedsOf(legs)) {
     const std::vector<RandomAdapterModule> modules =
         ModulesOf(model, need.shape);
@@ -75,13 +84,34 @@ grpc::Status UploadBenchAdapters(const Connection& connection,
       header.set_format(v1::ADAPTER_FORMAT_SAFETENSORS);
       header.set_replace(true);
       v1::UploadAdapterResponse response;
+      const MonotonicTime start = std::chrono::steady_clock::now();
       const grpc::Status status =
           UploadAdapter(connection.adapters.get(), std::move(header),
                         files.safetensors_bytes, nullptr, &response);
       if (!status.ok()) return status;
+      registration->seconds +=
+          ToSeconds(std::chrono::steady_clock::now() - start);
+      ++registration->adapters;
       (*digests)[response.adapter().name()] = response.adapter().digest();
       bar.Update(i + 1);
     }
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status LoadIdleAdapters(const Connection& connection,
+                              const std::vector<Leg>& legs,
+                              int32_t vocab_size) {
+  for (const Leg& leg : legs) {
+    if (leg.idle_adapters == 0) continue;
+    Leg warm = leg;
+    warm.requests = warm.adapters = leg.idle_adapters;
+    LoadResult ignored;
+    const grpc::Status status =
+        RunLoad(connection.generation.get(),
+                LegRequests(warm, /*seed=*/0, /*stream=*/0, vocab_size),
+                leg.in_flight, &ignored);
+    if (!status.ok()) return status;
   }
   return grpc::Status::OK;
 }

@@ -16,14 +16,25 @@ namespace descant::cli {
 // Digests by adapter name.
 using AdapterDigests = std::map<std::string, std::string>;
 
-// Makes and uploads every adapter that `legs` use: A ~ N(0, 0.02), B ~ N(0,
+// What registering adapters took.
+struct Registration {
+  int adapters = 0;
+  double seconds = 0;  // of the uploads, without making the adapters
+};
+
+// Makes and uploads every adapter that `legs` need: A ~ N(0, 0.02), B ~ N(0,
 // 0.01), bf16, alpha 16 x rank, one seed per adapter drawn from `seed`.
 // Adapters of the same name that are there already are replaced. Adds what was
 // uploaded to `digests`, also when it fails half-way.
 grpc::Status UploadBenchAdapters(const Connection& connection,
                                  const v1::GetModelResponse& model,
                                  const std::vector<Leg>& legs, uint64_t seed,
-                                 AdapterDigests* digests);
+                                 AdapterDigests* digests,
+                                 Registration* registration);
+
+// Has each adapter that a leg wants loaded and unused answer once.
+grpc::Status LoadIdleAdapters(const Connection& connection,
+                              const std::vector<Leg>& legs, int32_t vocab_size);
 
 // Deletes them, whatever happened to some of them since.
 void DeleteBenchAdapters(const Connection& connection,

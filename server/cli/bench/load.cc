@@ -21,8 +21,9 @@ double Milliseconds(Duration duration) { return ToSeconds(duration) * 1e3; }
 class Call {
  public:
   Call(v1::GenerationService::Stub* stub, const v1::GenerateRequest& request,
-       StreamedAnswer* answer, grpc::CompletionQueue* queue)
-      : answer_(answer), start_(Now()) {
+       MonotonicTime due, StreamedAnswer* answer, grpc::CompletionQueue* queue)
+      : answer_(answer), start_(due) {
+    answer_->late_ms = Milliseconds(Now() - due);
     v1::GenerateStreamRequest stream_request;
     *stream_request.mutable_request() = request;
     reader_ =
@@ -90,6 +91,80 @@ class Call {
   grpc::Status status_;
 };
 
+// Calls that run, in the order of the requests.
+class Load {
+ public:
+  Load(v1::GenerationService::Stub* stub,
+       const std::vector<v1::GenerateRequest>& requests, LoadResult* result)
+      : stub_(stub), requests_(requests), result_(result) {
+    *result = {};
+    result->answers.resize(requests.size());
+    for (StreamedAnswer& answer : result->answers) {
+      answer.tokens.reserve(kReserve);
+      answer.itl_ms.reserve(kReserve);
+    }
+  }
+
+  int running() const { return running_; }
+  size_t started() const { return calls_.size(); }
+  // Whether requests are left to start; none are after an error.
+  bool more() const { return status_.ok() && calls_.size() < requests_.size(); }
+
+  // The next request, whose latency counts from `due`.
+  void StartNext(MonotonicTime due) {
+    const size_t i = calls_.size();
+    calls_.push_back(std::make_unique<Call>(stub_, requests_[i], due,
+                                            &result_->answers[i], &queue_));
+    ++running_;
+  }
+
+  // Waits for one event, or until `until`; whether it ended a call.
+  bool Await(MonotonicTime until) {
+    void* tag = nullptr;
+    bool ok = false;
+    if (until == MonotonicTime::max()) {
+      if (!queue_.Next(&tag, &ok)) return false;
+    } else {
+      const auto deadline =
+          std::chrono::system_clock::now() +
+          std::chrono::duration_cast<std::chrono::system_clock::duration>(
+              until - Now());
+      if (queue_.AsyncNext(&tag, &ok, deadline) !=
+          grpc::CompletionQueue::GOT_EVENT) {
+        return false;
+      }
+    }
+    auto* call = static_cast<Call*>(tag);
+    if (!call->Advance(ok)) return false;
+    --running_;
+    if (!call->status().ok() && status_.ok()) {
+      status_ = call->status();
+      for (const auto& other : calls_) other->Cancel();
+    }
+    return true;
+  }
+
+  // REQUIRES: nothing runs.
+  grpc::Status Finish(MonotonicTime start) {
+    result_->seconds = ToSeconds(Now() - start);
+    queue_.Shutdown();
+    void* tag = nullptr;
+    bool ok = false;
+    while (queue_.Next(&tag, &ok)) {
+    }
+    return status_;
+  }
+
+ private:
+  v1::GenerationService::Stub* const stub_;
+  const std::vector<v1::GenerateRequest>& requests_;
+  LoadResult* const result_;
+  grpc::CompletionQueue queue_;
+  std::vector<std::unique_ptr<Call>> calls_;
+  int running_ = 0;
+  grpc::Status status_;
+};
+
 }  // namespace
 
 uint64_t LoadResult::OutputTokens() const {
@@ -105,44 +180,33 @@ double LoadResult::OutputTokensPerSecond() const {
 grpc::Status RunLoad(v1::GenerationService::Stub* stub,
                      const std::vector<v1::GenerateRequest>& requests,
                      int in_flight, LoadResult* result) {
-  *result = {};
-  result->answers.resize(requests.size());
-  for (StreamedAnswer& answer : result->answers) {
-    answer.tokens.reserve(kReserve);
-    answer.itl_ms.reserve(kReserve);
-  }
-  grpc::CompletionQueue queue;
-  std::vector<std::unique_ptr<Call>> calls;
-  size_t running = 0;
-  const auto start_next = [&] {
-    const size_t i = calls.size();
-    calls.push_back(
-        std::make_unique<Call>(stub, requests[i], &result->answers[i], &queue));
-    ++running;
-  };
-  grpc::Status status;
+  Load load(stub, requests, result);
   const MonotonicTime start = Now();
-  while (running < static_cast<size_t>(in_flight) &&
-         calls.size() < requests.size()) {
-    start_next();
+  while (load.running() < in_flight && load.more()) load.StartNext(Now());
+  while (load.running() > 0) {
+    if (load.Await(MonotonicTime::max()) && load.more()) load.StartNext(Now());
   }
-  void* tag = nullptr;
-  bool ok = false;
-  while (running > 0 && queue.Next(&tag, &ok)) {
-    auto* call = static_cast<Call*>(tag);
-    if (!call->Advance(ok)) continue;
-    --running;
-    if (!call->status().ok() && status.ok()) {
-      status = call->status();
-      for (const auto& other : calls) other->Cancel();
+  return load.Finish(start);
+}
+
+grpc::Status RunOpenLoad(v1::GenerationService::Stub* stub,
+                         const std::vector<v1::GenerateRequest>& requests,
+                         const std::vector<double>& arrivals,
+                         LoadResult* result) {
+  Load load(stub, requests, result);
+  const MonotonicTime start = Now();
+  const auto due = [&] {
+    return start + std::chrono::duration_cast<Duration>(
+                       std::chrono::duration<double>(arrivals[load.started()]));
+  };
+  while (load.more() || load.running() > 0) {
+    if (load.more() && due() <= Now()) {
+      load.StartNext(due());
+    } else {
+      load.Await(load.more() ? due() : MonotonicTime::max());
     }
-    if (status.ok() && calls.size() < requests.size()) start_next();
   }
-  result->seconds = ToSeconds(Now() - start);
-  queue.Shutdown();
-  while (queue.Next(&tag, &ok)) {
-  }
-  return status;
+  return load.Finish(start);
 }
 
 }  // namespace descant::cli

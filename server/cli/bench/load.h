@@ -1,4 +1,4 @@
-// A closed-loop load of streamed generations from one thread.
+// Closed-loop and open-loop loads of streamed generations from one thread.
 #ifndef DESCANT_SERVER_CLI_BENCH_LOAD_H_
 #define DESCANT_SERVER_CLI_BENCH_LOAD_H_
 
@@ -15,7 +15,10 @@ namespace descant::cli {
 struct StreamedAnswer {
   std::vector<int32_t> tokens;
   std::string adapter_digest;
-  double ttft_ms = 0;  // from the call to the first token
+  // From the call to the first token; in an open loop from the time at which
+  // the request was due, however late it was sent.
+  double ttft_ms = 0;
+  double late_ms = 0;  // open loop: sent so long after it was due
   // From each token to the next. Tokens that come in one message share its
   // gap evenly.
   std::vector<double> itl_ms;
@@ -36,6 +39,14 @@ struct LoadResult {
 grpc::Status RunLoad(v1::GenerationService::Stub* stub,
                      const std::vector<v1::GenerateRequest>& requests,
                      int in_flight, LoadResult* result);
+
+// Sends requests[i] `arrivals[i]` seconds after the start, whatever has become
+// of the others, so that a server that falls behind is not asked less
+// (coordinated omission). `arrivals` ascends. Errors as above.
+grpc::Status RunOpenLoad(v1::GenerationService::Stub* stub,
+                         const std::vector<v1::GenerateRequest>& requests,
+                         const std::vector<double>& arrivals,
+                         LoadResult* result);
 
 }  // namespace descant::cli
 

@@ -4,11 +4,15 @@
 
 #include <algorithm>
 #include <fstream>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "server/cli/bench/statistics.h"
 #include "server/cli/table.h"
 
@@ -58,6 +62,7 @@ Json LegJson(const LegTimes& times, const LegTimes& base) {
   const Leg& leg = times.leg;
   Json json = {
       {"name", leg.name},
+      {"server", times.server},
       {"requests", leg.requests},
       {"in_flight", leg.in_flight},
       {"adapters", leg.adapters},
@@ -68,6 +73,11 @@ Json LegJson(const LegTimes& times, const LegTimes& base) {
       {"runs", times.tokens_per_s},
       {"ttft_ms", QuantilesJson(times.ttft_ms)},
       {"itl_ms", QuantilesJson(times.itl_ms)}};
+  if (leg.open_share > 0) {
+    json["open_share"] = leg.open_share;
+    json["late_ms"] = QuantilesJson(times.late_ms);
+  }
+  if (leg.registered > 0) json["registered"] = leg.registered;
   if (&times != &base) {
     json["ratio"] = IntervalJson(MedianOf(Ratios(times, base)));
   }
@@ -92,6 +102,112 @@ std::string QuantilesText(const std::vector<double>& samples) {
                          Quantile(samples, 0.99));
 }
 
+Json ServerJson(const ServerFacts& server) {
+  Json json = {{"flags", server.flags},
+               {"registered", server.registered},
+               {"registration_s", server.registration_seconds}};
+  if (server.bytes_at_start > 0) {
+    json["ready_s"] = server.ready_seconds;
+    json["bytes_at_start"] = server.bytes_at_start;
+    json["bytes_registered"] = server.bytes_registered;
+    json["bytes_at_end"] = server.bytes_at_end;
+  }
+  return json;
+}
+
+std::string MiB(uint64_t bytes) {
+  return absl::StrFormat("%.1f", static_cast<double>(bytes) / (1 << 20));
+}
+
+// "2026-11-24T02:47:04Z".
+std::string DateNow() {
+  return absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", absl::Now(),
+                          absl::UTCTimeZone());
+}
+
+using Rows = std::vector<std::vector<std::string>>;
+
+// The first row has the titles.
+Rows LegRows(const BenchReport& report) {
+  const LegTimes& first = report.legs.front();
+  Rows rows = {{"workload", "output tokens/s", "TTFT ms p50 / p99",
+                "ITL ms p50 / p99", "ITL p99 : p50",
+                absl::StrCat("ratio to ", first.leg.name)}};
+  for (const LegTimes& leg : report.legs) {
+    rows.push_back(
+        {leg.leg.name, IntervalText(MedianOf(leg.tokens_per_s), "%.0f"),
+         QuantilesText(leg.ttft_ms), QuantilesText(leg.itl_ms),
+         leg.itl_ms.empty()
+             ? "-"
+             : absl::StrFormat("%.1f", Quantile(leg.itl_ms, 0.99) /
+                                           Quantile(leg.itl_ms, 0.5)),
+         &leg == &first ? ""
+                        : IntervalText(MedianOf(Ratios(leg, first)), "%.3f")});
+  }
+  return rows;
+}
+
+Rows ServerRows(const BenchReport& report) {
+  Rows rows = {{"server", "ready s", "registered", "registration s",
+                "MiB at start", "registered", "at end", "KiB an adapter"}};
+  for (const ServerFacts& server : report.servers) {
+    const double grown = static_cast<double>(server.bytes_registered) -
+                         static_cast<double>(server.bytes_at_start);
+    rows.push_back(
+        {server.flags.empty() ? "(default)" : server.flags,
+         absl::StrFormat("%.2f", server.ready_seconds),
+         absl::StrCat(server.registered),
+         absl::StrFormat("%.1f", server.registration_seconds),
+         MiB(server.bytes_at_start), MiB(server.bytes_registered),
+         MiB(server.bytes_at_end),
+         server.registered == 0
+             ? "-"
+             : absl::StrFormat("%.1f", grown / 1024 / server.registered)});
+  }
+  return rows;
+}
+
+std::string Aligned(const Rows& rows) {
+  std::vector<Column> columns;
+  for (const std::string& title : rows.front()) {
+    columns.push_back({title, columns.empty() ? Align::kLeft : Align::kRight});
+  }
+  Table table(std::move(columns));
+  for (size_t i = 1; i < rows.size(); ++i) table.AddRow(rows[i]);
+  return table.Render();
+}
+
+std::string Markdown(const Rows& rows) {
+  std::string text;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    absl::StrAppend(&text, "| ", absl::StrJoin(rows[i], " | "), " |\n");
+    if (i > 0) continue;
+    absl::StrAppend(&text, "| ---");
+    for (size_t k = 1; k < rows[i].size(); ++k) {
+      absl::StrAppend(&text, " | ---:");
+    }
+    absl::StrAppend(&text, " |\n");
+  }
+  return text;
+}
+
+// What was measured, how often, on what and when.
+std::string Circumstances(const BenchReport& report) {
+  const size_t repetitions = report.legs.front().tokens_per_s.size();
+  return absl::StrCat(
+      "medians of ", repetitions, " repetitions",
+      repetitions < 6 ? "" : " [95 % interval]", ", seed ", report.seed, "\n",
+      CpuModel(), ", ", Cores(), " cores; ", report.model.device(), "; ",
+      report.model.name(), "; descant ", report.model.server_version(),
+      report.commit.empty() ? "" : absl::StrCat(" ", report.commit), "; ",
+      DateNow(), "\n");
+}
+
+// Without a server of the bench's own there is nothing to say.
+bool HasServerFacts(const BenchReport& report) {
+  return !report.servers.empty() && report.servers.front().bytes_at_start > 0;
+}
+
 }  // namespace
 
 void LegTimes::Add(const LoadResult& result) {
@@ -101,6 +217,7 @@ void LegTimes::Add(const LoadResult& result) {
   for (const StreamedAnswer& answer : result.answers) {
     if (leg.from_file) continue;  // not streamed
     ttft_ms.push_back(answer.ttft_ms);
+    if (leg.open_share > 0) late_ms.push_back(answer.late_ms);
     itl_ms.insert(itl_ms.end(), answer.itl_ms.begin(), answer.itl_ms.end());
   }
 }
@@ -109,6 +226,10 @@ Json ReportJson(const BenchReport& report) {
   const LegTimes& first = report.legs.front();
   Json legs = Json::array();
   for (const LegTimes& leg : report.legs) legs.push_back(LegJson(leg, first));
+  Json servers = Json::array();
+  for (const ServerFacts& server : report.servers) {
+    servers.push_back(ServerJson(server));
+  }
   return {{"workload", first.leg.name},
           {"output_tokens_per_s", MedianOf(first.tokens_per_s).median},
           {"ttft_ms", QuantilesJson(first.ttft_ms)},
@@ -117,34 +238,29 @@ Json ReportJson(const BenchReport& report) {
           {"repetitions", first.tokens_per_s.size()},
           {"valid", true},
           {"legs", legs},
+          {"servers", servers},
           {"machine",
            {{"cpu", CpuModel()},
             {"cores", Cores()},
             {"device", report.model.device()}}},
           {"model", report.model.name()},
-          {"server_version", report.model.server_version()}};
+          {"server_version", report.model.server_version()},
+          {"commit", report.commit},
+          {"date", DateNow()}};
 }
 
 std::string ReportText(const BenchReport& report) {
-  const LegTimes& first = report.legs.front();
-  Table table({{"workload"},
-               {"output tokens/s", Align::kRight},
-               {"TTFT ms p50 / p99", Align::kRight},
-               {"ITL ms p50 / p99", Align::kRight},
-               {absl::StrCat("ratio to ", first.leg.name), Align::kRight}});
-  for (const LegTimes& leg : report.legs) {
-    table.AddRow(
-        {leg.leg.name, IntervalText(MedianOf(leg.tokens_per_s), "%.0f"),
-         QuantilesText(leg.ttft_ms), QuantilesText(leg.itl_ms),
-         &leg == &first ? ""
-                        : IntervalText(MedianOf(Ratios(leg, first)), "%.3f")});
-  }
-  return absl::StrCat(
-      table.Render(), "medians of ", first.tokens_per_s.size(), " repetitions",
-      first.tokens_per_s.size() < 6 ? "" : " [95 % interval]", ", seed ",
-      report.seed, "\n", CpuModel(), ", ", Cores(), " cores; ",
-      report.model.device(), "; ", report.model.name(), "; descant ",
-      report.model.server_version(), "\n");
+  return absl::StrCat(Aligned(LegRows(report)),
+                      HasServerFacts(report) ? Aligned(ServerRows(report)) : "",
+                      Circumstances(report));
+}
+
+std::string ReportMarkdown(const BenchReport& report) {
+  return absl::StrCat(Markdown(LegRows(report)), "\n",
+                      HasServerFacts(report)
+                          ? absl::StrCat(Markdown(ServerRows(report)), "\n")
+                          : "",
+                      Circumstances(report));
 }
 
 }  // namespace descant::cli

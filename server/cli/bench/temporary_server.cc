@@ -1,9 +1,15 @@
 #include "server/cli/bench/temporary_server.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <chrono>
+#include <cinttypes>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -21,7 +27,7 @@ namespace {
 
 constexpr auto kStartTimeout = std::chrono::seconds(120);
 constexpr auto kStopTimeout = std::chrono::seconds(30);
-constexpr auto kPollInterval = std::chrono::milliseconds(50);
+constexpr auto kPollInterval = std::chrono::milliseconds(5);
 constexpr size_t kLogTail = 2000;
 
 std::string LogTail(const std::string& folder) {
@@ -30,6 +36,21 @@ std::string LogTail(const std::string& folder) {
   text << file.rdbuf();
   const std::string log = text.str();
   return log.size() <= kLogTail ? log : log.substr(log.size() - kLogTail);
+}
+
+// A channel would wait a second before its next attempt: sees first whether
+// anything listens.
+bool Listens(int port) {
+  const int socket_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const bool listens =
+      connect(socket_fd, reinterpret_cast<const sockaddr*>(&address),
+              sizeof address) == 0;
+  close(socket_fd);
+  return listens;
 }
 
 bool Answers(const Connection& connection) {
@@ -65,6 +86,7 @@ absl::StatusOr<std::unique_ptr<TemporaryServer>> TemporaryServer::Start(
       absl::StrCat("--metrics-listen=", address(ports[2])),
       absl::StrCat("--adapter-dir=", folder, "/adapters")};
   argv.insert(argv.end(), flags.begin(), flags.end());
+  const MonotonicTime start = std::chrono::steady_clock::now();
   absl::StatusOr<ChildProcess> child =
       ChildProcess::Start(argv, {}, folder + "/server.log");
   if (!child.ok()) {
@@ -73,9 +95,9 @@ absl::StatusOr<std::unique_ptr<TemporaryServer>> TemporaryServer::Start(
   }
   std::unique_ptr<TemporaryServer> server(
       new TemporaryServer(folder, address(ports[0]), *std::move(child)));
-  const MonotonicTime end = std::chrono::steady_clock::now() + kStartTimeout;
+  const MonotonicTime end = start + kStartTimeout;
   const Connection connection = Connect(server->target_);
-  while (!Answers(connection)) {
+  while (!Listens(ports[0]) || !Answers(connection)) {
     const std::optional<int> exit_code = server->child_.Poll();
     if (exit_code.has_value() || std::chrono::steady_clock::now() > end) {
       return absl::InternalError(absl::StrCat(
@@ -85,7 +107,19 @@ absl::StatusOr<std::unique_ptr<TemporaryServer>> TemporaryServer::Start(
     }
     std::this_thread::sleep_for(kPollInterval);
   }
+  server->ready_seconds_ = ToSeconds(std::chrono::steady_clock::now() - start);
   return server;
+}
+
+std::optional<uint64_t> TemporaryServer::AnonymousBytes() const {
+  std::ifstream file(absl::StrCat("/proc/", child_.pid(), "/status"));
+  for (std::string line; std::getline(file, line);) {
+    uint64_t kib = 0;
+    if (std::sscanf(line.c_str(), "RssAnon: %" SCNu64 " kB", &kib) == 1) {
+      return kib << 10;
+    }
+  }
+  return std::nullopt;
 }
 
 TemporaryServer::~TemporaryServer() {

@@ -2,7 +2,9 @@
 #ifndef DESCANT_SERVER_CLI_BENCH_TEMPORARY_SERVER_H_
 #define DESCANT_SERVER_CLI_BENCH_TEMPORARY_SERVER_H_
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +27,10 @@ class TemporaryServer {
   TemporaryServer& operator=(const TemporaryServer&) = delete;
 
   const std::string& target() const { return target_; }
+  // From its start to its first answer.
+  double ready_seconds() const { return ready_seconds_; }
+  // Resident memory that is no file's; nothing once it has ended.
+  std::optional<uint64_t> AnonymousBytes() const;
 
  private:
   TemporaryServer(std::string folder, std::string target, ChildProcess child)
@@ -35,6 +41,7 @@ class TemporaryServer {
   const std::string folder_;
   const std::string target_;
   ChildProcess child_;
+  double ready_seconds_ = 0;
 };
 
 }  // namespace descant::cli

@@ -40,25 +40,29 @@ grpc::Status CheckAdaptersMatter(
     const std::vector<v1::GenerateRequest>& requests,
     const std::vector<StreamedAnswer>& adapted, std::string* verdict) {
   std::set<std::string> idle;
-  for (int i = 0; i < leg.adapters; ++i) {
-    idle.insert(BenchAdapterName(leg.shape, i));
+  for (const v1::GenerateRequest& request : requests) {
+    idle.insert(request.adapter_id());
   }
+  const size_t adapters = idle.size();
   grpc::Status status =
       DropEffective(stub, leg.in_flight, requests, adapted, &idle);
   for (uint64_t attempt = 1; attempt <= kMoreAttempts; ++attempt) {
     if (!status.ok() || idle.empty()) break;
     std::vector<v1::GenerateRequest> more =
         LegRequests(leg, seed, stream + (attempt << kAttemptShift), vocab_size);
-    std::erase_if(more, [&](const v1::GenerateRequest& request) {
-      return !idle.contains(request.adapter_id());
-    });
+    // Each of them gets a share of the fresh prompts.
+    auto next = idle.begin();
+    for (v1::GenerateRequest& request : more) {
+      request.set_adapter_id(*next);
+      if (++next == idle.end()) next = idle.begin();
+    }
     LoadResult answers;
     status = RunLoad(stub, more, leg.in_flight, &answers);
     if (!status.ok()) break;
     status = DropEffective(stub, leg.in_flight, more, answers.answers, &idle);
   }
   if (status.ok() && !idle.empty()) {
-    *verdict = absl::StrCat(idle.size(), " of ", leg.adapters,
+    *verdict = absl::StrCat(idle.size(), " of ", adapters,
                             " adapters do not change the tokens, ",
                             *idle.begin(), " for one");
   }

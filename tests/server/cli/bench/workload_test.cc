@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <map>
 #include <set>
+#include <string>
+#include <vector>
 
 namespace descant::cli {
 namespace {
@@ -28,6 +32,18 @@ TEST(WorkloadTest, AsDocumented) {
   EXPECT_EQ(Legs("W-single").at(1).in_flight, 1);
   EXPECT_EQ(Legs("W-eight").at(1).adapters, 8);
   EXPECT_EQ(Legs("W-eight").at(0).requests, 16);
+  ASSERT_EQ(Legs("W-scale").size(), 3u);
+  const Leg scale = Legs("W-scale-10000").at(0);
+  EXPECT_EQ(scale.name, Legs("W-scale").at(2).name);
+  EXPECT_EQ(scale.registered, 10000);
+  EXPECT_EQ(scale.adapters, kFullAdapters);
+  EXPECT_EQ(scale.shape, mixed.shape);
+  EXPECT_EQ(scale.requests, mixed.requests);
+  ASSERT_EQ(Legs("W-open").size(), 3u);
+  EXPECT_TRUE(Legs("W-open").at(0).saturates);
+  EXPECT_EQ(Legs("W-open").at(2).open_share, 0.8);
+  EXPECT_EQ(Legs("W-unused").at(0).server_flags.size(), 1u);
+  EXPECT_EQ(Legs("W-unused").at(1).idle_adapters, 32);
   EXPECT_EQ(WorkloadLegs("W-none").status().code(),
             absl::StatusCode::kInvalidArgument);
 }
@@ -56,6 +72,45 @@ TEST(WorkloadTest, RequestsAreFreshAndRepeatable) {
     EXPECT_TRUE(first[i].stopping().ignore_eos());
     EXPECT_EQ(first[i].sampling().temperature(), 0);
   }
+}
+
+// The k-th of n is drawn with probability 1 / (k H(n)).
+TEST(WorkloadTest, ZipfDrawsTheFirstMostOften) {
+  Leg leg = Legs("W-scale-1000").at(0);
+  leg.requests = 20000;
+  std::map<std::string, int> drawn;
+  for (const auto& request : LegRequests(leg, 3, 0, 1000)) {
+    ++drawn[request.adapter_id()];
+  }
+  double harmonic = 0;
+  for (int k = 1; k <= 1000; ++k) harmonic += 1.0 / k;
+  for (const int k : {1, 2, 10}) {
+    const double expected = leg.requests / (k * harmonic);
+    EXPECT_NEAR(drawn[BenchAdapterName(leg.shape, k - 1)], expected,
+                5 * std::sqrt(expected));
+  }
+  EXPECT_GT(drawn.size(), 900u);
+  EXPECT_LE(drawn.size(), 1000u);
+}
+
+TEST(WorkloadTest, PoissonArrivals) {
+  constexpr int kCount = 20000;
+  const std::vector<double> times = PoissonArrivals(kCount, 50, 9, 1);
+  ASSERT_EQ(times.size(), static_cast<size_t>(kCount));
+  EXPECT_EQ(times[0], 0);
+  EXPECT_EQ(times, PoissonArrivals(kCount, 50, 9, 1));
+  EXPECT_NE(times, PoissonArrivals(kCount, 50, 9, 2));
+  // Mean and variance of the gaps are 1/50 and its square.
+  double sum = 0, squares = 0;
+  for (int i = 1; i < kCount; ++i) {
+    const double gap = times[i] - times[i - 1];
+    ASSERT_GE(gap, 0);
+    sum += gap;
+    squares += gap * gap;
+  }
+  const double mean = sum / (kCount - 1);
+  EXPECT_NEAR(mean, 0.02, 0.0006);
+  EXPECT_NEAR(squares / (kCount - 1) - mean * mean, 0.0004, 0.00004);
 }
 
 }  // namespace
