@@ -106,6 +106,8 @@ long_runs() {
       --workload "$workload" --pairs 3 \
       --serve .deps/models/SmolLM2-135M-Instruct.Q4_1.gguf
   done
+  long_run bench-bars tests/bench/bars.sh build/release/bin \
+    .deps/models/SmolLM2-135M-Instruct.Q4_1.gguf
   # 1,000 lines of a file are no slower than the same load sent by the bench.
   long_run bench-W-file tests/bench/run_bench.sh build/release/bin/descant \
     .deps/models/SmolLM2-135M-Instruct.Q4_1.gguf

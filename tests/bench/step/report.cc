@@ -107,6 +107,7 @@ std::string ReportJson(const StepReport& report) {
       {"date", report.machine.date},
       {"model", report.model},
       {"runner", report.runner},
+      {"weights", report.weights},
       {"limits",
        {{"read_gb_per_s", 1e-9 * report.best_read},
         {"fp32_tflops", 1e-12 * report.peak.fp32},

@@ -33,6 +33,7 @@
 #include "runtime/model/cpu_phase_timer.h"
 #include "runtime/model/cpu_runner.h"
 #include "runtime/model/model.h"
+#include "runtime/model/weight_type.h"
 #include "tests/bench/machine/machine.h"
 #include "tests/bench/step/batches.h"
 #include "tests/bench/step/cost.h"
@@ -55,6 +56,7 @@ struct Options {
   int32_t threads = 0;
   std::vector<std::string> only;
   std::string json;
+  WeightType weights = WeightType::kBf16;
 
   bool Wants(const std::string& table) const {
     return only.empty() ||
@@ -134,6 +136,7 @@ class StepBench {
     report_.machine = DescribeMachine();
     report_.model = options.model;
     report_.runner = runner_->Describe();
+    report_.weights = std::string(WeightTypeName(options.weights));
   }
 
   void Run();
@@ -174,7 +177,10 @@ void StepBench::MeasureMachine() {
   const auto isa = kernels::ChooseCpuIsa();
   DESCANT_CHECK(isa.ok());
   report_.peak = MeasurePeak(*isa, &pool);
-  bounds_ = {MeasureReadBandwidth(&pool), report_.peak.bf16};
+  // int4's are expanded to bf16.
+  const bool int8 = options_.weights == WeightType::kInt8;
+  bounds_ = {MeasureReadBandwidth(&pool),
+             int8 ? report_.peak.int8 : report_.peak.bf16};
   report_.best_read = std::max(report_.best_read, bounds_.read);
 }
 
@@ -337,6 +343,7 @@ absl::Status RunStepBench(Options options) {
   runner_options.limits.max_blocks_per_sequence = 256;
   runner_options.limits.max_slots = kSequences;
   runner_options.threads = options.threads;
+  runner_options.weights = options.weights;
   const auto start = Clock::now();
   DESCANT_ASSIGN_OR_RETURN(std::unique_ptr<CpuRunner> runner,
                            CpuRunner::Create(model, runner_options));
@@ -359,6 +366,13 @@ int Main(int argc, char** argv) {
   app.add_option("repetitions", options.repetitions)
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  app.add_option_function<std::string>(
+         "--weights",
+         [&options](const std::string& name) {
+           options.weights = ParseWeightType(name).value_or(WeightType::kBf16);
+         },
+         "bf16, int8 or int4")
+      ->check(CLI::IsMember({"bf16", "int8", "int4"}));
   app.add_option("--threads", options.threads, "Workers; 0: one for each CPU");
   app.add_option("--only", options.only,
                  "Tables: base, narrow, wide, unused, long")

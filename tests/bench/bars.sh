@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Takes the figures of the bars that need no other engine (README.md), prints
+# which are met, and exits with 1 when one is not. For a quiet machine; about
+# ten minutes. (Not through SCHED_FIFO: spinning workers would starve the RPC
+# threads and the client.)
+#
+#   bars.sh [--pairs N] [--smoke] [--weights TYPE] [--output FOLDER] BIN MODEL
+#
+# BIN has descant, descant-server and step_bench. --smoke: few repetitions, and
+# twice the slack.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+pairs=21 smoke=0 weights=bf16 output=build/bars
+while [ $# -gt 2 ]; do
+  case "$1" in
+    --pairs) pairs=$2; shift 2 ;;
+    --smoke) smoke=1; shift ;;
+    --weights) weights=$2; shift 2 ;;
+    --output) output=$2; shift 2 ;;
+    *) echo "bars: unknown option $1" >&2; exit 64 ;;
+  esac
+done
+bin=$1 model=$2
+mkdir -p "$output"
+commit=$(git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)
+
+# bench NAME WORKLOADS PAIRS
+bench() {
+  "$bin/descant" bench --compare "$2" --pairs "$3" --serve "$model" \
+    --server-flag="--weights=$weights" --commit "$commit" \
+    --output "$output/$1"
+}
+
+slack=1
+if [ $smoke -eq 1 ]; then
+  slack=2
+  bench mixed W-base,W-mixed,W-wide 1
+  files=(mixed)
+  "$bin/step_bench" --weights "$weights" --only base --json "$output/step.json" \
+    "$model" 6
+else
+  # A first start packs the weights, the others find them packed.
+  bench warm W-single 1 >"$output/warm.txt"
+  bench mixed W-base,W-mixed,W-wide 7
+  bench scale W-mixed,W-scale-1000 7
+  bench memory W-scale-10000 1
+  bench open W-open 5
+  # Within 3 % of 1: the interval counts.
+  bench unused W-unused "$pairs"
+  files=(mixed scale memory open unused)
+  "$bin/step_bench" --weights "$weights" --json "$output/step.json" "$model"
+fi
+reports=()
+for file in "${files[@]}"; do reports+=("$output/$file.json"); done
+exec python3 tests/bench/bars.py --slack "$slack" \
+  "${reports[@]}" -- "$output/step.json"
