@@ -15,7 +15,7 @@ namespace {
 typedef int32_t __attribute__((may_alias)) PairBits;
 
 constexpr int32_t kGroupPairs = kGroup / 2;
-constexpr int32_t kFusedRows = 4;
+constexpr int32_t kFusedRows = 8;
 // How far ahead of itself a stream of groups is fetched.
 constexpr int64_t kAheadBytes = 4096;
 
@@ -138,7 +138,7 @@ template <int R>
 inline __attribute__((always_inline)) void Multiply(
     const bf16_t* a, int64_t lda, const __m512bh (&columns)[2],
     __m512 (&c)[R][2]) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     const __m512bh pair = (__m512bh)_mm512_set1_epi32(
         *reinterpret_cast<const PairBits*>(a + r * lda));
@@ -153,7 +153,7 @@ template <GroupFormat kFormat, int R>
 void Tile(int32_t k_pairs, const bf16_t* a, int64_t lda, const uint8_t* block,
           float* c, int64_t ldc) {
   __m512 sum[R][2];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     sum[r][0] = _mm512_setzero_ps();
     sum[r][1] = _mm512_setzero_ps();
@@ -182,7 +182,7 @@ void Tile(int32_t k_pairs, const bf16_t* a, int64_t lda, const uint8_t* block,
     decoder.Pair(columns);
     Multiply<R>(a + 2 * p, lda, columns, sum);
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     _mm512_storeu_ps(c + r * ldc, sum[r][0]);
     _mm512_storeu_ps(c + r * ldc + 16, sum[r][1]);
@@ -199,8 +199,16 @@ void Gemm(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
       return Tile<kFormat, 2>(k_pairs, a, lda, block, c, ldc);
     case 3:
       return Tile<kFormat, 3>(k_pairs, a, lda, block, c, ldc);
-    default:
+    case 4:
       return Tile<kFormat, 4>(k_pairs, a, lda, block, c, ldc);
+    case 5:
+      return Tile<kFormat, 5>(k_pairs, a, lda, block, c, ldc);
+    case 6:
+      return Tile<kFormat, 6>(k_pairs, a, lda, block, c, ldc);
+    case 7:
+      return Tile<kFormat, 7>(k_pairs, a, lda, block, c, ldc);
+    default:
+      return Tile<kFormat, 8>(k_pairs, a, lda, block, c, ldc);
   }
 }
 
