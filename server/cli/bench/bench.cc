@@ -111,6 +111,10 @@ void AddBenchCommand(CLI::App* app, Command* chosen) {
       ->add_option("--requests", options->requests,
                    "Requests a repetition, instead of the workload's own")
       ->check(CLI::PositiveNumber);
+  command->add_flag("--unchecked", options->unchecked,
+                    "Leave out the check before timing, after a run that had "
+                    "it; lengths and adapters of the answers are checked "
+                    "all the same");
   command->add_option("--seed", options->seed,
                       "Seed of prompts and adapters (default: drawn, printed)");
   command->add_option("--commit", options->commit,

@@ -30,12 +30,14 @@ struct BenchOptions {
   std::vector<BenchVariant> variants;  // each runs every leg; empty: one server
   int pairs = 1;
   int requests = 0;  // 0: the workload's own
+  bool unchecked = false;
   std::optional<uint64_t> seed;
   std::string commit;  // noted in the report
   std::string output;  // report also to OUTPUT.json and OUTPUT.md
 };
 
-// Single-threaded; every leg's answers are checked before it is timed.
+// Single-threaded; every leg's answers are checked before it is timed, unless
+// the options say that an earlier run did.
 class Bench {
  public:
   Bench(const BenchOptions& options, const GlobalOptions& global)
