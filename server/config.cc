@@ -145,8 +145,9 @@ const std::vector<Option>& Options() {
        "with --tenants.",
        Switch(&C::reflection)},
       {"weights", "TYPE",
-       "Base weights in memory: bf16 (default), or int4 with a scale for each "
-       "group of 32 (the head 8 bits). int8 is not served by this version.",
+       "Base weights in memory: bf16 (default), int8 with a scale for each "
+       "output channel, or int4 with a scale for each group of 32 (the head 8 "
+       "bits).",
        SetWeights},
       {"hot-merge", "off", "Adapters merged into the weights. Only off so far.",
        Only("off")},

@@ -1,20 +1,17 @@
 #include "runtime/model/block_format.h"
 
-#include "absl/strings/str_cat.h"
-
 namespace descant {
 
-absl::StatusOr<const BlockFormat*> BlockFormatOf(WeightType type) {
+const BlockFormat& BlockFormatOf(WeightType type) {
   switch (type) {
     case WeightType::kBf16:
-      return &kBf16Blocks;
-    case WeightType::kInt4:
-      return &kInt4Blocks;
+      return kBf16Blocks;
     case WeightType::kInt8:
+      return kInt8Blocks;
+    case WeightType::kInt4:
       break;
   }
-  return absl::UnimplementedError(absl::StrCat(
-      "weights in ", WeightTypeName(type), " are not served by this version"));
+  return kInt4Blocks;
 }
 
 const BlockFormat* LinearFormat(const BlockFormat& format,

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "runtime/base/float16.h"
 #include "runtime/kernels/groups.h"
@@ -50,6 +49,7 @@ struct BlockFormat {
 };
 
 extern const BlockFormat kBf16Blocks;
+extern const BlockFormat kInt8Blocks;
 
 // The format of a linear module that is made of these tensors (one, or those
 // it is fused of). int4 has several: what a file stores in groups of 4 or 8
@@ -65,8 +65,7 @@ const BlockFormat* GroupBlocksFor(const WeightSource& source,
                                   int32_t layer);
 extern const BlockFormat kInt4Blocks;  // one of them
 
-// UNIMPLEMENTED: a type that this version doesn't serve.
-absl::StatusOr<const BlockFormat*> BlockFormatOf(WeightType type);
+const BlockFormat& BlockFormatOf(WeightType type);
 
 }  // namespace descant
 

@@ -53,6 +53,27 @@ class ScratchLayout {
   uint64_t size_ = 0;
 };
 
+QuantisedRows TakeQuantised(int64_t rows, int64_t stride,
+                            ScratchLayout* layout) {
+  QuantisedRows out;
+  out.values = layout->Take<uint8_t>(rows * stride);
+  out.stride = stride;
+  out.scales = layout->Take<float>(rows);
+  return out;
+}
+
+void LayOutQuantised(int64_t rows, const CpuShape& shape, ScratchLayout* layout,
+                     CpuStepState* state) {
+  CpuScratch& scratch = state->scratch;
+  scratch.normed_int8 = TakeQuantised(rows, shape.hidden_bytes, layout);
+  scratch.attended_int8 = TakeQuantised(rows, shape.q_bytes, layout);
+  scratch.activated_int8 = TakeQuantised(rows, shape.mlp_bytes, layout);
+  for (CpuWorkerScratch& worker : state->workers) {
+    worker.quantised = TakeQuantised(
+        kOwnQuantisedRows, std::max(shape.q_bytes, shape.mlp_bytes), layout);
+  }
+}
+
 void LayOutScratch(const ModelConfig& config, const BatchLimits& limits,
                    const CpuShape& shape, int32_t padded_dim,
                    ScratchLayout* layout, CpuStepState* state) {
@@ -91,6 +112,9 @@ void LayOutScratch(const ModelConfig& config, const BatchLimits& limits,
       block = groups ? layout->Take<bf16_t>(deepest * 2 * kernels::kColumnBlock)
                      : nullptr;
     }
+  }
+  if (state->weights->type() == WeightType::kInt8) {
+    LayOutQuantised(std::max(rows, outputs), shape, layout, state);
   }
 }
 
@@ -162,12 +186,17 @@ absl::StatusOr<std::unique_ptr<CpuRunner>> CpuRunner::Create(
     return absl::InvalidArgumentError(
         absl::StrCat("head size ", config.head_dim, " is odd"));
   }
+  if (options.weights == WeightType::kInt8 &&
+      std::max({config.hidden_size, config.intermediate_size,
+                config.num_heads * config.head_dim}) > kernels::kInt8MaxDepth) {
+    return absl::InvalidArgumentError(
+        "a layer is too wide for int8: its sums would overflow");
+  }
   DESCANT_RETURN_IF_ERROR(runner->ChooseKernels());
-  DESCANT_ASSIGN_OR_RETURN(const BlockFormat* format,
-                           BlockFormatOf(options.weights));
-  DESCANT_ASSIGN_OR_RETURN(runner->weights_,
-                           CpuWeights::Load(config, *runner->model_->weights,
-                                            *format, &runner->pool_));
+  DESCANT_ASSIGN_OR_RETURN(
+      runner->weights_,
+      CpuWeights::Load(config, *runner->model_->weights,
+                       BlockFormatOf(options.weights), &runner->pool_));
   DESCANT_ASSIGN_OR_RETURN(
       runner->kv_,
       KvCache::Create(config, options.kv_bytes != 0
@@ -311,7 +340,7 @@ uint64_t CpuRunner::AdapterBytes(const Adapter& adapter) const {
 
 std::string CpuRunner::Describe() const {
   return absl::StrCat("cpu ", state_.kernels->name, ", ",
-                      WeightTypeName(weights_->head().type), " weights, ",
+                      WeightTypeName(weights_->type()), " weights, ",
                       pool_.size(), pool_.size() == 1 ? " thread" : " threads");
 }
 

@@ -26,7 +26,7 @@ namespace descant {
 
 class CpuRunner final : public Runner {
  public:
-  // UNIMPLEMENTED: a type of weights. INVALID_ARGUMENT: a bad DESCANT_CPU_ISA,
+  // INVALID_ARGUMENT: a bad DESCANT_CPU_ISA, a layer too wide for int8,
   // KV memory below one block, or a head of odd size, which the packed layouts
   // can't hold. RESOURCE_EXHAUSTED: memory. Errors of the weight source.
   static absl::StatusOr<std::unique_ptr<CpuRunner>> Create(

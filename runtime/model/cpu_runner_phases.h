@@ -19,6 +19,7 @@ struct Product {
   int64_t lda;
   int32_t k_pairs;
   CpuLinear weights;
+  QuantisedRows quantised;  // the same rows, for int8 weights
 };
 
 // One worker's way through the phases of a step.
@@ -63,9 +64,24 @@ class CpuStep {
   // cpu_runner_step.cc
   void Start();
   void Layer(int32_t layer);
-  void Norm(const CpuNorm& norm);
+  // `site`: whose input it is.
+  void Norm(const CpuNorm& norm, LoraSite site);
   void Head();
   void Sample();
+
+  // cpu_runner_quantise.cc: with int8 weights
+  bool Int8() const { return state_.weights->type() == WeightType::kInt8; }
+  // The norm of row `from` as row `to` of normed_int8; in bf16 too, unless
+  // `normed` is null.
+  void NormQuantised(const CpuNorm& norm, int64_t from, int64_t to,
+                     kernels::bf16_t* normed);
+  // Rows [rows_, width] of `a` as the kernels want them, in `shared` or in this
+  // worker's own room. Nothing with other weights.
+  QuantisedRows Quantise(const kernels::bf16_t* a, int64_t lda, int32_t width,
+                         const QuantisedRows& shared);
+  void MultiplyInt8(const Product& product, const std::byte* block,
+                    const std::byte* next, int32_t begin, int32_t end, float* c,
+                    int64_t ldc);
 
   // cpu_runner_attention.cc
   void RotateAndStore(int32_t layer);

@@ -54,11 +54,12 @@ void CpuStep::Multiply(const Product& product, int64_t block, int32_t begin,
                     reinterpret_cast<const bf16_t*>(next), c, ldc,
                     /*accumulate=*/false);
       break;
+    case WeightType::kInt8:
+      MultiplyInt8(product, b, next, begin, end, c, ldc);
+      break;
     case WeightType::kInt4:
       MultiplyGroups(product, block, begin, end, c, ldc);
       break;
-    case WeightType::kInt8:
-      DESCANT_CHECK(false);  // BlockFormatOf has none
   }
   if (weights.bias != nullptr) {
     kernels_.bias_add(end - begin, weights.bias + block * kColumnBlock, c, ldc);
@@ -113,9 +114,9 @@ void CpuStep::Expand(int32_t layer, LoraSite site, int32_t slice, int32_t block,
 }
 
 void CpuStep::ProjectQkv(int32_t layer) {
-  const Product product = {scratch_.normed, shape_.hidden_stride,
-                           shape_.hidden_pairs,
-                           state_.weights->layer(layer).qkv};
+  const Product product = {
+      scratch_.normed, shape_.hidden_stride, shape_.hidden_pairs,
+      state_.weights->layer(layer).qkv, scratch_.normed_int8};
   const int32_t starts[] = {0, shape_.q_width / kColumnBlock,
                             (shape_.q_width + shape_.kv_width) / kColumnBlock};
   ForBlocks(shape_.qkv_width / kColumnBlock, rows_,
@@ -162,9 +163,9 @@ void CpuStep::AddNormed(const float* post_norm) {
 }
 
 void CpuStep::ProjectMlp(int32_t layer) {
-  const Product product = {scratch_.normed, shape_.hidden_stride,
-                           shape_.hidden_pairs,
-                           state_.weights->layer(layer).gate_up};
+  const Product product = {
+      scratch_.normed, shape_.hidden_stride, shape_.hidden_pairs,
+      state_.weights->layer(layer).gate_up, scratch_.normed_int8};
   const bool gelu = config_.activation == Activation::kGeluTanh;
   const kernels::ActivateMulFn activate_mul =
       gelu ? kernels_.gelu_mul : kernels_.silu_mul;

@@ -47,7 +47,7 @@ void CpuStep::Start() {
 
 void CpuStep::Layer(int32_t layer) {
   const CpuLayerWeights& weights = state_.weights->layer(layer);
-  Norm(weights.attention_norm);
+  Norm(weights.attention_norm, LoraSite::kQkv);
   End(CpuPhase::kNorm);
   Shrink(layer, LoraSite::kQkv, scratch_.normed, shape_.hidden_stride,
          shape_.hidden_pairs);
@@ -63,10 +63,12 @@ void CpuStep::Layer(int32_t layer) {
   End(CpuPhase::kShrink);
   AddProjection(
       layer, LoraSite::kOut,
-      {scratch_.attended, shape_.q_stride, shape_.q_pairs, weights.out},
+      {scratch_.attended, shape_.q_stride, shape_.q_pairs, weights.out,
+       Quantise(scratch_.attended, shape_.q_stride, shape_.q_width,
+                scratch_.attended_int8)},
       weights.attention_post_norm);
   End(CpuPhase::kOut);
-  Norm(weights.mlp_norm);
+  Norm(weights.mlp_norm, LoraSite::kGateUp);
   End(CpuPhase::kNorm);
   Shrink(layer, LoraSite::kGateUp, scratch_.normed, shape_.hidden_stride,
          shape_.hidden_pairs);
@@ -78,15 +80,23 @@ void CpuStep::Layer(int32_t layer) {
   End(CpuPhase::kShrink);
   AddProjection(
       layer, LoraSite::kDown,
-      {scratch_.activated, shape_.mlp_stride, shape_.mlp_pairs, weights.down},
+      {scratch_.activated, shape_.mlp_stride, shape_.mlp_pairs, weights.down,
+       Quantise(scratch_.activated, shape_.mlp_stride, shape_.mlp_width,
+                scratch_.activated_int8)},
       weights.mlp_post_norm);
   End(CpuPhase::kDown);
 }
 
-void CpuStep::Norm(const CpuNorm& norm) {
+void CpuStep::Norm(const CpuNorm& norm, LoraSite site) {
   const kernels::NormFn function = NormOf(config_, kernels_);
+  const bool lora = (plan_.site_mask >> static_cast<int32_t>(site) & 1u) != 0;
   ForRows(rows_, [&](int32_t begin, int32_t end) {
     for (int64_t row = begin; row < end; ++row) {
+      if (Int8()) {
+        kernels::bf16_t* normed = scratch_.normed + row * shape_.hidden_stride;
+        NormQuantised(norm, row, row, lora ? normed : nullptr);
+        continue;
+      }
       function(scratch_.x + row * shape_.hidden_width, norm.weight, norm.bias,
                shape_.hidden, shape_.hidden_width, config_.norm_eps,
                scratch_.normed + row * shape_.hidden_stride);
@@ -101,13 +111,18 @@ void CpuStep::Head() {
   ForRows(batch.outputs(), [&](int32_t begin, int32_t end) {
     for (int64_t output = begin; output < end; ++output) {
       const int64_t row = batch.output_rows[output];
+      if (Int8()) {
+        NormQuantised(norm, row, output, nullptr);
+        continue;
+      }
       function(scratch_.x + row * shape_.hidden_width, norm.weight, norm.bias,
                shape_.hidden, shape_.hidden_width, config_.norm_eps,
                scratch_.final_normed + output * shape_.hidden_stride);
     }
   });
   const Product product = {scratch_.final_normed, shape_.hidden_stride,
-                           shape_.hidden_pairs, state_.weights->head()};
+                           shape_.hidden_pairs, state_.weights->head(),
+                           scratch_.normed_int8};
   const float cap = config_.final_logit_cap;
   ForBlocks(shape_.vocab_width / kColumnBlock, batch.outputs(),
             [&](int32_t block, int32_t begin, int32_t end) {

@@ -25,6 +25,17 @@ namespace descant {
 // Rows of a GEMM that share one pass over a block of weights.
 inline constexpr int32_t kGemmRows = 64;
 
+// Up to this many rows each worker quantises for itself: cheaper than to share
+// the work and wait for the others.
+inline constexpr int32_t kOwnQuantisedRows = 8;
+
+// Activations as kernels of int8 weights read them (kernels/int8.h).
+struct QuantisedRows {
+  uint8_t* values = nullptr;
+  int64_t stride = 0;
+  float* scales = nullptr;  // of each row
+};
+
 // Activations of a step, sized for the largest batch. Strides as in CpuShape.
 struct CpuScratch {
   float* x;                       // residual stream [rows, hidden_width]
@@ -37,6 +48,10 @@ struct CpuScratch {
   kernels::bf16_t* final_normed;  // [outputs, hidden_stride]
   float* projected;  // [rows, hidden_width]; with post norms, else null
   float* partials;   // AttentionPartialFloats of attention_sizes.split_rows
+  // With int8 weights, else null.
+  QuantisedRows normed_int8;  // [rows]
+  QuantisedRows attended_int8;
+  QuantisedRows activated_int8;
 };
 
 // What one worker has for itself.
@@ -48,6 +63,8 @@ struct CpuWorkerScratch {
   void* attention;     // AttentionWorkspaceBytes
   // Blocks of weights that were kept in groups, as bf16; else null.
   kernels::bf16_t* expanded[2];
+  // kOwnQuantisedRows of the widest stride, with int8 weights.
+  QuantisedRows quantised;
   SamplerScratch* sampler;
 };
 

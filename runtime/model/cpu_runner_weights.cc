@@ -28,6 +28,11 @@ int64_t Stride(int32_t width) {
   return width % 1024 == 0 ? width + kColumnBlock : width;
 }
 
+int64_t StrideBytes(int32_t width) {
+  const int64_t padded = RoundUp(width, kernels::kInt8Depth);
+  return padded % 1024 == 0 ? padded + kernels::kInt8Depth : padded;
+}
+
 // Rows of one tensor, and where they go.
 struct Job {
   WeightRows rows;
@@ -322,7 +327,10 @@ CpuShape::CpuShape(const ModelConfig& config)
       mlp_pairs((config.intermediate_size + 1) / 2),
       hidden_stride(Stride(hidden_width)),
       q_stride(Stride(q_width)),
-      mlp_stride(Stride(mlp_width)) {}
+      mlp_stride(Stride(mlp_width)),
+      hidden_bytes(StrideBytes(hidden_width)),
+      q_bytes(StrideBytes(q_width)),
+      mlp_bytes(StrideBytes(mlp_width)) {}
 
 absl::StatusOr<std::unique_ptr<CpuWeights>> CpuWeights::Load(
     const ModelConfig& config, const WeightSource& source,

@@ -38,6 +38,10 @@ struct CpuShape {
   int64_t hidden_stride;
   int64_t q_stride;
   int64_t mlp_stride;
+  // In bytes, of their int8 twins: a multiple of 64, and not of 1024.
+  int64_t hidden_bytes;
+  int64_t q_bytes;
+  int64_t mlp_bytes;
 };
 
 // Zero from `hidden` on. Layer norms alone have a bias.
@@ -85,6 +89,7 @@ class CpuWeights {
   const CpuLayerWeights& layer(int32_t index) const { return layers_[index]; }
   const CpuNorm& final_norm() const { return final_norm_; }
   const CpuLinear& head() const { return head_; }
+  WeightType type() const { return head_.type; }
   uint64_t bytes() const { return arena_.size(); }
 
   // x[0, hidden) = scaled embedding of `token`, and that of `position` where

@@ -57,8 +57,7 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& path);
 absl::StatusOr<std::unique_ptr<Runner>> MakeReferenceRunner(
     std::shared_ptr<const Model> model, const RunnerOptions& options);
 
-// Packed weights, hand-written kernels, pinned workers. UNIMPLEMENTED: a type
-// of weights that is not served.
+// Packed weights, hand-written kernels, pinned workers.
 absl::StatusOr<std::unique_ptr<Runner>> MakeCpuRunner(
     std::shared_ptr<const Model> model, const RunnerOptions& options);
 

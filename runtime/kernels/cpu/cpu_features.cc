@@ -56,6 +56,10 @@ bool HasAvx512Bf16() {
          Has(ebx, 30) && Has(ebx, 31) && Has(Cpuid(7, 1).eax, 5);
 }
 
+bool HasAvx512Vnni() { return HasAvx512Bf16() && Has(Cpuid(7, 0).ecx, 11); }
+
+bool HasAvxVnni() { return HasAvx2() && Has(Cpuid(7, 1).eax, 4); }
+
 bool HasAmxBf16() {
   const uint32_t edx = Cpuid(7, 0).edx;
   if (!HasAvx512Bf16() || !Has(edx, 22) || !Has(edx, 24)) return false;
@@ -80,6 +84,19 @@ const char* OneDnnLimit(CpuIsa isa) {
   return nullptr;
 }
 
+// The best int8 GEMM of the sets up to `isa` that this machine has. All give
+// the same bits.
+CpuKernels WithInt8Gemm(CpuKernels kernels, CpuIsa isa) {
+  if (isa >= CpuIsa::kAvx512 && HasAvx512Vnni()) {
+    kernels.int8.gemm = &GemmInt8Avx512;
+  } else if (HasAvxVnni()) {
+    kernels.int8.gemm = &GemmInt8AvxVnni;
+  } else {
+    kernels.int8.gemm = &GemmInt8Avx2;
+  }
+  return kernels;
+}
+
 // The AVX-512 kernels with the library's tiles for the base weights.
 // Multiplying what is expanded is left to the tiles: other instructions would
 // not give their bits.
@@ -90,7 +107,7 @@ const GroupKernels kAmxGroups = [] {
 }();
 
 const CpuKernels kAmxKernels = [] {
-  CpuKernels kernels = kAvx512Kernels;
+  CpuKernels kernels = WithInt8Gemm(kAvx512Kernels, CpuIsa::kAmx);
   kernels.name = "amx_bf16";
   kernels.gemm = &BrgemmGemm;
   kernels.groups = &kAmxGroups;
@@ -147,10 +164,14 @@ absl::StatusOr<const CpuKernels*> KernelsFor(CpuIsa isa) {
   switch (isa) {
     case CpuIsa::kScalar:
       return &kScalarKernels;
-    case CpuIsa::kAvx2:
-      return &kAvx2Kernels;
-    case CpuIsa::kAvx512:
-      return &kAvx512Kernels;
+    case CpuIsa::kAvx2: {
+      static const CpuKernels avx2 = WithInt8Gemm(kAvx2Kernels, isa);
+      return &avx2;
+    }
+    case CpuIsa::kAvx512: {
+      static const CpuKernels avx512 = WithInt8Gemm(kAvx512Kernels, isa);
+      return &avx512;
+    }
     case CpuIsa::kAmx:
       break;
   }

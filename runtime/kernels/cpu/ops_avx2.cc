@@ -12,6 +12,10 @@ constexpr GemmFn kGemm = &GemmAvx2;
 #include "runtime/kernels/cpu/ops.inc"
 // After the row operations.
 #include "runtime/kernels/cpu/attention.inc"
+#include "runtime/kernels/cpu/int8_rows.inc"
+
+constexpr Int8Kernels kInt8 = {&GemmInt8Avx2, &Quantise, &RmsNormQuantise,
+                               &LayerNormQuantise};
 
 }  // namespace
 
@@ -36,6 +40,7 @@ const CpuKernels kAvx2Kernels = {.name = "avx2",
                                  .attention = &Attention,
                                  .attention_part = &AttentionPart,
                                  .attention_merge = &AttentionMerge,
+                                 .int8 = kInt8,
                                  .end_region = nullptr};
 
 }  // namespace descant::kernels

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "runtime/base/float16.h"
 #include "runtime/kernels/cpu/variants.h"
@@ -64,8 +65,8 @@ void HeadNorm(const float* x, const float* weight, int32_t n, float eps,
   for (int32_t i = 0; i < n; ++i) out[i] = x[i] * scale * weight[i];
 }
 
-void LayerNorm(const float* x, const float* weight, const float* bias,
-               int32_t n, int32_t padded, float eps, bf16_t* out) {
+void LayerNormValues(const float* x, const float* weight, const float* bias,
+                     int32_t n, int32_t padded, float eps, float* out) {
   double sum = 0;
   for (int32_t i = 0; i < n; ++i) sum += x[i];
   const double mean = sum / n;
@@ -74,8 +75,74 @@ void LayerNorm(const float* x, const float* weight, const float* bias,
   const double scale = 1.0 / std::sqrt(squares / n + eps);
   for (int32_t i = 0; i < padded; ++i) {
     const double normed = (x[i] - mean) * scale;
-    out[i] = Round(static_cast<float>(normed * weight[i] + bias[i]));
+    out[i] = static_cast<float>(normed * weight[i] + bias[i]);
   }
+}
+
+void LayerNorm(const float* x, const float* weight, const float* bias,
+               int32_t n, int32_t padded, float eps, bf16_t* out) {
+  std::vector<float> values(padded);
+  LayerNormValues(x, weight, bias, n, padded, eps, values.data());
+  for (int32_t i = 0; i < padded; ++i) out[i] = Round(values[i]);
+}
+
+void GemmInt8(int32_t m, int32_t k, const uint8_t* a, int64_t lda,
+              const float* a_scale, const std::byte* block,
+              const std::byte* /*next*/, float* c, int64_t ldc) {
+  const float* scale = reinterpret_cast<const float*>(block);
+  const int32_t* offset =
+      reinterpret_cast<const int32_t*>(scale + kColumnBlock);
+  const int8_t* b = reinterpret_cast<const int8_t*>(block + kInt8HeaderBytes);
+  for (int32_t row = 0; row < m; ++row) {
+    for (int32_t n = 0; n < kColumnBlock; ++n) {
+      int32_t sum = 0;
+      for (int32_t i = 0; i < k; ++i) {
+        sum += a[row * lda + i] * b[i / 4 * 4 * kColumnBlock + 4 * n + i % 4];
+      }
+      c[row * ldc + n] =
+          static_cast<float>(sum - offset[n]) * (a_scale[row] * scale[n]);
+    }
+  }
+}
+
+void QuantiseValues(const float* x, int32_t n, uint8_t* q, float* scale) {
+  float max = 0;
+  for (int32_t i = 0; i < n; ++i) {
+    // Stays NaN once it is.
+    if (!(std::fabs(x[i]) <= max) && !std::isnan(max)) max = std::fabs(x[i]);
+  }
+  *scale = max * (1.0f / 127.0f);
+  const float inverse = max >= 1e-30f ? 127.0f / max : 0.0f;
+  for (int32_t i = 0; i < n; ++i) {
+    const float value = x[i] * inverse;
+    q[i] = static_cast<uint8_t>(
+        128 + (std::isnan(value) ? 0 : static_cast<int32_t>(std::rint(value))));
+  }
+}
+
+void Quantise(const bf16_t* x, int32_t n, uint8_t* q, float* scale) {
+  std::vector<float> values(n);
+  for (int32_t i = 0; i < n; ++i) values[i] = Widen(x[i]);
+  QuantiseValues(values.data(), n, q, scale);
+}
+
+void RmsNormQuantise(const float* x, const float* weight, const float* bias,
+                     int32_t n, int32_t padded, float eps, bf16_t* out,
+                     uint8_t* q, float* scale) {
+  const float factor = RmsScale(x, n, eps);
+  std::vector<float> values(padded);
+  for (int32_t i = 0; i < padded; ++i) values[i] = x[i] * factor * weight[i];
+  QuantiseValues(values.data(), padded, q, scale);
+  if (out != nullptr) RmsNorm(x, weight, bias, n, padded, eps, out);
+}
+
+void LayerNormQuantise(const float* x, const float* weight, const float* bias,
+                       int32_t n, int32_t padded, float eps, bf16_t* out,
+                       uint8_t* q, float* scale) {
+  std::vector<float> values(padded);
+  LayerNormValues(x, weight, bias, n, padded, eps, values.data());
+  QuantiseValues(values.data(), padded, q, scale);
+  if (out != nullptr) LayerNorm(x, weight, bias, n, padded, eps, out);
 }
 
 void ResidualAdd(int32_t rows, const float* c, float* x, int64_t ldx) {
@@ -186,6 +253,9 @@ void Attention(const AttentionItem& item, void* workspace) {
   }
 }
 
+constexpr Int8Kernels kInt8 = {&GemmInt8, &Quantise, &RmsNormQuantise,
+                               &LayerNormQuantise};
+
 }  // namespace
 
 const CpuKernels kScalarKernels = {.name = "scalar",
@@ -209,6 +279,7 @@ const CpuKernels kScalarKernels = {.name = "scalar",
                                    .attention = &Attention,
                                    .attention_part = nullptr,
                                    .attention_merge = nullptr,
+                                   .int8 = kInt8,
                                    .end_region = nullptr};
 
 }  // namespace descant::kernels

@@ -5,6 +5,8 @@
 #ifndef DESCANT_RUNTIME_KERNELS_CPU_VARIANTS_H_
 #define DESCANT_RUNTIME_KERNELS_CPU_VARIANTS_H_
 
+#include <cstddef>
+
 #include "runtime/kernels/groups.h"
 #include "runtime/kernels/kernels.h"
 
@@ -25,6 +27,16 @@ void GemmAvx2(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
 void GemmAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
                 const bf16_t* b, int64_t ldb, const bf16_t* next, float* c,
                 int64_t ldc, bool accumulate);
+void GemmInt8Avx2(int32_t m, int32_t k, const uint8_t* a, int64_t lda,
+                  const float* a_scale, const std::byte* block,
+                  const std::byte* next, float* c, int64_t ldc);
+void GemmInt8AvxVnni(int32_t m, int32_t k, const uint8_t* a, int64_t lda,
+                     const float* a_scale, const std::byte* block,
+                     const std::byte* next, float* c, int64_t ldc);
+// Needs AVX-512 VNNI beside.
+void GemmInt8Avx512(int32_t m, int32_t k, const uint8_t* a, int64_t lda,
+                    const float* a_scale, const std::byte* block,
+                    const std::byte* next, float* c, int64_t ldc);
 void ShrinkAvx2(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
                 const bf16_t* b, const float* scale, bf16_t* h, int64_t ldh);
 void ShrinkAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
