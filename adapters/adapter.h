@@ -1,4 +1,5 @@
-// One validated version of a tenant's LoRA adapter, in host memory.
+// One validated version of a tenant's LoRA adapter: what it is, and its tensors
+// or where they are read from.
 #ifndef DESCANT_ADAPTERS_ADAPTER_H_
 #define DESCANT_ADAPTERS_ADAPTER_H_
 
@@ -7,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "adapters/base_shape.h"
 #include "adapters/formats/dtype.h"
 
@@ -31,18 +33,34 @@ struct AdapterModule {
   AdapterMatrix b;  // [out, rank]
 };
 
+struct Adapter;
+
+// Where tensors that are not in memory are read from. Thread-safe.
+class AdapterSource {
+ public:
+  virtual ~AdapterSource() = default;
+  // `adapter`, one of this source, with its tensors: read and checked against
+  // the digest. DATA_LOSS ADAPTER_DATA_LOSS: they are not what the digest says.
+  // UNAVAILABLE ADAPTER_UNREADABLE: no memory or no file handle right now.
+  virtual absl::StatusOr<std::shared_ptr<const Adapter>> Load(
+      const Adapter& adapter) const = 0;
+};
+
 // Immutable; shared as std::shared_ptr<const Adapter>. A request keeps the
-// version it started with alive, whatever happens to the name.
+// version it started with alive, whatever happens to the name. Those of a
+// registry have a source and no tensors: about a kilobyte each.
 struct Adapter {
   std::string tenant;  // "" where tenants are off
   std::string name;
   std::string digest;                  // "sha256:<hex>"
   int32_t max_rank = 0;                // over modules
-  uint64_t bytes = 0;                  // tensor bytes
+  uint64_t bytes = 0;                  // of the tensors here
   std::string base_model_name;         // as the config says; only recorded
   double created_unix = 0;             // upload time, Unix seconds
   std::vector<AdapterModule> modules;  // by layer, then kind
   std::shared_ptr<const char> buffer;  // what the matrices point into
+  // Null where the tensors are here.
+  std::shared_ptr<const AdapterSource> source;
 };
 
 // What a name stands for in the store and in listings: an Adapter without its
@@ -55,6 +73,8 @@ struct AdapterInfo {
   uint64_t file_bytes = 0;  // of the safetensors file
   int32_t max_rank = 0;
   int32_t num_modules = 0;
+  uint32_t module_kinds = 0;  // bit k: it has modules of LinearKind k
+  uint64_t parameters = 0;
   std::string base_fingerprint;
   std::string base_model_name;
   double created_unix = 0;

@@ -16,7 +16,6 @@ namespace {
 
 constexpr absl::string_view kMagic = "DSCBLOB1";
 constexpr size_t kChecked = 24;  // bytes under the checksum
-constexpr size_t kChunk = 256 << 10;
 
 absl::Status Damaged() {
   return ReasonedError(absl::StatusCode::kDataLoss, reason::kAdapterDataLoss,
@@ -27,6 +26,30 @@ absl::Status ReadFully(const ReadableFile& file, uint64_t offset,
                        absl::Span<char> out) {
   DESCANT_ASSIGN_OR_RETURN(const size_t got, file.Read(offset, out));
   return got == out.size() ? absl::OkStatus() : Damaged();
+}
+
+// Hands the tensors to the validator, in the file's order.
+absl::Status FeedTensors(const ValidatedAdapter& header, const Adapter& adapter,
+                         AdapterValidator* validator) {
+  const auto& tensors = header.index.tensors;
+  std::vector<absl::Span<const char>> bytes(tensors.size());
+  std::vector<size_t> order;
+  const auto place = [&](size_t tensor, const AdapterMatrix& matrix) {
+    bytes[tensor] = absl::MakeConstSpan(static_cast<const char*>(matrix.data),
+                                        tensors[tensor].bytes());
+    order.push_back(tensor);
+  };
+  for (size_t i = 0; i < header.modules.size(); ++i) {
+    place(header.modules[i].tensor_a, adapter.modules[i].a);
+    place(header.modules[i].tensor_b, adapter.modules[i].b);
+  }
+  std::sort(order.begin(), order.end(), [&tensors](size_t a, size_t b) {
+    return tensors[a].begin < tensors[b].begin;
+  });
+  for (const size_t tensor : order) {
+    DESCANT_RETURN_IF_ERROR(validator->Append(bytes[tensor]));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -71,21 +94,43 @@ absl::Status Blob::Read(uint64_t offset, absl::Span<char> out) const {
                    out);
 }
 
-absl::StatusOr<ValidatedAdapter> Blob::Validate(
-    const BaseShape* base, const AdapterLimits& limits) const {
+absl::StatusOr<std::shared_ptr<const Adapter>> Blob::ReadAdapter(
+    const BaseShape* base, const AdapterLimits& limits,
+    AdapterInfo* info) const {
   DESCANT_ASSIGN_OR_RETURN(
       const auto validator,
-      AdapterValidator::Create(config_json_, safetensors_bytes_, base, limits));
-  std::vector<char> chunk(std::min<uint64_t>(kChunk, safetensors_bytes_));
-  for (uint64_t offset = 0; offset < safetensors_bytes_;) {
-    const uint64_t length =
-        std::min<uint64_t>(chunk.size(), safetensors_bytes_ - offset);
-    const absl::Span<char> piece = absl::MakeSpan(chunk.data(), length);
-    DESCANT_RETURN_IF_ERROR(Read(offset, piece));
-    DESCANT_RETURN_IF_ERROR(validator->Append(piece));
-    offset += length;
+      AdapterValidator::Create(config_json_, safetensors_bytes_, base, limits,
+                               /*hash_file=*/false));
+  DESCANT_RETURN_IF_ERROR(FeedHeader(validator.get()));
+  const ValidatedAdapter* header = validator->header();
+  if (header == nullptr) return Damaged();
+  DESCANT_ASSIGN_OR_RETURN(
+      std::shared_ptr<const Adapter> adapter,
+      BuildAdapter(*info, *header,
+                   [this](uint64_t offset, absl::Span<char> out) {
+                     return Read(offset, out);
+                   }));
+  DESCANT_RETURN_IF_ERROR(FeedTensors(*header, *adapter, validator.get()));
+  DESCANT_ASSIGN_OR_RETURN(const ValidatedAdapter validated,
+                           validator->Finish());
+  if (validated.digest != info->digest) {
+    return ReasonedError(absl::StatusCode::kDataLoss, reason::kAdapterDataLoss,
+                         "the content is not what the digest says");
   }
-  return validator->Finish();
+  if (info->module_kinds == 0) DescribeModules(validated, info);
+  return adapter;
+}
+
+absl::Status Blob::FeedHeader(AdapterValidator* validator) const {
+  std::string bytes(
+      std::min<uint64_t>(kSafetensorsPrefixBytes, safetensors_bytes_), '\0');
+  DESCANT_RETURN_IF_ERROR(Read(0, absl::MakeSpan(bytes)));
+  // Refuses a length that is not one.
+  DESCANT_RETURN_IF_ERROR(validator->Append(bytes));
+  if (bytes.size() < kSafetensorsPrefixBytes) return Damaged();
+  bytes.resize(LoadLittleEndian<uint64_t>(bytes.data()));
+  DESCANT_RETURN_IF_ERROR(Read(kSafetensorsPrefixBytes, absl::MakeSpan(bytes)));
+  return validator->Append(bytes);
 }
 
 }  // namespace descant

@@ -39,13 +39,18 @@ class Blob {
   // file is shorter.
   absl::Status Read(uint64_t offset, absl::Span<char> out) const;
 
-  // Reads and validates everything: the digest that comes out is the proof of
-  // the content.
-  absl::StatusOr<ValidatedAdapter> Validate(const BaseShape* base,
-                                            const AdapterLimits& limits) const;
+  // The adapter `info` speaks of, with its tensors: read once, into the memory
+  // they stay in, and validated there. Its digest is the proof of the content:
+  // DATA_LOSS where it isn't info->digest. Other errors: no memory, or what the
+  // validator says. Where info->module_kinds is 0 (a record of an older
+  // server), DescribeModules fills it.
+  absl::StatusOr<std::shared_ptr<const Adapter>> ReadAdapter(
+      const BaseShape* base, const AdapterLimits& limits,
+      AdapterInfo* info) const;
 
  private:
   Blob() = default;
+  absl::Status FeedHeader(AdapterValidator* validator) const;
 
   std::unique_ptr<ReadableFile> file_;
   std::string config_json_;

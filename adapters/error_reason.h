@@ -64,6 +64,7 @@ inline constexpr absl::string_view kStoreLocked = "STORE_LOCKED";
 inline constexpr absl::string_view kAdapterIncompatible =
     "ADAPTER_INCOMPATIBLE";
 inline constexpr absl::string_view kAdapterDataLoss = "ADAPTER_DATA_LOSS";
+inline constexpr absl::string_view kAdapterUnreadable = "ADAPTER_UNREADABLE";
 
 }  // namespace descant::reason
 

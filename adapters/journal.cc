@@ -61,6 +61,8 @@ bool DecodePayload(absl::string_view payload, JournalRecord* record) {
   info.file_bytes = NumberOf(*root, "file_bytes");
   info.max_rank = static_cast<int32_t>(NumberOf(*root, "max_rank"));
   info.num_modules = static_cast<int32_t>(NumberOf(*root, "num_modules"));
+  info.module_kinds = static_cast<uint32_t>(NumberOf(*root, "module_kinds"));
+  info.parameters = NumberOf(*root, "parameters");
   info.base_fingerprint = TextOf(*root, "base_fingerprint");
   info.base_model_name = TextOf(*root, "base_model_name");
   const JsonValue* created = root->Find("created_unix");
@@ -107,6 +109,8 @@ std::string EncodeRecord(const JournalRecord& record) {
         &payload, ",\"digest\":", JsonQuote(info.digest),
         ",\"file_bytes\":", info.file_bytes, ",\"max_rank\":", info.max_rank,
         ",\"num_modules\":", info.num_modules,
+        ",\"module_kinds\":", info.module_kinds,
+        ",\"parameters\":", info.parameters,
         ",\"base_fingerprint\":", JsonQuote(info.base_fingerprint),
         ",\"base_model_name\":", JsonQuote(info.base_model_name),
         ",\"created_unix\":", absl::StrFormat("%.3f", info.created_unix));

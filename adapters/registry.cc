@@ -132,6 +132,15 @@ absl::Status AdapterRegistry::Remove(absl::string_view tenant,
   return absl::OkStatus();
 }
 
+void AdapterRegistry::Quarantine(const Adapter& adapter) {
+  std::shared_ptr<const Adapter> dropped;  // destroyed outside the lock
+  MutexLock lock(&mutex_);
+  const auto it = entries_.find(Key(adapter.tenant, adapter.name));
+  if (it == entries_.end() || it->second.adapter.get() != &adapter) return;
+  it->second.state = AdapterState::kCorrupt;
+  dropped = std::move(it->second.adapter);
+}
+
 absl::StatusOr<AdapterPage> AdapterRegistry::List(
     absl::string_view tenant, int32_t page_size,
     absl::string_view page_token) const {

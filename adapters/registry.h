@@ -29,7 +29,7 @@ enum class AdapterState {
 struct RegistryEntry {
   AdapterInfo info;
   AdapterState state = AdapterState::kReady;
-  std::shared_ptr<const Adapter> adapter;  // set where kReady
+  std::shared_ptr<const Adapter> adapter;  // set where kReady; has a source
 };
 
 // How a publication treats a name that exists.
@@ -75,6 +75,10 @@ class AdapterRegistry {
   absl::StatusOr<RegistryEntry> Get(absl::string_view tenant,
                                     absl::string_view name) const;
   absl::Status Remove(absl::string_view tenant, absl::string_view name);
+
+  // `adapter`'s stored bytes turned out to be damaged: its entry, if the name
+  // still stands for this very version, becomes kCorrupt.
+  void Quarantine(const Adapter& adapter);
 
   // At most page_size entries (0: the default; negative or above kMaxPageSize
   // is INVALID_ARGUMENT), after `page_token` ("" or a former

@@ -35,12 +35,10 @@ std::optional<SlotLease> SlotTable::Acquire(
     free_.pop_back();
     index_.emplace(key, slot);
     slots_[slot].adapter = adapter;
-    slots_[slot].loaded = false;
-    slots_[slot].lru = lru_.insert(lru_.end(), slot);
   }
   Slot& entry = slots_[slot];
   if (entry.leases++ == 0) {
-    lru_.erase(entry.lru);
+    if (entry.loaded) lru_.erase(entry.lru);
     ++leased_slots_;
   }
   return SlotLease(this, slot);
@@ -51,19 +49,18 @@ bool SlotTable::CanAcquire(const Adapter& adapter) const {
          index_.contains(Key(adapter.tenant, adapter.digest));
 }
 
-std::vector<int32_t> SlotTable::SlotsToLoad() const {
-  std::vector<int32_t> pending;
-  for (int32_t slot = 0; slot < num_slots(); ++slot) {
-    if (slots_[slot].leases > 0 && !slots_[slot].loaded) {
-      pending.push_back(slot);
-    }
-  }
-  return pending;
+void SlotTable::BeginLoad(int32_t slot) {
+  Slot& entry = slots_[slot];
+  DESCANT_CHECK(entry.leases > 0 && !entry.loading && !entry.loaded);
+  entry.loading = true;
 }
 
-void SlotTable::MarkLoaded(int32_t slot) {
-  DESCANT_CHECK(slots_[slot].leases > 0);
-  slots_[slot].loaded = true;
+void SlotTable::EndLoad(int32_t slot, bool loaded) {
+  Slot& entry = slots_[slot];
+  DESCANT_CHECK(entry.loading);
+  entry.loading = false;
+  entry.loaded = loaded;
+  if (entry.leases == 0) BecomeIdle(slot);
 }
 
 std::optional<int32_t> SlotTable::EvictOne() {
@@ -80,14 +77,20 @@ void SlotTable::Release(int32_t slot) {
   DESCANT_CHECK(entry.leases > 0);
   if (--entry.leases > 0) return;
   --leased_slots_;
+  if (!entry.loading) BecomeIdle(slot);
+}
+
+void SlotTable::BecomeIdle(int32_t slot) {
+  Slot& entry = slots_[slot];
   if (entry.loaded) {
+    ++releases_;
     entry.lru = lru_.insert(lru_.end(), slot);
   } else {
     Free(slot);
   }
 }
 
-// The slot is neither leased nor on the LRU list.
+// The slot is neither leased nor loading nor on the LRU list.
 void SlotTable::Free(int32_t slot) {
   Slot& entry = slots_[slot];
   index_.erase(Key(entry.adapter->tenant, entry.adapter->digest));
@@ -108,14 +111,16 @@ void SlotTable::CheckInvariants() const {
     DESCANT_CHECK(entry.leases >= 0);
     leased += entry.leases > 0 ? 1 : 0;
     if (entry.adapter == nullptr) {
-      DESCANT_CHECK(entry.leases == 0 && !entry.loaded);
+      DESCANT_CHECK(entry.leases == 0 && !entry.loaded && !entry.loading);
       DESCANT_CHECK(free_count[slot] == 1 && lru_count[slot] == 0);
       continue;
     }
     ++occupied;
     DESCANT_CHECK(free_count[slot] == 0);
-    DESCANT_CHECK(lru_count[slot] == (entry.leases == 0 ? 1 : 0));
-    DESCANT_CHECK(entry.leases > 0 || entry.loaded);
+    const bool idle = entry.leases == 0 && !entry.loading;
+    DESCANT_CHECK(lru_count[slot] == (idle ? 1 : 0));
+    DESCANT_CHECK(!idle || entry.loaded);
+    DESCANT_CHECK(!entry.loading || !entry.loaded);
     const auto it =
         index_.find(Key(entry.adapter->tenant, entry.adapter->digest));
     DESCANT_CHECK(it != index_.end() && it->second == slot);

@@ -1,10 +1,10 @@
 // Which adapter occupies which device slot: pure bookkeeping, no memory, no
-// thread. The scheduler leases a slot per sequence; the engine loads what the
-// table says is not loaded yet.
+// thread. The scheduler leases a slot per sequence; whoever loads adapters
+// brings a leased slot from empty over loading to loaded.
 //
 // Invariants (CheckInvariants): a (tenant, digest) occupies at most one slot;
-// a slot is free, or has an adapter; a slot with leases is not on the LRU
-// list, an occupied slot without leases is on it exactly once.
+// a slot is free, or has an adapter; an occupied slot that is neither leased
+// nor loading is loaded and on the LRU list exactly once, no other slot is.
 #ifndef DESCANT_ADAPTERS_SLOT_TABLE_H_
 #define DESCANT_ADAPTERS_SLOT_TABLE_H_
 
@@ -62,11 +62,14 @@ class SlotTable {
   // Whether Acquire would succeed.
   bool CanAcquire(const Adapter& adapter) const;
 
-  // Slots with a lease whose adapter is not on the device yet, ascending.
-  // The caller loads them (replacing what was there), then calls MarkLoaded;
-  // where a load fails it releases the leases: the slot becomes free then.
-  std::vector<int32_t> SlotsToLoad() const;
-  void MarkLoaded(int32_t slot);
+  // Somebody writes to the slot from now on: it keeps its adapter until the
+  // load has ended, whatever becomes of its leases. REQUIRES: leased, neither
+  // loading nor loaded.
+  void BeginLoad(int32_t slot);
+  // REQUIRES: loading. After a load that failed the slot becomes free with its
+  // last lease.
+  void EndLoad(int32_t slot, bool loaded);
+  bool loading(int32_t slot) const { return slots_[slot].loading; }
   bool loaded(int32_t slot) const { return slots_[slot].loaded; }
   // Null for a free slot.
   const std::shared_ptr<const Adapter>& adapter(int32_t slot) const {
@@ -82,6 +85,9 @@ class SlotTable {
   int32_t leased() const { return leased_slots_; }  // slots with >= 1 lease
   int32_t leases(int32_t slot) const { return slots_[slot].leases; }
   uint64_t evictions() const { return evictions_; }
+  // How often a loaded slot lost its last lease: only then is there more
+  // memory to be had by evictions than before.
+  uint64_t releases() const { return releases_; }
 
   // Aborts on a violated invariant.
   void CheckInvariants() const;
@@ -92,11 +98,13 @@ class SlotTable {
   struct Slot {
     std::shared_ptr<const Adapter> adapter;
     int32_t leases = 0;
+    bool loading = false;
     bool loaded = false;
-    std::list<int32_t>::iterator lru;  // valid while leases == 0
+    std::list<int32_t>::iterator lru;  // valid while idle
   };
 
   void Release(int32_t slot);
+  void BecomeIdle(int32_t slot);
   void Free(int32_t slot);
 
   std::vector<Slot> slots_;
@@ -105,6 +113,7 @@ class SlotTable {
   absl::flat_hash_map<Key, int32_t> index_;
   int32_t leased_slots_ = 0;
   uint64_t evictions_ = 0;
+  uint64_t releases_ = 0;
 };
 
 }  // namespace descant

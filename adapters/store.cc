@@ -20,8 +20,6 @@ namespace {
 
 using absl::StatusCode;
 
-constexpr size_t kTenantIdDigits = 32;
-
 absl::Status ReadOnly() {
   return ReasonedError(StatusCode::kFailedPrecondition, reason::kStoreReadOnly,
                        "the store is read-only after a failed write");
@@ -36,11 +34,6 @@ absl::Status WriteError(const absl::Status& status) {
   return ReadOnly();
 }
 
-absl::string_view HexPart(absl::string_view digest) {
-  absl::ConsumePrefix(&digest, "sha256:");
-  return digest;
-}
-
 AdapterInfo MakeInfo(const UploadSpec& spec, const ValidatedAdapter& validated,
                      const BaseShape& base, double now) {
   AdapterInfo info;
@@ -48,21 +41,23 @@ AdapterInfo MakeInfo(const UploadSpec& spec, const ValidatedAdapter& validated,
   info.name = spec.name;
   info.digest = validated.digest;
   info.file_bytes = spec.declared_size;
-  info.max_rank = validated.max_rank;
-  info.num_modules = static_cast<int32_t>(validated.modules.size());
+  DescribeModules(validated, &info);
   info.base_fingerprint = base.fingerprint;
   info.base_model_name = validated.config.base_model_name;
   info.created_unix = now;
   return info;
 }
 
-absl::StatusOr<std::shared_ptr<const Adapter>> BuildFromBlob(
-    const Blob& blob, const AdapterInfo& info,
-    const ValidatedAdapter& validated) {
-  return BuildAdapter(info, validated,
-                      [&blob](uint64_t offset, absl::Span<char> out) {
-                        return blob.Read(offset, out);
-                      });
+std::shared_ptr<const StoredTensorsContext> MakeContext(
+    Fs* fs, const StoreOptions& options, std::shared_ptr<const BaseShape> base,
+    AdapterRegistry* registry) {
+  auto context = std::make_shared<StoredTensorsContext>();
+  context->fs = fs;
+  context->base = std::move(base);
+  context->limits = options.limits;
+  context->registry = registry;
+  context->blobs = options.directory + "/blobs";
+  return context;
 }
 
 }  // namespace
@@ -103,23 +98,14 @@ AdapterStore::AdapterStore(Fs* fs, const Clock* clock,
       clock_(clock),
       options_(options),
       base_(std::move(base)),
-      registry_(registry) {}
+      registry_(registry),
+      context_(MakeContext(fs, options, base_, registry)) {}
 
 AdapterStore::~AdapterStore() = default;
 
 bool AdapterStore::read_only() const {
   MutexLock lock(&mutex_);
   return journal_->failed();
-}
-
-std::string AdapterStore::TenantDirectory(absl::string_view tenant) const {
-  return absl::StrCat(options_.directory, "/blobs/",
-                      HexOf(Sha256Of(tenant)).substr(0, kTenantIdDigits));
-}
-
-std::string AdapterStore::BlobPath(absl::string_view tenant,
-                                   absl::string_view digest) const {
-  return absl::StrCat(TenantDirectory(tenant), "/", HexPart(digest));
 }
 
 absl::StatusOr<std::unique_ptr<AdapterUpload>> AdapterStore::BeginUpload(
@@ -173,10 +159,6 @@ absl::StatusOr<PublishResult> AdapterStore::Publish(
   }
   RegistryEntry entry;
   entry.info = MakeInfo(spec, validated, *base_, clock_->UnixSeconds());
-  DESCANT_ASSIGN_OR_RETURN(const Blob blob,
-                           Blob::Open(fs_, upload->staging_path_));
-  DESCANT_ASSIGN_OR_RETURN(entry.adapter,
-                           BuildFromBlob(blob, entry.info, validated));
 
   MutexLock lock(&mutex_);
   if (journal_->failed()) return ReadOnly();
@@ -195,7 +177,7 @@ absl::StatusOr<PublishResult> AdapterStore::Publish(
       journal_->Append({JournalRecord::Op::kPut, entry.info});
   if (!recorded.ok()) return WriteError(recorded);
   ++next_version_;
-  ++references_[{entry.info.tenant, entry.info.digest}];
+  entry.adapter = AddReference(entry.info);
   const AdapterInfo info = entry.info;
   const auto published =
       registry_->Publish(std::move(entry), {.replace = true});
@@ -212,13 +194,13 @@ absl::Status AdapterStore::SyncStaging(AdapterUpload* upload) {
 absl::Status AdapterStore::InstallBlob(AdapterUpload* upload,
                                        const std::string& digest) {
   const std::string& tenant = upload->spec_.tenant;
-  const std::string directory = TenantDirectory(tenant);
+  const std::string directory = context_->TenantDirectory(tenant);
   const auto install = [&]() -> absl::Status {
     DESCANT_RETURN_IF_ERROR(fs_->CreateDirectory(directory));
     DESCANT_RETURN_IF_ERROR(fs_->SyncDirectory(options_.directory + "/blobs"));
     DESCANT_RETURN_IF_ERROR(Failpoint("store.before_rename"));
     DESCANT_RETURN_IF_ERROR(
-        fs_->Rename(upload->staging_path_, BlobPath(tenant, digest)));
+        fs_->Rename(upload->staging_path_, context_->BlobPath(tenant, digest)));
     upload->file_.reset();
     DESCANT_RETURN_IF_ERROR(Failpoint("store.before_directory_sync"));
     return fs_->SyncDirectory(directory);
@@ -248,13 +230,35 @@ absl::Status AdapterStore::Delete(absl::string_view tenant,
   return absl::OkStatus();
 }
 
-// Requests in flight hold the adapter in memory: the file is not needed.
+std::shared_ptr<const Adapter> AdapterStore::AddReference(
+    const AdapterInfo& info) {
+  Reference& reference = references_[{info.tenant, info.digest}];
+  if (reference.names++ == 0) {
+    reference.tensors = std::make_shared<StoredTensors>(context_);
+  }
+  auto adapter = std::make_shared<Adapter>();
+  adapter->tenant = info.tenant;
+  adapter->name = info.name;
+  adapter->digest = info.digest;
+  adapter->max_rank = info.max_rank;
+  adapter->created_unix = info.created_unix;
+  adapter->source = reference.tensors;
+  return adapter;
+}
+
+// Requests in flight may not have loaded the adapter yet: where there are any,
+// they keep the file open.
 void AdapterStore::RemoveReference(const AdapterInfo& info) {
   const auto it = references_.find({info.tenant, info.digest});
-  DESCANT_CHECK(it != references_.end() && it->second > 0);
-  if (--it->second > 0) return;
+  DESCANT_CHECK(it != references_.end() && it->second.names > 0);
+  if (--it->second.names > 0) return;
+  const std::shared_ptr<StoredTensors> tensors = it->second.tensors;
   references_.erase(it);
-  fs_->Remove(BlobPath(info.tenant, info.digest)).IgnoreError();
+  if (tensors.use_count() > 1) {
+    absl::StatusOr<Blob> blob = Blob::Open(fs_, BlobPath(info));
+    if (blob.ok()) tensors->Keep(*std::move(blob));
+  }
+  fs_->Remove(BlobPath(info)).IgnoreError();
 }
 
 }  // namespace descant

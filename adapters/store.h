@@ -28,6 +28,7 @@
 #include "adapters/base_shape.h"
 #include "adapters/journal.h"
 #include "adapters/registry.h"
+#include "adapters/stored_tensors.h"
 #include "adapters/validate.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/fs.h"
@@ -90,13 +91,16 @@ class AdapterUpload {
 };
 
 // Thread-safe. Everything acknowledged is in the registry, in the journal's
-// order.
+// order. The registry's adapters have no tensors: their source reads them from
+// the store, and checks them, each time they are loaded.
 class AdapterStore {
  public:
   // Opens or creates the directory, recovers, and fills `registry`. UNAVAILABLE
   // STORE_LOCKED, FAILED_PRECONDITION STORE_FORMAT_NEWER, DATA_LOSS
-  // STORE_CORRUPT (the format file). Damage to one adapter is an entry of
-  // state kCorrupt, not an error. The pointers must outlive the store.
+  // STORE_CORRUPT (the format file). An adapter whose file is missing or has
+  // another size or header than it was stored with becomes an entry of state
+  // kCorrupt; damage within the tensors does when they are loaded. The pointers
+  // must outlive the store, and the store whatever loads its adapters.
   static absl::StatusOr<std::unique_ptr<AdapterStore>> Open(
       Fs* fs, const Clock* clock, const StoreOptions& options,
       std::shared_ptr<const BaseShape> base, AdapterRegistry* registry);
@@ -129,23 +133,27 @@ class AdapterStore {
   void CleanUp();
   void RemoveUnwanted(const std::string& directory,
                       const absl::flat_hash_set<std::string>& wanted);
-  absl::StatusOr<std::shared_ptr<const Adapter>> Load(const AdapterInfo& info);
+  absl::Status CheckStored(AdapterInfo* info);
   absl::StatusOr<PublishResult> Publish(AdapterUpload* upload,
                                         const ValidatedAdapter& validated);
   absl::Status SyncStaging(AdapterUpload* upload);
   absl::Status InstallBlob(AdapterUpload* upload, const std::string& digest)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // One more name stands for the blob; the handle to give to its entry.
+  std::shared_ptr<const Adapter> AddReference(const AdapterInfo& info)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RemoveReference(const AdapterInfo& info)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  std::string TenantDirectory(absl::string_view tenant) const;
-  std::string BlobPath(absl::string_view tenant,
-                       absl::string_view digest) const;
+  std::string BlobPath(const AdapterInfo& info) const {
+    return context_->BlobPath(info.tenant, info.digest);
+  }
 
   Fs* const fs_;
   const Clock* const clock_;
   const StoreOptions options_;
   const std::shared_ptr<const BaseShape> base_;
   AdapterRegistry* const registry_;
+  const std::shared_ptr<const StoredTensorsContext> context_;
   RecoveryReport recovery_;
   std::unique_ptr<FileLock> lock_;
 
@@ -154,9 +162,13 @@ class AdapterStore {
   std::unique_ptr<Journal> journal_ ABSL_GUARDED_BY(mutex_);
   uint64_t next_version_ ABSL_GUARDED_BY(mutex_) = 1;
   uint64_t next_staging_ ABSL_GUARDED_BY(mutex_) = 0;
-  // Names that refer to a blob, by (tenant, digest).
-  absl::flat_hash_map<std::pair<std::string, std::string>, int32_t> references_
-      ABSL_GUARDED_BY(mutex_);
+  // A blob that names refer to, by (tenant, digest).
+  struct Reference {
+    int32_t names = 0;
+    std::shared_ptr<StoredTensors> tensors;
+  };
+  absl::flat_hash_map<std::pair<std::string, std::string>, Reference>
+      references_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace descant

@@ -127,38 +127,39 @@ void AdapterStore::RecoverOne(const AdapterInfo& info) {
   if (info.base_fingerprint != base_->fingerprint) {
     entry.state = AdapterState::kIncompatible;
     ++recovery_.incompatible;
+  } else if (const absl::Status stored = CheckStored(&entry.info);
+             stored.ok()) {
+    ++recovery_.ready;
   } else {
-    absl::StatusOr<std::shared_ptr<const Adapter>> adapter = Load(info);
-    if (adapter.ok()) {
-      entry.adapter = *std::move(adapter);
-      ++recovery_.ready;
-    } else {
-      entry.state = AdapterState::kCorrupt;
-      ++recovery_.corrupt;
-      recovery_.messages.push_back(absl::StrCat(
-          "adapter ", LogSafe(info.name), " version ", info.version,
-          " is quarantined: ", std::string(adapter.status().message())));
-    }
+    entry.state = AdapterState::kCorrupt;
+    ++recovery_.corrupt;
+    recovery_.messages.push_back(
+        absl::StrCat("adapter ", LogSafe(info.name), " version ", info.version,
+                     " is quarantined: ", std::string(stored.message())));
   }
   MutexLock lock(&mutex_);
-  ++references_[{info.tenant, info.digest}];
+  std::shared_ptr<const Adapter> adapter = AddReference(entry.info);
+  if (entry.state == AdapterState::kReady) entry.adapter = std::move(adapter);
   registry_->Publish(std::move(entry), {.replace = true}).IgnoreError();
 }
 
-absl::StatusOr<std::shared_ptr<const Adapter>> AdapterStore::Load(
-    const AdapterInfo& info) {
-  DESCANT_ASSIGN_OR_RETURN(const Blob blob,
-                           Blob::Open(fs_, BlobPath(info.tenant, info.digest)));
-  DESCANT_ASSIGN_OR_RETURN(const ValidatedAdapter validated,
-                           blob.Validate(base_.get(), options_.limits));
-  if (validated.digest != info.digest) {
-    return ReasonedError(StatusCode::kDataLoss, reason::kAdapterDataLoss,
-                         "the content is not what the digest says");
+// The blob's header and size, not its tensors: a start must not read them all.
+absl::Status AdapterStore::CheckStored(AdapterInfo* info) {
+  if (info->max_rank > options_.limits.max_rank) {
+    return absl::InvalidArgumentError(absl::StrCat("its rank ", info->max_rank,
+                                                   " is above the limit of ",
+                                                   options_.limits.max_rank));
   }
-  return BuildAdapter(info, validated,
-                      [&blob](uint64_t offset, absl::Span<char> out) {
-                        return blob.Read(offset, out);
-                      });
+  if (info->file_bytes > options_.limits.max_file_bytes) {
+    return absl::InvalidArgumentError("its file is above the limit");
+  }
+  DESCANT_ASSIGN_OR_RETURN(const Blob blob, Blob::Open(fs_, BlobPath(*info)));
+  if (blob.safetensors_bytes() != info->file_bytes) {
+    return ReasonedError(StatusCode::kDataLoss, reason::kAdapterDataLoss,
+                         "its file has another size than was stored");
+  }
+  if (info->module_kinds != 0) return absl::OkStatus();
+  return blob.ReadAdapter(base_.get(), options_.limits, info).status();
 }
 
 // Removes what no record names. Links are removed, never followed. Failures
@@ -167,8 +168,8 @@ void AdapterStore::CleanUp() {
   absl::flat_hash_set<std::string> wanted;
   {
     MutexLock lock(&mutex_);
-    for (const auto& [key, count] : references_) {
-      wanted.insert(BlobPath(key.first, key.second));
+    for (const auto& [key, reference] : references_) {
+      wanted.insert(context_->BlobPath(key.first, key.second));
     }
   }
   RemoveUnwanted(options_.directory + "/staging", {});

@@ -57,8 +57,9 @@ std::shared_ptr<char> AllocateAligned(uint64_t bytes) {
 class AdapterValidator::State {
  public:
   State(PeftConfig config, uint64_t size, const BaseShape* base,
-        const AdapterLimits& limits)
+        const AdapterLimits& limits, bool hash_file)
       : base_(base), limits_(limits), size_(size) {
+    if (hash_file) file_hash_.emplace();
     validated_.config = std::move(config);
     header_limits_.max_header_bytes = limits.max_header_bytes;
     header_limits_.max_tensors = static_cast<int32_t>(2 * base->modules.size());
@@ -76,11 +77,15 @@ class AdapterValidator::State {
                            reason::kUploadTruncated,
                            "fewer bytes than declared", "data");
     }
-    validated_.file_sha256 = HexOf(file_hash_.Finish());
+    if (file_hash_) validated_.file_sha256 = HexOf(file_hash_->Finish());
     validated_.digest =
         AdapterDigest(CanonicalConfig(validated_.config), validated_.index,
                       tensor_hashes_, base_->fingerprint);
     return std::move(validated_);
+  }
+
+  const ValidatedAdapter* header() const {
+    return header_done_ ? &validated_ : nullptr;
   }
 
  private:
@@ -90,7 +95,7 @@ class AdapterValidator::State {
                            "more bytes than declared", "data");
     }
     received_ += chunk.size();
-    file_hash_.Update(chunk);
+    if (file_hash_) file_hash_->Update(chunk);
     if (!header_done_) DESCANT_RETURN_IF_ERROR(ConsumeHeader(&chunk));
     while (!chunk.empty()) DESCANT_RETURN_IF_ERROR(ConsumeTensor(&chunk));
     // A file that ends within its header is told so, not "truncated".
@@ -187,7 +192,7 @@ class AdapterValidator::State {
   absl::Status status_;
   ValidatedAdapter validated_;
   uint64_t received_ = 0;
-  Sha256 file_hash_;
+  std::optional<Sha256> file_hash_;
 
   std::string header_;  // prefix and header, until they are complete
   bool header_done_ = false;
@@ -206,7 +211,7 @@ AdapterValidator::~AdapterValidator() = default;
 
 absl::StatusOr<std::unique_ptr<AdapterValidator>> AdapterValidator::Create(
     absl::string_view config_json, uint64_t declared_size,
-    const BaseShape* base, const AdapterLimits& limits) {
+    const BaseShape* base, const AdapterLimits& limits, bool hash_file) {
   DESCANT_RETURN_IF_ERROR(CheckDeclaredSize(declared_size, limits));
   DESCANT_ASSIGN_OR_RETURN(PeftConfig config,
                            ParsePeftConfig(config_json, limits.max_rank));
@@ -218,12 +223,17 @@ absl::StatusOr<std::unique_ptr<AdapterValidator>> AdapterValidator::Create(
                          "the adapter targets no module of the base model",
                          "adapter_config.target_modules");
   }
-  return std::unique_ptr<AdapterValidator>(new AdapterValidator(
-      std::make_unique<State>(std::move(config), declared_size, base, limits)));
+  return std::unique_ptr<AdapterValidator>(
+      new AdapterValidator(std::make_unique<State>(
+          std::move(config), declared_size, base, limits, hash_file)));
 }
 
 absl::Status AdapterValidator::Append(absl::Span<const char> chunk) {
   return state_->Append(chunk);
+}
+
+const ValidatedAdapter* AdapterValidator::header() const {
+  return state_->header();
 }
 
 absl::StatusOr<ValidatedAdapter> AdapterValidator::Finish() {
@@ -244,7 +254,7 @@ absl::StatusOr<std::shared_ptr<const Adapter>> BuildAdapter(
   auto adapter = std::make_shared<Adapter>();
   adapter->tenant = info.tenant;
   adapter->name = info.name;
-  adapter->digest = validated.digest;
+  adapter->digest = info.digest;
   adapter->max_rank = validated.max_rank;
   adapter->base_model_name = validated.config.base_model_name;
   adapter->created_unix = info.created_unix;
@@ -277,6 +287,20 @@ absl::StatusOr<std::shared_ptr<const Adapter>> BuildAdapter(
   return std::shared_ptr<const Adapter>(std::move(adapter));
 }
 
+void DescribeModules(const ValidatedAdapter& validated, AdapterInfo* info) {
+  info->max_rank = validated.max_rank;
+  info->num_modules = static_cast<int32_t>(validated.modules.size());
+  info->module_kinds = 0;
+  info->parameters = 0;
+  for (const ValidatedModule& module : validated.modules) {
+    info->module_kinds |= 1u << static_cast<uint32_t>(module.kind);
+    for (const size_t i : {module.tensor_a, module.tensor_b}) {
+      const auto& shape = validated.index.tensors[i].shape;
+      info->parameters += shape[0] * shape[1];
+    }
+  }
+}
+
 absl::StatusOr<std::shared_ptr<const Adapter>> MakeAdapter(
     absl::string_view tenant, absl::string_view name,
     absl::string_view config_json, absl::Span<const char> safetensors,
@@ -290,6 +314,7 @@ absl::StatusOr<std::shared_ptr<const Adapter>> MakeAdapter(
   AdapterInfo info;
   info.tenant = std::string(tenant);
   info.name = std::string(name);
+  info.digest = validated.digest;
   return BuildAdapter(
       info, validated, [safetensors](uint64_t offset, absl::Span<char> out) {
         std::memcpy(out.data(), safetensors.data() + offset, out.size());

@@ -45,15 +45,20 @@ class AdapterValidator {
  public:
   // Checks config and sizes. `base` must outlive this. `declared_size`: of the
   // safetensors file; 0 is UPLOAD_SIZE_MISSING, over the limit
-  // RESOURCE_EXHAUSTED. Else INVALID_ARGUMENT.
+  // RESOURCE_EXHAUSTED. Else INVALID_ARGUMENT. Without `hash_file` there will
+  // be no file_sha256: the tensors' own hashes, and so the digest, remain.
   static absl::StatusOr<std::unique_ptr<AdapterValidator>> Create(
       absl::string_view config_json, uint64_t declared_size,
-      const BaseShape* base, const AdapterLimits& limits);
+      const BaseShape* base, const AdapterLimits& limits,
+      bool hash_file = true);
   ~AdapterValidator();
 
   // The next bytes; refuses the first byte over the declared size, and a bad
   // header or value as soon as it is complete.
   absl::Status Append(absl::Span<const char> chunk);
+
+  // Once the file's header is complete: everything but the digests. Else null.
+  const ValidatedAdapter* header() const;
 
   // After the last byte. Call once.
   absl::StatusOr<ValidatedAdapter> Finish();
@@ -73,11 +78,15 @@ absl::Status CheckBaseFingerprint(absl::string_view declared,
 using TensorReader =
     std::function<absl::Status(uint64_t offset, absl::Span<char> out)>;
 
-// Copies a validated file's tensors into an Adapter. RESOURCE_EXHAUSTED when
-// there is no memory, else the reader's error.
+// Reads a file's tensors into an Adapter; its digest is info.digest.
+// RESOURCE_EXHAUSTED when there is no memory, else the reader's error.
 absl::StatusOr<std::shared_ptr<const Adapter>> BuildAdapter(
     const AdapterInfo& info, const ValidatedAdapter& validated,
     const TensorReader& read);
+
+// What listings say of the modules: num_modules, max_rank, module_kinds,
+// parameters.
+void DescribeModules(const ValidatedAdapter& validated, AdapterInfo* info);
 
 // An adapter from a PEFT pair in memory: validated, not stored.
 absl::StatusOr<std::shared_ptr<const Adapter>> MakeAdapter(

@@ -29,7 +29,8 @@ class ThreadedEngine final : public Engine {
         clock_(clock),
         runner_(std::move(runner)),
         tokenizer_(std::move(tokenizer)),
-        loop_(runner_.get(), tokenizer_.get(), std::move(scheduler), clock) {
+        loop_(runner_.get(), tokenizer_.get(), std::move(scheduler), clock,
+              [this] { Wake(); }) {
     loop_.UpdateStats(&stats_);
     thread_ = std::thread([this] { Run(); });
   }
@@ -200,6 +201,7 @@ void ThreadedEngine::Run() {
     }
     Publish();
   }
+  loop_.StopLoads();
   busy_.store(false, std::memory_order_release);
 }
 

@@ -25,11 +25,13 @@ void SortUnique(std::vector<std::string>* names) {
 }  // namespace
 
 EngineLoop::EngineLoop(Runner* runner, const Tokenizer* tokenizer,
-                       SchedulerOptions options, const Clock* clock)
+                       SchedulerOptions options, const Clock* clock,
+                       std::function<void()> wake)
     : runner_(runner),
       tokenizer_(tokenizer),
       clock_(clock),
-      scheduler_(std::move(options)) {}
+      scheduler_(std::move(options)),
+      loader_(runner, std::move(wake)) {}
 
 void EngineLoop::Add(Request request, std::shared_ptr<TokenSink> sink) {
   const RequestId id = request.id;
@@ -60,13 +62,14 @@ void EngineLoop::FailAll(const absl::Status& status) {
 bool EngineLoop::Step() {
   const MonotonicTime begin = clock_->Now();
   PollSinks();
+  EndLoads();
   if (!scheduler_.tainted_blocks().empty()) {
     runner_->ClearBlocks(scheduler_.tainted_blocks());
     scheduler_.TaintedBlocksCleared();
   }
   scheduler_.Schedule(begin);
   Deliver(nullptr, absl::OkStatus());
-  LoadSlots();
+  BeginLoads();
   const Batch& batch = scheduler_.batch();
   if (batch.empty()) return false;
 
@@ -106,42 +109,82 @@ void EngineLoop::PollSinks() {
   }
 }
 
-void EngineLoop::LoadSlots() {
-  loading_.assign(scheduler_.slots_to_load().begin(),
-                  scheduler_.slots_to_load().end());
+void EngineLoop::BeginLoads() {
   // The bytes of what they held before must not crowd out the first one.
-  for (const int32_t slot : loading_) runner_->UnloadAdapter(slot);
-  for (const int32_t slot : loading_) {
-    const absl::Status status = LoadSlot(slot);
-    if (status.ok()) {
-      ++counts_.adapter_loads;
-      scheduler_.slots().MarkLoaded(slot);
-      continue;
-    }
+  for (const int32_t slot : scheduler_.slots_to_load()) {
     runner_->UnloadAdapter(slot);
-    if (absl::IsResourceExhausted(status) && OtherAdapterRuns(slot)) {
-      scheduler_.DeferSlot(slot);
-      continue;
-    }
-    LogWarning("adapter ", LabelOf(*scheduler_.slots().adapter(slot)),
-               " could not be loaded: ", status.ToString());
-    scheduler_.SlotLoadFailed(slot);
-    Deliver(nullptr, status);
+  }
+  for (const int32_t slot : scheduler_.slots_to_load()) {
+    StartLoad(slot, scheduler_.slots().adapter(slot));
   }
 }
 
-// Idle adapters make room for the one that is wanted.
-absl::Status EngineLoop::LoadSlot(int32_t slot) {
-  SlotTable& slots = scheduler_.slots();
-  const std::shared_ptr<const Adapter> adapter = slots.adapter(slot);
-  absl::Status status = runner_->LoadAdapter(slot, adapter);
-  while (absl::IsResourceExhausted(status)) {
-    const std::optional<int32_t> idle = slots.EvictOne();
-    if (!idle) break;
-    runner_->UnloadAdapter(*idle);
-    status = runner_->LoadAdapter(slot, adapter);
+void EngineLoop::StartLoad(int32_t slot,
+                           std::shared_ptr<const Adapter> adapter) {
+  const SlotTable& slots = scheduler_.slots();
+  bool alone = loads_in_flight_ == 0;
+  for (int32_t other = 0; other < slots.num_slots(); ++other) {
+    alone = alone && !slots.loaded(other);
   }
-  return status;
+  if (alone) alone_slot_ = slot;
+  ++loads_in_flight_;
+  loader_.Start(slot, std::move(adapter));
+}
+
+void EngineLoop::EndLoads() {
+  loader_.TakeLoaded(&loaded_);
+  if (loaded_.empty()) return;
+  ++adapter_lists_version_;
+  for (LoadedSlot& loaded : loaded_) EndLoad(&loaded);
+  if (loads_in_flight_ > 0 || parked_.empty()) return;
+  LoadedSlot parked = std::move(parked_.front());
+  parked_.erase(parked_.begin());
+  FindRoom(&parked);
+}
+
+void EngineLoop::EndLoad(LoadedSlot* loaded) {
+  const int32_t slot = loaded->slot;
+  --loads_in_flight_;
+  if (loaded->status.ok()) {
+    ++counts_.adapter_loads;
+    scheduler_.SlotLoaded(slot);
+  } else {
+    runner_->UnloadAdapter(slot);
+    if (loaded->no_room) {
+      FindRoom(loaded);
+    } else {
+      FailLoad(*loaded);
+    }
+  }
+  if (alone_slot_ == slot && !scheduler_.slots().loading(slot)) {
+    alone_slot_ = -1;
+  }
+}
+
+// Idle adapters make room for the one that is wanted; else those that run do,
+// when they are done. Only what finds no room alone can never be loaded.
+void EngineLoop::FindRoom(LoadedSlot* loaded) {
+  const int32_t slot = loaded->slot;
+  SlotTable& slots = scheduler_.slots();
+  // Nobody waits for it any more.
+  if (slots.leases(slot) == 0) return scheduler_.DeferSlot(slot);
+  if (const std::optional<int32_t> idle = slots.EvictOne()) {
+    runner_->UnloadAdapter(*idle);
+    return StartLoad(slot, std::move(loaded->adapter));
+  }
+  if (OtherAdapterRuns(slot)) return scheduler_.DeferSlot(slot);
+  if (alone_slot_ == slot) return FailLoad(*loaded);
+  if (loads_in_flight_ == 0) {
+    return StartLoad(slot, std::move(loaded->adapter));
+  }
+  parked_.push_back(std::move(*loaded));
+}
+
+void EngineLoop::FailLoad(const LoadedSlot& loaded) {
+  LogWarning("adapter ", LabelOf(*scheduler_.slots().adapter(loaded.slot)),
+             " could not be loaded: ", loaded.status.ToString());
+  scheduler_.SlotLoadFailed(loaded.slot);
+  Deliver(nullptr, loaded.status);
 }
 
 bool EngineLoop::OtherAdapterRuns(int32_t slot) const {

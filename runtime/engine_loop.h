@@ -3,11 +3,13 @@
 #define DESCANT_RUNTIME_ENGINE_LOOP_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "runtime/adapter_loader.h"
 #include "runtime/answer.h"
 #include "runtime/base/clock.h"
 #include "runtime/core/scheduler.h"
@@ -18,9 +20,11 @@ namespace descant {
 // Used by one thread, except Validate.
 class EngineLoop {
  public:
-  // All outlive it.
+  // All outlive it. `wake` is called from another thread when there may be a
+  // step to do that there was not before; not after StopLoads.
   EngineLoop(Runner* runner, const Tokenizer* tokenizer,
-             SchedulerOptions options, const Clock* clock);
+             SchedulerOptions options, const Clock* clock,
+             std::function<void()> wake);
 
   // See Scheduler::Validate. Thread-safe.
   absl::Status Validate(const Request& request) const {
@@ -30,9 +34,12 @@ class EngineLoop {
   void Add(Request request, std::shared_ptr<TokenSink> sink);
   void Cancel(RequestId id);
 
-  // One step: schedule, load adapters, launch, collect, deliver. False when
-  // there was nothing to compute.
+  // One step: take the adapters that were loaded, schedule, have others
+  // loaded, launch, collect, deliver. False when there was nothing to compute.
   bool Step();
+
+  // Waits for the load at hand, if any. Last of all; no Step after it.
+  void StopLoads() { loader_.Stop(); }
 
   // Ends every sequence with kError and `status`.
   void FailAll(const absl::Status& status);
@@ -46,8 +53,12 @@ class EngineLoop {
 
  private:
   void PollSinks();
-  void LoadSlots();
-  absl::Status LoadSlot(int32_t slot);
+  void BeginLoads();
+  void EndLoads();
+  void StartLoad(int32_t slot, std::shared_ptr<const Adapter> adapter);
+  void EndLoad(LoadedSlot* loaded);
+  void FindRoom(LoadedSlot* loaded);
+  void FailLoad(const LoadedSlot& loaded);
   bool OtherAdapterRuns(int32_t slot) const;
   // Hands the scheduler's events to the answers. `output` is what Update saw,
   // or null; `failure` explains kError.
@@ -59,11 +70,18 @@ class EngineLoop {
   const Clock* const clock_;
   Scheduler scheduler_;
   absl::flat_hash_map<RequestId, std::unique_ptr<Answer>> answers_;
-  std::vector<int32_t> loading_;  // scratch
+  std::vector<LoadedSlot> loaded_;  // scratch
+  // Loads that found no room while others were under way: one more try each
+  // when those have ended.
+  std::vector<LoadedSlot> parked_;
+  int32_t loads_in_flight_ = 0;
+  int32_t alone_slot_ =
+      -1;  // its load began when nothing else was on the device
   EngineStats counts_;
   uint64_t adapter_lists_version_ = 0;  // grows when a sequence comes or goes
   uint64_t adapter_lists_seen_ = 0;
   int32_t last_running_ = 0;
+  AdapterLoader loader_;
 };
 
 }  // namespace descant

@@ -7,7 +7,10 @@
 namespace descant {
 namespace {
 
-using Kinds = std::array<bool, kLinearKinds>;
+// Bit k: LinearKind k.
+using Kinds = uint32_t;
+
+Kinds BitOf(size_t kind) { return 1u << kind; }
 
 // `parts` path components from the end.
 absl::string_view Tail(absl::string_view path, int parts) {
@@ -37,12 +40,11 @@ std::array<std::string, kLinearKinds> KindNames(
   return names;
 }
 
-std::vector<std::string> Names(const Kinds& kinds,
-                               absl::Span<const BaseModule> base) {
+std::vector<std::string> Names(Kinds kinds, absl::Span<const BaseModule> base) {
   std::vector<std::string> names;
   const auto all = KindNames(base);
-  for (size_t i = 0; i < kinds.size(); ++i) {
-    if (kinds[i]) names.push_back(all[i]);
+  for (size_t i = 0; i < all.size(); ++i) {
+    if ((kinds & BitOf(i)) != 0) names.push_back(all[i]);
   }
   return names;
 }
@@ -71,21 +73,6 @@ const char* StateReason(AdapterState state) {
   return "";
 }
 
-void FillModules(const Adapter& adapter, absl::Span<const BaseModule> base,
-                 v1::Adapter* message) {
-  Kinds kinds{};
-  uint64_t parameters = 0;
-  for (const AdapterModule& module : adapter.modules) {
-    kinds[static_cast<size_t>(module.kind)] = true;
-    parameters += static_cast<uint64_t>(module.a.rows) * module.a.columns +
-                  static_cast<uint64_t>(module.b.rows) * module.b.columns;
-  }
-  for (std::string& name : Names(kinds, base)) {
-    message->add_target_modules(std::move(name));
-  }
-  message->set_parameter_count(parameters);
-}
-
 }  // namespace
 
 void FillAdapter(const RegistryEntry& entry, absl::Span<const BaseModule> base,
@@ -103,13 +90,17 @@ void FillAdapter(const RegistryEntry& entry, absl::Span<const BaseModule> base,
   message->mutable_create_time()->set_seconds(static_cast<int64_t>(seconds));
   message->mutable_create_time()->set_nanos(
       static_cast<int32_t>((info.created_unix - seconds) * 1e9));
-  if (entry.adapter != nullptr) FillModules(*entry.adapter, base, message);
+  if (entry.state != AdapterState::kReady) return;
+  for (std::string& name : Names(info.module_kinds, base)) {
+    message->add_target_modules(std::move(name));
+  }
+  message->set_parameter_count(info.parameters);
 }
 
 std::vector<std::string> TargetModules(absl::Span<const BaseModule> base) {
-  Kinds kinds{};
+  Kinds kinds = 0;
   for (const BaseModule& module : base) {
-    kinds[static_cast<size_t>(module.kind)] = true;
+    kinds |= BitOf(static_cast<size_t>(module.kind));
   }
   return Names(kinds, base);
 }

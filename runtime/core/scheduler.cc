@@ -64,8 +64,9 @@ void CheckSequence(const Sequence& s, int32_t in_flight) {
   } else if (s.state == SequenceState::kFinished) {
     DESCANT_CHECK(s.steps_in_flight > 0);
   } else {
+    // A lease is that of an adapter that loads, or was loaded for it.
     DESCANT_CHECK(s.state_slot < 0);
-    DESCANT_CHECK(s.steps_in_flight > 0 || (s.blocks.empty() && !s.lease));
+    DESCANT_CHECK(s.steps_in_flight > 0 || s.blocks.empty());
   }
 }
 
@@ -121,42 +122,41 @@ absl::Status Scheduler::Validate(const Request& request) const {
   return absl::OkStatus();
 }
 
-void Scheduler::SlotLoadFailed(int32_t slot) { TakeSlotOut(slot, true); }
-
-void Scheduler::DeferSlot(int32_t slot) { TakeSlotOut(slot, false); }
-
-// Only sequences admitted in this very pass can be on a slot that was never
-// loaded, so none of them is in an older step.
-void Scheduler::TakeSlotOut(int32_t slot, bool fail) {
-  DESCANT_CHECK(!slots_.loaded(slot));
-  Step& step = steps_[newest_];
-  const auto gone = std::stable_partition(
-      step.parts.begin(), step.parts.end(), [slot](const ScheduledRows& part) {
-        return part.sequence->slot() != slot;
-      });
-  for (auto part = gone; part != step.parts.end(); ++part) {
-    Sequence* sequence = part->sequence;
-    Settle(*part);
-    DESCANT_CHECK(sequence->steps_in_flight == 0);
-    if (sequence->state == SequenceState::kFinished) {
-      Release(sequence);  // aborted since Schedule, or with its group
-      continue;
+// By arrival: the order of a hash map is not reproducible.
+std::vector<Sequence*> Scheduler::WaitersFor(int32_t slot) const {
+  std::vector<Sequence*> waiters;
+  for (const auto& [id, group] : groups_) {
+    for (const auto& sequence : group->sequences) {
+      if (sequence->slot() == slot) waiters.push_back(sequence.get());
     }
-    if (fail) {
-      FinishGroup(sequence->group, FinishReason::kError);
-      continue;
+  }
+  std::sort(
+      waiters.begin(), waiters.end(),
+      [](const Sequence* a, const Sequence* b) { return a->order < b->order; });
+  return waiters;
+}
+
+void Scheduler::SlotLoadFailed(int32_t slot) {
+  // Nobody runs on a slot that was never loaded.
+  std::vector<SequenceGroup*> groups;
+  for (const Sequence* waiter : WaitersFor(slot)) {
+    if (groups.empty() || groups.back() != waiter->group) {
+      groups.push_back(waiter->group);
     }
-    sequence->scored -= part->scored;
-    running_.erase(std::find(running_.begin(), running_.end(), sequence));
-    ++sequence->skipped_steps;
-    EnterPreempted(sequence);
   }
-  step.parts.erase(gone, step.parts.end());
-  BuildBatch(step_, &step.parts, &step.batch);
-  if (step.parts.empty()) {
-    --in_flight_;
-    newest_ = 1 - newest_;
+  slots_.EndLoad(slot, false);
+  for (SequenceGroup* group : groups) {
+    FinishGroup(group, FinishReason::kError);
   }
+}
+
+void Scheduler::DeferSlot(int32_t slot) {
+  for (Sequence* waiter : WaitersFor(slot)) {
+    waiter->lease.reset();
+    ++waiter->skipped_steps;
+    waiter->deferred_at = slots_.releases() + 1;
+  }
+  slots_.EndLoad(slot, false);
 }
 
 void Scheduler::EnterPreempted(Sequence* sequence) {

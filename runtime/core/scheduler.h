@@ -28,7 +28,7 @@
 namespace descant {
 
 // Thread-compatible, except Validate. A caller's step:
-//   Schedule -> load slots_to_load() -> [launch, collect] -> Update | FailStep
+//   Schedule -> begin slots_to_load() -> [launch, collect] -> Update | FailStep
 // with Events() read and cleared after each call. One step may be in flight:
 // Schedule for step n + 1 may come before Update for step n, but not before
 // Update for step n - 1. The batch of step n stays valid until its Update.
@@ -60,16 +60,16 @@ class Scheduler {
   // empty batch is not a step: nothing to launch, no Update.
   const Batch& Schedule(MonotonicTime now);
 
-  // Slots the scheduled batch uses that hold no loaded adapter yet. Before the
-  // launch the caller loads slots().adapter(slot) into each and marks it
-  // loaded, or calls one of the next two, which take the sequences on that
-  // slot out of the batch (read it again through batch()).
+  // Slots that the last Schedule gave to adapters which are not loaded. The
+  // caller loads slots().adapter(slot) into each, in time, then calls one of
+  // the next three. Until then no batch uses it; who waits for it is passed
+  // over.
   absl::Span<const int32_t> slots_to_load() const { return slots_to_load_; }
+  void SlotLoaded(int32_t slot) { slots_.EndLoad(slot, true); }
   // The adapter cannot be loaded: they finish with kError.
   void SlotLoadFailed(int32_t slot);
-  // No room right now: they go back to the front of the queue.
+  // No room beside those that run: its waiters try again when one is idle.
   void DeferSlot(int32_t slot);
-  // As Schedule returned it, or rebuilt without the failed slots.
   const Batch& batch() const { return *scheduled_; }
 
   // The oldest step in flight is done. REQUIRES: output.step is that step and
@@ -128,6 +128,8 @@ class Scheduler {
   Admission TryAdmit(Sequence* sequence, MonotonicTime now);
   void Admit(Sequence* sequence, MonotonicTime now);
   bool MakeRoom(const Sequence& sequence);
+  void KeepRoom(const Sequence& sequence);
+  bool LeaseSlot(Sequence* sequence);
   bool SlotAvailable(const Sequence& sequence) const;
   void ContinuePrefill(Sequence* sequence);
   int32_t ChunkRows(const Sequence& sequence) const;
@@ -151,7 +153,7 @@ class Scheduler {
   void Release(Sequence* sequence);
 
   // scheduler.cc
-  void TakeSlotOut(int32_t slot, bool fail);
+  std::vector<Sequence*> WaitersFor(int32_t slot) const;
   void EnterPreempted(Sequence* sequence);
   FinishReason Append(Sequence* sequence, int32_t token);
   void TakeResult(const ScheduledRows& part, const StepOutput& output,
@@ -191,8 +193,9 @@ class Scheduler {
   // Within one Schedule().
   int32_t rows_left_ = 0;
   int32_t spare_outputs_ = 0;     // beyond one for each that may run
-  int32_t committed_blocks_ = 0;  // that running prefills will still take
+  int32_t committed_blocks_ = 0;  // that prefills will still take
   int32_t active_ = 0;            // running and not paused
+  int32_t kept_state_slots_ = 0;  // for sequences whose adapter loads
   bool adapters_held_back_ = false;
 };
 

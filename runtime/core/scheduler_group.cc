@@ -124,6 +124,11 @@ void Scheduler::SetPaused(RequestId id, bool paused) {
   found->second->paused = paused;
   for (const auto& sequence : found->second->sequences) {
     sequence->paused = paused;
+    // A slot that it only waits for is of use to others.
+    if (paused && sequence->state != SequenceState::kRunning &&
+        sequence->steps_in_flight == 0) {
+      sequence->lease.reset();
+    }
   }
 }
 

@@ -207,6 +207,7 @@ void Scheduler::CountCommittedBlocks() {
 void Scheduler::AdmitSequences(MonotonicTime now) {
   if (rows_left_ == 0) return;
   CountCommittedBlocks();
+  kept_state_slots_ = 0;
   adapters_held_back_ = false;
   // Admit and PreemptPaused change preempted_: the cursor is an age.
   uint64_t seen = 0;
@@ -239,22 +240,38 @@ Scheduler::Admission Scheduler::TryAdmit(Sequence* sequence,
     return Admission::kSkipped;
   }
   if (rows_left_ == 0) return Admission::kFull;
-  if (sequence->request().adapter != nullptr) {
-    const bool starving = sequence->skipped_steps >= kStarvingSteps;
-    if (adapters_held_back_) {
-      ++sequence->skipped_steps;
-      return Admission::kSkipped;
-    }
-    adapters_held_back_ = starving;
-    while (!SlotAvailable(*sequence)) {
-      if (PreemptPaused(true)) continue;
-      ++sequence->skipped_steps;
-      return Admission::kSkipped;
-    }
+  if (sequence->request().adapter != nullptr && !LeaseSlot(sequence)) {
+    ++sequence->skipped_steps;
+    return Admission::kSkipped;
   }
   if (!MakeRoom(*sequence)) return Admission::kFull;
+  if (sequence->lease && !slots_.loaded(sequence->slot())) {
+    KeepRoom(*sequence);
+    return Admission::kSkipped;
+  }
   Admit(sequence, now);
   return Admission::kAdmitted;
+}
+
+// The lease of the adapter's slot, unless the sequence has it. Where the
+// adapter isn't loaded, its load is wanted from here on.
+bool Scheduler::LeaseSlot(Sequence* sequence) {
+  if (sequence->lease) return true;
+  if (adapters_held_back_) return false;
+  adapters_held_back_ = sequence->skipped_steps >= kStarvingSteps;
+  // Nothing that ran has become idle since there was no memory for it.
+  if (sequence->deferred_at == slots_.releases() + 1) return false;
+  while (!SlotAvailable(*sequence)) {
+    if (!PreemptPaused(true)) return false;
+  }
+  sequence->lease = slots_.Acquire(sequence->request().adapter);
+  DESCANT_CHECK(sequence->lease.has_value());
+  const int32_t slot = sequence->slot();
+  if (!slots_.loaded(slot) && !slots_.loading(slot)) {
+    slots_.BeginLoad(slot);
+    slots_to_load_.push_back(slot);
+  }
+  return true;
 }
 
 // A state slot, and blocks for all its tokens beside what running prefills
@@ -264,12 +281,25 @@ bool Scheduler::MakeRoom(const Sequence& sequence) {
   const SequenceGroup* group = sequence.group;
   const int32_t needed = BlocksFor(sequence.length() + 1) -
                          static_cast<int32_t>(group->prompt_blocks.size());
-  while (free_state_slots_.empty() ||
+  const auto has_state_slot = [this] {
+    return static_cast<int32_t>(free_state_slots_.size()) > kept_state_slots_;
+  };
+  while (!has_state_slot() ||
          blocks_.free() - committed_blocks_ - active_ < needed) {
-    if (!free_state_slots_.empty() && ReclaimPrompt(group)) continue;
+    if (has_state_slot() && ReclaimPrompt(group)) continue;
     if (!PreemptPaused(false)) return false;
   }
   return true;
+}
+
+// What MakeRoom found stays for the sequence in this pass: those behind it
+// don't take it while its adapter loads.
+void Scheduler::KeepRoom(const Sequence& sequence) {
+  ++kept_state_slots_;
+  ++active_;
+  committed_blocks_ +=
+      BlocksFor(sequence.length() + 1) -
+      static_cast<int32_t>(sequence.group->prompt_blocks.size());
 }
 
 bool Scheduler::SlotAvailable(const Sequence& sequence) const {
@@ -319,16 +349,6 @@ void Scheduler::Admit(Sequence* sequence, MonotonicTime now) {
   sequence->state = SequenceState::kRunning;
   sequence->state_slot = free_state_slots_.back();
   free_state_slots_.pop_back();
-  if (sequence->request().adapter != nullptr) {
-    sequence->lease = slots_.Acquire(sequence->request().adapter);
-    DESCANT_CHECK(sequence->lease.has_value());
-    const int32_t slot = sequence->slot();
-    if (!slots_.loaded(slot) &&
-        std::find(slots_to_load_.begin(), slots_to_load_.end(), slot) ==
-            slots_to_load_.end()) {
-      slots_to_load_.push_back(slot);
-    }
-  }
   const auto place =
       std::upper_bound(running_.begin(), running_.end(), sequence,
                        [](const Sequence* a, const Sequence* b) {

@@ -39,7 +39,8 @@ struct SequenceGroup;
 // Owned by its group. A plain record: the rules live in the Scheduler.
 //
 // Invariants: 0 <= scheduled_length <= length(); running sequences have blocks
-// for scheduled_length tokens, waiting and preempted ones have none.
+// for scheduled_length tokens, waiting and preempted ones have none. Those may
+// have the lease of a slot whose adapter loads for them.
 struct Sequence {
   Sequence(SequenceGroup* group, int32_t choice, std::vector<int32_t> prompt);
 
@@ -69,6 +70,8 @@ struct Sequence {
   int32_t state_slot = -1;
   int32_t skipped_steps = 0;  // for lack of an adapter slot, since it ran
   TokenFairness::Tenant tenant = 0;
+  // SlotTable::releases() + 1 when its adapter last found no memory; 0: never.
+  uint64_t deferred_at = 0;
   uint64_t visited_pass = 0;  // the last Schedule() that gave it rows
   std::optional<SlotLease> lease;
   std::vector<Block> blocks;  // in order of position

@@ -15,8 +15,8 @@ namespace descant {
 
 struct Adapter;  // adapters/adapter.h
 
-// Computes batches over one loaded base model. Used by the engine thread
-// alone (LoadAdapter excepted, see there). This header includes no Torch.
+// Computes batches over one loaded base model. Used by the engine thread, but
+// for LoadAdapter. This header includes no Torch.
 class Runner {
  public:
   virtual ~Runner() = default;
@@ -29,8 +29,10 @@ class Runner {
   // failed status means the whole step failed (the runner stays usable).
   virtual absl::StatusOr<const StepOutput*> Collect() = 0;
 
-  // Packs `adapter` into `slot`, replacing what was there. REQUIRES: no batch
-  // in flight uses the slot. RESOURCE_EXHAUSTED when the arena is full.
+  // Packs `adapter`, which has its tensors, into `slot`, replacing what was
+  // there. One thread at a time calls it, beside the engine thread, which runs
+  // steps and unloads other slots meanwhile. REQUIRES: until it returns nobody
+  // else names the slot. RESOURCE_EXHAUSTED when the arena is full.
   virtual absl::Status LoadAdapter(
       int32_t slot, const std::shared_ptr<const Adapter>& adapter) = 0;
   // Frees the slot's bytes, if any. The same rule holds. After a LoadAdapter

@@ -94,6 +94,22 @@ TEST(RegistryTest, StatesOfRecoveredEntries) {
             "FAILED_PRECONDITION ADAPTER_INCOMPATIBLE");
 }
 
+TEST(RegistryTest, QuarantineIsOfOneVersion) {
+  AdapterRegistry registry;
+  Publish(&registry, "d1");
+  const auto held = *registry.Lookup("t", {"a", ""});
+  // The same digest anew is another version: it may be a repair.
+  Adapter other = *held;
+  registry.Quarantine(other);
+  EXPECT_TRUE(registry.Lookup("t", {"a", ""}).ok());
+  registry.Quarantine(*held);
+  EXPECT_EQ(Outcome(registry.Lookup("t", {"a", ""}).status()),
+            "DATA_LOSS ADAPTER_DATA_LOSS");
+  EXPECT_EQ(Publish(&registry, "d1"), "replaced");
+  registry.Quarantine(*held);
+  EXPECT_TRUE(registry.Lookup("t", {"a", ""}).ok());
+}
+
 TEST(RegistryTest, Row81Pages) {
   AdapterRegistry registry;
   for (int i = 0; i < 25; ++i) {

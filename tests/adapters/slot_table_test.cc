@@ -20,6 +20,12 @@ std::shared_ptr<const Adapter> MakeNamed(const std::string& tenant,
   return adapter;
 }
 
+void Load(SlotTable* table, int32_t slot) {
+  if (table->loaded(slot)) return;
+  table->BeginLoad(slot);
+  table->EndLoad(slot, true);
+}
+
 TEST(SlotTableTest, OneSlotPerAdapterHoweverManyLeases) {
   SlotTable table(2);
   const auto a = MakeNamed("", "a");
@@ -57,7 +63,7 @@ TEST(SlotTableTest, EvictsTheLeastRecentlyUsed) {
   const auto b = MakeNamed("", "b");
   for (const auto& adapter : {a, b, a}) {
     const auto lease = table.Acquire(adapter);
-    table.MarkLoaded(lease->slot());
+    Load(&table, lease->slot());
   }
   const auto c = table.Acquire(MakeNamed("", "c"));
   EXPECT_EQ(table.evictions(), 1u);
@@ -67,18 +73,18 @@ TEST(SlotTableTest, EvictsTheLeastRecentlyUsed) {
   table.CheckInvariants();
 }
 
-TEST(SlotTableTest, TellsWhatToLoad) {
+TEST(SlotTableTest, WhatWasLoadedStays) {
   SlotTable table(2);
   const auto a = MakeNamed("", "a");
   {
     const auto lease = table.Acquire(a);
-    EXPECT_EQ(table.SlotsToLoad(), std::vector<int32_t>{lease->slot()});
-    table.MarkLoaded(lease->slot());
-    EXPECT_TRUE(table.SlotsToLoad().empty());
+    EXPECT_FALSE(table.loaded(lease->slot()));
+    Load(&table, lease->slot());
+    EXPECT_TRUE(table.loaded(lease->slot()));
+    EXPECT_EQ(table.releases(), 0u);
   }
-  // Resident: nothing to load.
-  const auto again = table.Acquire(a);
-  EXPECT_TRUE(table.SlotsToLoad().empty());
+  EXPECT_EQ(table.releases(), 1u);
+  EXPECT_TRUE(table.loaded(table.Acquire(a)->slot()));
 }
 
 TEST(SlotTableTest, AFailedLoadFreesTheSlot) {
@@ -86,9 +92,38 @@ TEST(SlotTableTest, AFailedLoadFreesTheSlot) {
   const auto a = MakeNamed("", "a");
   { const auto lease = table.Acquire(a); }
   EXPECT_EQ(table.occupied(), 0);
-  const auto lease = table.Acquire(a);
-  EXPECT_EQ(table.SlotsToLoad().size(), 1u);
+  {
+    const auto lease = table.Acquire(a);
+    table.BeginLoad(lease->slot());
+    table.EndLoad(lease->slot(), false);
+    EXPECT_EQ(table.occupied(), 1);
+  }
+  EXPECT_EQ(table.occupied(), 0);
+  EXPECT_EQ(table.releases(), 0u);
   table.CheckInvariants();
+}
+
+TEST(SlotTableTest, ASlotThatLoadsIsKeptWithoutLeases) {
+  SlotTable table(1);
+  const auto a = MakeNamed("", "a");
+  const auto b = MakeNamed("", "b");
+  int32_t slot = -1;
+  for (const bool succeeds : {true, false}) {
+    {
+      const auto lease = table.Acquire(a);
+      slot = lease->slot();
+      table.BeginLoad(slot);
+    }
+    table.CheckInvariants();
+    EXPECT_EQ(table.leased(), 0);
+    EXPECT_FALSE(table.CanAcquire(*b));
+    EXPECT_FALSE(table.EvictOne().has_value());
+    EXPECT_TRUE(table.CanAcquire(*a));
+    table.EndLoad(slot, succeeds);
+    table.CheckInvariants();
+    EXPECT_EQ(table.loaded(slot), succeeds);
+    EXPECT_EQ(table.EvictOne().has_value(), succeeds);
+  }
 }
 
 TEST(SlotTableTest, EvictOneFreesMemory) {
@@ -96,7 +131,7 @@ TEST(SlotTableTest, EvictOneFreesMemory) {
   EXPECT_FALSE(table.EvictOne().has_value());
   {
     const auto lease = table.Acquire(MakeNamed("", "a"));
-    table.MarkLoaded(lease->slot());
+    Load(&table, lease->slot());
     EXPECT_FALSE(table.EvictOne().has_value());
   }
   EXPECT_EQ(table.EvictOne(), 0);
@@ -108,7 +143,7 @@ TEST(SlotTableTest, MovedLeasesReleaseOnce) {
   SlotTable table(2);
   auto a = table.Acquire(MakeNamed("", "a"));
   auto b = table.Acquire(MakeNamed("", "b"));
-  table.MarkLoaded(a->slot());
+  Load(&table, a->slot());
   SlotLease moved = std::move(*a);
   a.reset();
   EXPECT_EQ(table.leased(), 2);
@@ -146,8 +181,13 @@ TEST(SlotTableTest, InvariantsHoldUnderRandomUse) {
         leases.pop_back();
         break;
       default:
-        for (const int32_t slot : table.SlotsToLoad()) {
-          if (rng() % 2 == 0) table.MarkLoaded(slot);
+        for (int32_t slot = 0; slot < table.num_slots(); ++slot) {
+          if (rng() % 2 == 0) continue;
+          if (table.loading(slot)) {
+            table.EndLoad(slot, rng() % 3 != 0);
+          } else if (table.leases(slot) > 0 && !table.loaded(slot)) {
+            table.BeginLoad(slot);
+          }
         }
     }
     table.CheckInvariants();

@@ -2,12 +2,21 @@
 #ifndef DESCANT_TESTS_ADAPTERS_STORE_FIXTURE_H_
 #define DESCANT_TESTS_ADAPTERS_STORE_FIXTURE_H_
 
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "adapters/store.h"
+#include "runtime/base/failpoint.h"
 #include "tests/adapters/adapter_fixture.h"
 
 namespace descant {
@@ -62,19 +71,62 @@ struct TestStore {
     return (*upload)->Commit();
   }
 
-  // "tenant/name" to digest, of what can be served.
+  // "tenant/name" to digest, of what can be served: the tensors are loaded.
   std::map<std::string, std::string> Served() const {
     std::map<std::string, std::string> served;
     for (const char* tenant : {"", "acme", "other"}) {
       const auto page = registry.List(tenant, kMaxPageSize, "");
       for (const RegistryEntry& entry : page->entries) {
-        served[std::string(tenant) + "/" + entry.info.name] =
-            entry.state == AdapterState::kReady ? entry.adapter->digest
-                                                : "damaged";
+        std::string& digest =
+            served[std::string(tenant) + "/" + entry.info.name];
+        digest = "damaged";
+        if (entry.state != AdapterState::kReady) continue;
+        const auto loaded = entry.adapter->source->Load(*entry.adapter);
+        if (loaded.ok()) digest = (*loaded)->digest;
       }
     }
     return served;
   }
+};
+
+namespace stdfs = std::filesystem;
+
+class StoreTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = testing::TempDir() + "descant_store_XXXXXX";
+    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+    parent_ = pattern;
+    root_ = parent_ + "/store";
+  }
+  void TearDown() override {
+    DisarmFailpoints();
+    stdfs::remove_all(parent_);
+  }
+
+  std::vector<stdfs::path> Blobs() const {
+    std::vector<stdfs::path> paths;
+    for (const auto& entry :
+         stdfs::recursive_directory_iterator(root_ + "/blobs")) {
+      if (entry.is_regular_file()) paths.push_back(entry.path());
+    }
+    return paths;
+  }
+  size_t Staged() const {
+    return static_cast<size_t>(
+        std::distance(stdfs::directory_iterator(root_ + "/staging"), {}));
+  }
+  static std::string Slurp(const stdfs::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+  static void Spit(const stdfs::path& path, const std::string& content) {
+    std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
+  }
+
+  PosixFs fs_;
+  std::string parent_;
+  std::string root_;
 };
 
 }  // namespace descant

@@ -122,6 +122,126 @@ TEST_F(EngineLifecycleTest, AnAdapterThatFailsToLoadFailsItsWaitersOnly) {
   EXPECT_EQ(good_sink->tokens(), Alone(good).tokens);
 }
 
+// Holds loads until it is opened.
+class LoadGate {
+ public:
+  void Pass() {
+    MutexLock lock(&mutex_);
+    held_ = true;
+    changed_.SignalAll();
+    while (!open_) changed_.Wait(&mutex_);
+  }
+  void WaitUntilHeld() {
+    MutexLock lock(&mutex_);
+    while (!held_) changed_.Wait(&mutex_);
+  }
+  void Open() {
+    MutexLock lock(&mutex_);
+    open_ = true;
+    changed_.SignalAll();
+  }
+
+ private:
+  Mutex mutex_;
+  CondVar changed_;
+  bool held_ ABSL_GUARDED_BY(mutex_) = false;
+  bool open_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+TEST_F(EngineLifecycleTest, ASlowLoadStallsNobodyElse) {
+  LoadGate loads;
+  Start([&](FakeRunner* runner) {
+    runner->on_load = [&](const Adapter& adapter) {
+      if (adapter.name == "slow") loads.Pass();
+    };
+  });
+  const Request slow = Make(3, 8, MakeFakeAdapter("slow"));
+  const auto slow_sink = Submit(slow);
+  loads.WaitUntilHeld();
+  const Request base = Make(3, 40);
+  const auto base_sink = Submit(base);
+  EXPECT_TRUE(base_sink->Wait().status.ok());
+  EXPECT_EQ(base_sink->tokens(), Alone(base).tokens);
+  EXPECT_THAT(slow_sink->tokens(), IsEmpty());
+  const auto cancelled = Submit(Make(3, 8, slow.adapter));
+  engine_->Cancel(last_id_);
+  EXPECT_EQ(cancelled->Wait().reason, FinishReason::kCancelled);
+  loads.Open();
+  EXPECT_TRUE(slow_sink->Wait().status.ok());
+  EXPECT_EQ(slow_sink->tokens(), Alone(slow).tokens);
+  WaitUntilIdle();
+  EXPECT_EQ(engine_->Stats().adapter_loads, 1u);
+}
+
+// Tensors from elsewhere, or none.
+class FakeSource final : public AdapterSource {
+ public:
+  explicit FakeSource(absl::Status status) : status_(std::move(status)) {}
+  absl::StatusOr<std::shared_ptr<const Adapter>> Load(
+      const Adapter& adapter) const override {
+    if (!status_.ok()) return status_;
+    auto loaded = std::make_shared<Adapter>(adapter);
+    loaded->source = nullptr;
+    return std::shared_ptr<const Adapter>(std::move(loaded));
+  }
+
+ private:
+  const absl::Status status_;
+};
+
+std::shared_ptr<const Adapter> MakeStored(const std::string& name,
+                                          absl::Status status) {
+  auto adapter = std::make_shared<Adapter>(*MakeFakeAdapter(name));
+  adapter->source = std::make_shared<FakeSource>(std::move(status));
+  return adapter;
+}
+
+TEST_F(EngineLifecycleTest, DamagedTensorsFailTheirRequestsOnly) {
+  Start([](FakeRunner* runner) {
+    runner->on_load = [](const Adapter& adapter) {
+      EXPECT_EQ(adapter.source, nullptr);
+    };
+  });
+  const auto bad = MakeStored("bad", absl::DataLossError("damaged"));
+  const Request good = Make(3, 5, MakeStored("good", absl::OkStatus()));
+  const auto bad_sink = Submit(Make(3, 5, bad));
+  const auto second_sink = Submit(Make(3, 5, bad));
+  const auto good_sink = Submit(good);
+  EXPECT_TRUE(absl::IsDataLoss(bad_sink->Wait().status));
+  EXPECT_TRUE(absl::IsDataLoss(second_sink->Wait().status));
+  EXPECT_TRUE(good_sink->Wait().status.ok());
+  EXPECT_EQ(good_sink->tokens(), Alone(good).tokens);
+}
+
+TEST_F(EngineLifecycleTest, StopsWhileAnAdapterLoads) {
+  LoadGate loads;
+  Start([&](FakeRunner* runner) {
+    runner->on_load = [&](const Adapter&) { loads.Pass(); };
+  });
+  const auto first = Submit(Make(3, 5, MakeFakeAdapter("a")));
+  const auto second = Submit(Make(3, 5, MakeFakeAdapter("b")));
+  loads.WaitUntilHeld();
+  std::thread stop([this] { engine_->Stop(clock_.Now()); });
+  EXPECT_EQ(ReasonOf(first->Wait().status), "DRAINING");
+  EXPECT_EQ(ReasonOf(second->Wait().status), "DRAINING");
+  loads.Open();
+  stop.join();
+  engine_.reset();
+}
+
+TEST_F(EngineLifecycleTest, WhatNeverFitsFailsBesideLoadsThatDo) {
+  runner_options_.arena_adapters = 0;
+  Start();
+  std::vector<std::shared_ptr<CollectingSink>> sinks;
+  for (int i = 0; i < 5; ++i) {
+    sinks.push_back(Submit(Make(3, 8, MakeFakeAdapter(absl::StrCat("a", i)))));
+  }
+  for (const auto& sink : sinks) {
+    EXPECT_TRUE(absl::IsResourceExhausted(sink->Wait().status));
+  }
+  EXPECT_TRUE(Submit(Make(3, 3))->Wait().status.ok());
+}
+
 TEST_F(EngineLifecycleTest, AFullArenaEvictsOrWaits) {
   runner_options_.arena_adapters = 1;
   Start();

@@ -1,9 +1,9 @@
 // Seeded simulation of scheduler, blocks and slots against the toy model of
 // FakeRunner: requests for one to five answers, scored prompts, arrivals,
-// aborts, deadlines, pauses, exhaustion, preemption, adapters that do not load
-// or do not fit, numeric faults, failed steps, with and without a step in
-// flight. Each sequence must give the tokens it gives alone, and everything
-// must be back at the end.
+// aborts, deadlines, pauses, exhaustion, preemption, adapters that load slowly,
+// not at all or do not fit, numeric faults, failed steps, with and without a
+// step in flight. Each sequence must give the tokens it gives alone, and
+// everything must be back at the end.
 //
 // DESCANT_SIM_SEED=n runs one seed; DESCANT_SIM_SEEDS=n runs n of them.
 #include <algorithm>
@@ -71,6 +71,7 @@ class Simulation {
     pipelined_ = Chance(40);
     faults_ = Chance(30);
     pauses_ = Chance(40);
+    slow_loads_ = Chance(60);
     MakeClients();
   }
 
@@ -98,6 +99,7 @@ class Simulation {
   }
 
   uint64_t preemptions() const { return scheduler_->preemptions(); }
+  uint64_t loaded() const { return loaded_; }
   uint64_t several_done() const { return several_done_; }
   uint64_t shared() const { return runner_->shared_entries(); }
 
@@ -177,31 +179,43 @@ class Simulation {
     Take(nullptr);
   }
 
-  void LoadSlots() {
-    const std::vector<int32_t> slots(scheduler_->slots_to_load().begin(),
-                                     scheduler_->slots_to_load().end());
-    for (const int32_t slot : slots) runner_->UnloadAdapter(slot);
-    for (const int32_t slot : slots) {
-      SlotTable& table = scheduler_->slots();
-      absl::Status status = runner_->LoadAdapter(slot, table.adapter(slot));
-      while (absl::IsResourceExhausted(status)) {
-        const auto idle = table.EvictOne();
-        if (!idle) break;
-        runner_->UnloadAdapter(*idle);
-        status = runner_->LoadAdapter(slot, table.adapter(slot));
-      }
-      if (status.ok()) {
-        table.MarkLoaded(slot);
-        continue;
-      }
+  // Loads take a while; each ends in the step in which it is due.
+  void BeginLoads() {
+    for (const int32_t slot : scheduler_->slots_to_load()) {
       runner_->UnloadAdapter(slot);
-      if (absl::IsResourceExhausted(status) && OthersLoaded(slot)) {
-        scheduler_->DeferSlot(slot);
-      } else {
-        scheduler_->SlotLoadFailed(slot);
-        Take(nullptr);
-      }
+      loads_.push_back({slot, step_ + (slow_loads_ ? Pick(0, 12) : 0)});
     }
+  }
+
+  void EndLoads() {
+    std::vector<Load> due;
+    std::erase_if(loads_, [&](const Load& load) {
+      if (load.due <= step_) due.push_back(load);
+      return load.due <= step_;
+    });
+    for (const Load& load : due) {
+      EndLoad(load.slot);
+      scheduler_->CheckInvariants();
+    }
+  }
+
+  void EndLoad(int32_t slot) {
+    SlotTable& table = scheduler_->slots();
+    ++loaded_;
+    const absl::Status status = runner_->LoadAdapter(slot, table.adapter(slot));
+    if (status.ok()) return scheduler_->SlotLoaded(slot);
+    runner_->UnloadAdapter(slot);
+    if (absl::IsResourceExhausted(status)) {
+      if (table.leases(slot) == 0) return scheduler_->DeferSlot(slot);
+      if (const auto idle = table.EvictOne()) {
+        runner_->UnloadAdapter(*idle);
+        loads_.push_back({slot, step_ + 1});
+        return;
+      }
+      if (OthersLoaded(slot)) return scheduler_->DeferSlot(slot);
+    }
+    scheduler_->SlotLoadFailed(slot);
+    Take(nullptr);
   }
 
   bool OthersLoaded(int32_t slot) const {
@@ -238,9 +252,10 @@ class Simulation {
 
   void PlainStep() {
     ClearTainted();
+    EndLoads();
     scheduler_->Schedule(now_);
     Take(nullptr);
-    LoadSlots();
+    BeginLoads();
     scheduler_->CheckInvariants();
     if (scheduler_->batch().empty()) return;
     Launch();
@@ -249,8 +264,10 @@ class Simulation {
 
   // The next step is scheduled before the last one's tokens are known.
   void PipelinedStep() {
+    EndLoads();
     scheduler_->Schedule(now_);
     Take(nullptr);
+    BeginLoads();
     scheduler_->CheckInvariants();
     if (Chance(5) && !clients_.empty()) {
       scheduler_->AbortChoice(Pick(1, static_cast<int32_t>(clients_.size())),
@@ -259,7 +276,6 @@ class Simulation {
     }
     if (in_flight_) Finish();
     ClearTainted();
-    LoadSlots();
     if (!scheduler_->batch().empty()) Launch();
   }
 
@@ -289,7 +305,7 @@ class Simulation {
   bool Done() const {
     return std::all_of(clients_.begin(), clients_.end(),
                        [](const auto& item) { return item.second.done; }) &&
-           !in_flight_;
+           !in_flight_ && loads_.empty();
   }
 
   std::string Unfinished() const {
@@ -351,6 +367,13 @@ class Simulation {
   MonotonicTime now_{std::chrono::seconds(1)};
   int64_t step_ = 0;
   uint64_t several_done_ = 0;
+  struct Load {
+    int32_t slot;
+    int64_t due;  // the step it ends in
+  };
+  std::vector<Load> loads_;  // in the order of their beginning
+  uint64_t loaded_ = 0;
+  bool slow_loads_ = false;
   bool pipelined_ = false;
   bool faults_ = false;
   bool pauses_ = false;
@@ -370,17 +393,20 @@ TEST(SchedulerSim, EverySequenceIsAsAlone) {
   uint64_t preemptions = 0;
   uint64_t several = 0;
   uint64_t shared = 0;
+  uint64_t loaded = 0;
   for (uint64_t seed = first; seed <= last; ++seed) {
     SCOPED_TRACE(absl::StrCat("DESCANT_SIM_SEED=", seed));
     Simulation simulation(seed);
     simulation.Run();
     preemptions += simulation.preemptions();
     several += simulation.several_done();
+    loaded += simulation.loaded();
     shared += simulation.shared();
     if (HasFailure()) break;
   }
   std::cout << "preemptions: " << preemptions << ", answers of several to a "
-            << "request: " << several << ", shared blocks: " << shared << "\n";
+            << "request: " << several << ", shared blocks: " << shared
+            << ", loads: " << loaded << "\n";
   // The simulation must reach what it is there for.
   if (last - first > 1000) {
     EXPECT_GT(preemptions, 1000u);

@@ -65,10 +65,12 @@ FakeRunner::FakeRunner(const FakeRunnerOptions& options)
       slots_(options.limits.max_slots) {}
 
 void FakeRunner::Violation(const Batch& batch, const std::string& what) {
+  MutexLock lock(&mutex_);
   violations_.push_back(absl::StrCat("step ", batch.step, ": ", what));
 }
 
 uint64_t FakeRunner::AdapterKey(int32_t slot) const {
+  MutexLock lock(&mutex_);
   return KeyOf(slot == kNoSlot ? nullptr : slots_[slot].get());
 }
 
@@ -160,7 +162,9 @@ void FakeRunner::CheckSegments(const Batch& batch) {
     for (int32_t r = segment.row_begin; r < segment.row_end; ++r) {
       by_row[r] = segment.slot;
     }
-    if (slots_[segment.slot] == nullptr) Violation(batch, "slot not loaded");
+    if (AdapterKey(segment.slot) == KeyOf(nullptr)) {
+      Violation(batch, "slot not loaded");
+    }
   }
   for (const Segment& segment : batch.output_segments) {
     for (int32_t o = segment.row_begin; o < segment.row_end; ++o) {
@@ -295,6 +299,12 @@ void FakeRunner::Emit(const BatchSequence& sequence, int32_t position,
 }
 
 absl::Status FakeRunner::Launch(const Batch& batch) {
+  {
+    MutexLock lock(&mutex_);
+    for (const Segment& segment : batch.segments) {
+      slots_in_use_.insert(segment.slot);
+    }
+  }
   if (on_launch) on_launch(batch);
   if (in_flight_) Violation(batch, "launched with a step in flight");
   CheckLayout(batch);
@@ -314,14 +324,22 @@ absl::Status FakeRunner::Launch(const Batch& batch) {
 
 absl::StatusOr<const StepOutput*> FakeRunner::Collect() {
   in_flight_ = false;
+  {
+    MutexLock lock(&mutex_);
+    slots_in_use_.clear();
+  }
   if (fail_) return absl::InternalError("injected");
   return &output_;
 }
 
 absl::Status FakeRunner::LoadAdapter(
     int32_t slot, const std::shared_ptr<const Adapter>& adapter) {
+  if (on_load) on_load(*adapter);
+  MutexLock lock(&mutex_);
   slots_[slot] = nullptr;
-  if (in_flight_) violations_.push_back("an adapter loaded during a step");
+  if (slots_in_use_.count(slot) > 0) {
+    violations_.push_back("a slot was loaded that the step uses");
+  }
   if (broken_digests.count(adapter->digest) > 0) {
     return absl::InternalError("injected");
   }
@@ -334,7 +352,13 @@ absl::Status FakeRunner::LoadAdapter(
   return absl::OkStatus();
 }
 
-void FakeRunner::UnloadAdapter(int32_t slot) { slots_[slot] = nullptr; }
+void FakeRunner::UnloadAdapter(int32_t slot) {
+  MutexLock lock(&mutex_);
+  slots_[slot] = nullptr;
+  if (slots_in_use_.count(slot) > 0) {
+    violations_.push_back("a slot was unloaded that the step uses");
+  }
+}
 
 void FakeRunner::ClearBlocks(absl::Span<const int32_t> blocks) {
   for (const int32_t block : blocks) {

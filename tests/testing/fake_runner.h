@@ -16,6 +16,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/types/span.h"
 #include "adapters/adapter.h"
+#include "runtime/base/mutex.h"
 #include "runtime/core/request.h"
 #include "runtime/model/runner.h"
 
@@ -65,8 +66,9 @@ class FakeRunner final : public Runner {
   std::set<std::string> broken_digests;  // LoadAdapter: INTERNAL
   std::set<uint64_t> failing_steps;      // Collect: INTERNAL
   std::set<RequestId> faulty_requests;   // numeric fault at their next sample
-  // Called first in every Launch.
+  // Called first in every Launch, LoadAdapter.
   std::function<void(const Batch&)> on_launch;
+  std::function<void(const Adapter&)> on_load;
 
  private:
   struct Entry {
@@ -93,7 +95,10 @@ class FakeRunner final : public Runner {
   // another row leaves it sound.
   std::vector<bool> sound_;
   std::vector<int32_t> last_token_;  // by state slot
-  std::vector<std::shared_ptr<const Adapter>> slots_;
+  // Of LoadAdapter, which has a thread of its own.
+  mutable Mutex mutex_;
+  std::vector<std::shared_ptr<const Adapter>> slots_ ABSL_GUARDED_BY(mutex_);
+  std::set<int32_t> slots_in_use_ ABSL_GUARDED_BY(mutex_);  // by the step
   StepOutput output_;
   bool in_flight_ = false;
   bool fail_ = false;

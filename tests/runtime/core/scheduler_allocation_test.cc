@@ -49,6 +49,10 @@ TEST(SchedulerAllocation, DecodingAllocatesNothing) {
   output.sampled.reserve(64);
   const auto step = [&] {
     const Batch& batch = scheduler.Schedule(MonotonicTime{});
+    for (const int32_t slot : scheduler.slots_to_load()) {
+      scheduler.SlotLoaded(slot);
+    }
+    if (batch.empty()) return;
     output.Clear();
     output.step = batch.step;
     for (const BatchSequence& s : batch.sequences) {

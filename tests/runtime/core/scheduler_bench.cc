@@ -34,7 +34,11 @@ class Load {
 
   void Step() {
     const Batch& batch = scheduler_.Schedule(MonotonicTime{});
+    for (const int32_t slot : scheduler_.slots_to_load()) {
+      scheduler_.SlotLoaded(slot);
+    }
     prefilling_ = false;
+    if (batch.empty()) return;
     output_.Clear();
     output_.step = batch.step;
     for (const BatchSequence& s : batch.sequences) {

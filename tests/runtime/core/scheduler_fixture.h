@@ -119,18 +119,36 @@ class SchedulerFixture : public testing::Test {
     return request;
   }
 
-  // Schedules a step and loads its slots.
+  // Schedules a step. Loads what is wanted at once, and where nothing else is
+  // to do schedules again.
   std::string Schedule() {
     now_ += std::chrono::milliseconds(1);
     scheduler().ClearEvents();
     scheduler().Schedule(now_);
-    const std::vector<int32_t> slots(scheduler().slots_to_load().begin(),
-                                     scheduler().slots_to_load().end());
-    for (const int32_t slot : slots) scheduler().slots().MarkLoaded(slot);
+    const bool loads = LoadSlots();
+    if (loads && scheduler().batch().empty()) {
+      scheduler().Schedule(now_);
+      LoadSlots();
+    }
     scheduler().CheckInvariants();
     const Batch& batch = scheduler().batch();
     if (!batch.empty()) in_flight_.push_back(&batch);
     return Render(batch);
+  }
+
+  // As if it had been used before.
+  void Preload(const std::shared_ptr<const Adapter>& adapter) {
+    SlotTable& slots = scheduler().slots();
+    const auto lease = slots.Acquire(adapter);
+    slots.BeginLoad(lease->slot());
+    slots.EndLoad(lease->slot(), true);
+  }
+
+  bool LoadSlots() {
+    for (const int32_t slot : scheduler().slots_to_load()) {
+      scheduler().SlotLoaded(slot);
+    }
+    return !scheduler().slots_to_load().empty();
   }
 
   // The oldest step in flight samples `token` everywhere.

@@ -46,6 +46,7 @@ TEST_F(SchedulerLifecycleTest, ExpiredRequestsNeverRun) {
 }
 
 TEST_F(SchedulerLifecycleTest, AbortFreesAtOnceAndOnlyOnce) {
+  Preload(a_);
   scheduler().Add(Make(1, 2, 9, a_));
   scheduler().Add(Make(2, 40, 9));
   Step();
