@@ -1,6 +1,5 @@
 #include "adapters/journal.h"
 
-#include <array>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -19,19 +18,6 @@ constexpr absl::string_view kMagic = "DSCJRNL1";
 constexpr size_t kRecordHeader = 8;
 constexpr uint32_t kMaxRecordBytes = 64 << 10;
 constexpr uint64_t kMaxJournalBytes = uint64_t{1} << 30;
-
-constexpr std::array<uint32_t, 256> MakeCrcTable() {
-  std::array<uint32_t, 256> table{};
-  for (uint32_t i = 0; i < 256; ++i) {
-    uint32_t crc = i;
-    for (int bit = 0; bit < 8; ++bit) {
-      crc = (crc >> 1) ^ ((crc & 1) != 0 ? 0x82f63b78u : 0u);
-    }
-    table[i] = crc;
-  }
-  return table;
-}
-constexpr std::array<uint32_t, 256> kCrcTable = MakeCrcTable();
 
 std::string TextOf(const JsonValue& record, absl::string_view key) {
   const JsonValue* value = record.Find(key);
@@ -88,14 +74,6 @@ absl::Status CreateJournal(Fs* fs, const std::string& directory) {
 }
 
 }  // namespace
-
-uint32_t Crc32c(absl::string_view data) {
-  uint32_t crc = 0xffffffffu;
-  for (const char c : data) {
-    crc = (crc >> 8) ^ kCrcTable[(crc ^ static_cast<unsigned char>(c)) & 0xff];
-  }
-  return ~crc;
-}
 
 std::string EncodeRecord(const JournalRecord& record) {
   const AdapterInfo& info = record.info;

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "adapters/adapter.h"
+#include "runtime/base/crc32c.h"
 #include "runtime/base/fs.h"
 
 namespace descant {
@@ -25,9 +26,6 @@ struct JournalRecord {
   // kPut: everything. kDelete: tenant, name and version.
   AdapterInfo info;
 };
-
-// CRC-32C (Castagnoli), as in RFC 3720 appendix B.4.
-uint32_t Crc32c(absl::string_view data);
 
 std::string EncodeRecord(const JournalRecord& record);
 

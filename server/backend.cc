@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/model/weights_cache.h"
 #include "server/limits.h"
 
 namespace descant {
@@ -27,6 +28,9 @@ RunnerOptions MakeRunnerOptions(const ServerConfig& config,
   options.adapter_bytes = config.adapter_memory;
   options.threads = config.threads;
   options.weights = config.weights;
+  options.weights_cache = config.weights_cache.empty() ? DefaultWeightsCache()
+                                                       : config.weights_cache;
+  if (options.weights_cache == "none") options.weights_cache.clear();
   return options;
 }
 

@@ -149,6 +149,11 @@ const std::vector<Option>& Options() {
        "output channel, or int4 with a scale for each group of 32 (the head 8 "
        "bits).",
        SetWeights},
+      {"weights-cache", "DIR",
+       "Where packed weights are kept for the next start, or none. A folder of "
+       "the server's user alone; the 4 files used last stay. Default: descant "
+       "in the user's cache directory.",
+       Text(&C::weights_cache)},
       {"hot-merge", "off", "Adapters merged into the weights. Only off so far.",
        Only("off")},
       {"adapters-manifest", "FILE", "Not served by this version.", NotServed},

@@ -29,6 +29,7 @@ struct ServerConfig {
   std::shared_ptr<const TenantDirectory> tenants;
   std::string device = "auto";
   WeightType weights = WeightType::kBf16;
+  std::string weights_cache;  // empty: DefaultWeightsCache(); or "none"
   int32_t threads = 0;        // 0: one per CPU of the cgroup
   int32_t max_model_len = 0;  // 0: the model's
   int32_t token_budget = 256;

@@ -59,15 +59,13 @@ class Scheduler {
   // Sequences past their deadline finish first; none of them gets a row. An
   // empty batch is not a step: nothing to launch, no Update.
   const Batch& Schedule(MonotonicTime now);
-
   // Slots that the last Schedule gave to adapters which are not loaded. The
   // caller loads slots().adapter(slot) into each, in time, then calls one of
   // the next three. Until then no batch uses it; who waits for it is passed
   // over.
   absl::Span<const int32_t> slots_to_load() const { return slots_to_load_; }
   void SlotLoaded(int32_t slot) { slots_.EndLoad(slot, true); }
-  // The adapter cannot be loaded: they finish with kError.
-  void SlotLoadFailed(int32_t slot);
+  void SlotLoadFailed(int32_t slot);  // who waits for it finishes with kError
   // No room beside those that run: its waiters try again when one is idle.
   void DeferSlot(int32_t slot);
   const Batch& batch() const { return *scheduled_; }
@@ -180,7 +178,6 @@ class Scheduler {
   int32_t in_flight_ = 0;
   std::vector<SequenceEvent> events_;
   std::vector<int32_t> slots_to_load_;
-
   uint64_t step_ = 0;        // of the last non-empty batch
   uint64_t pass_ = 0;        // calls of Schedule
   int32_t to_come_ = 0;      // of all groups
@@ -189,7 +186,6 @@ class Scheduler {
   uint64_t preemptions_ = 0;
   MonotonicTime next_deadline_ = kNoDeadline;  // none lies before it
   std::vector<SequenceGroup*> expired_;        // scratch
-
   // Within one Schedule().
   int32_t rows_left_ = 0;
   int32_t spare_outputs_ = 0;     // beyond one for each that may run

@@ -20,6 +20,10 @@ namespace {
 
 using kernels::bf16_t;
 
+// Likeliest tokens that outputs have room for from the start; the server allows
+// no more.
+constexpr int32_t kUsualTop = 20;
+
 uint64_t PhysicalMemory() {
   const long pages = sysconf(_SC_PHYS_PAGES);
   const long page = sysconf(_SC_PAGE_SIZE);
@@ -193,10 +197,15 @@ absl::StatusOr<std::unique_ptr<CpuRunner>> CpuRunner::Create(
         "a layer is too wide for int8: its sums would overflow");
   }
   DESCANT_RETURN_IF_ERROR(runner->ChooseKernels());
+  const PackedWeightsPlace place = {
+      options.weights_cache,
+      absl::StrCat("descant packed 1\n", runner->model_->base_shape.fingerprint,
+                   "\n", runner->state_.kernels->name, "\n",
+                   WeightTypeName(options.weights))};
   DESCANT_ASSIGN_OR_RETURN(
       runner->weights_,
       CpuWeights::Load(config, *runner->model_->weights,
-                       BlockFormatOf(options.weights), &runner->pool_));
+                       BlockFormatOf(options.weights), &runner->pool_, place));
   DESCANT_ASSIGN_OR_RETURN(
       runner->kv_,
       KvCache::Create(config, options.kv_bytes != 0
@@ -253,6 +262,9 @@ absl::Status CpuRunner::AllocateScratch() {
     worker.sampler = samplers_.back().get();
   }
   ReservePlan(limits_, &state_.plan);
+  output_.sequences.reserve(limits_.max_sequences);
+  output_.sampled.reserve(limits_.max_outputs);
+  output_.top.reserve(limits_.max_outputs * kUsualTop);
   return absl::OkStatus();
 }
 

@@ -7,9 +7,12 @@
 #include <utility>
 
 #include "runtime/base/float16.h"
+#include "runtime/base/fs.h"
+#include "runtime/base/log.h"
 #include "runtime/base/mutex.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/kernels/packing.h"
+#include "runtime/model/weights_cache.h"
 
 namespace descant {
 namespace {
@@ -296,6 +299,65 @@ void LoadTask(void* context, int32_t worker) {
   }
 }
 
+// Packs all blocks.
+absl::Status RunJobs(const WeightSource& source, const std::vector<Job>& jobs,
+                     kernels::WorkerPool* pool) {
+  LoadRegion region;
+  region.source = &source;
+  region.jobs = &jobs;
+  pool->Run(&LoadTask, &region);
+  MutexLock lock(&region.mutex);
+  return region.status;
+}
+
+// Every so many blocks, one of the cached ones is packed anew: other software
+// may have written them under the same key.
+constexpr size_t kSampleStep = 97;
+
+struct alignas(64) Line {
+  std::byte bytes[64];
+};
+
+// FAILED_PRECONDITION: a block is not what it would be packed to.
+absl::Status CheckSample(const WeightSource& source,
+                         const std::vector<Job>& jobs) {
+  PackScratch scratch;
+  std::vector<Line> fresh;
+  for (size_t i = 0; i < jobs.size(); i += kSampleStep) {
+    Job job = jobs[i];
+    if (job.packed == nullptr) continue;
+    const std::byte* cached = job.packed;
+    const int64_t bytes = job.format->bytes(job.rows.columns);
+    fresh.assign(bytes / sizeof(Line), Line{});
+    job.packed = fresh.data()->bytes;
+    DESCANT_RETURN_IF_ERROR(RunJob(source, job, &scratch));
+    if (std::memcmp(cached, job.packed, bytes) != 0) {
+      return absl::FailedPreconditionError(
+          "packed weights: their layout is not this version's");
+    }
+  }
+  return absl::OkStatus();
+}
+
+// False: the weights must be packed; `arena` is zero then.
+bool TakeFromCache(const PackedWeightsPlace& place, const WeightSource& source,
+                   const std::vector<Job>& jobs, kernels::WorkerPool* pool,
+                   absl::Span<std::byte> arena) {
+  if (place.directory.empty()) return false;
+  PosixFs fs;
+  const WeightsCache cache(&fs, place.directory);
+  absl::Status status = cache.Read(place.key, pool, arena);
+  if (absl::IsNotFound(status)) return false;
+  if (status.ok()) status = CheckSample(source, jobs);
+  if (status.ok()) {
+    LogInfo("packed weights from ", cache.PathOf(place.key));
+    return true;
+  }
+  LogWarning(cache.PathOf(place.key), " is not used: ", status.ToString());
+  std::memset(arena.data(), 0, arena.size());
+  return false;
+}
+
 absl::Status ReadVectors(const WeightSource& source,
                          const std::vector<VectorJob>& jobs) {
   std::vector<float> values;
@@ -334,7 +396,8 @@ CpuShape::CpuShape(const ModelConfig& config)
 
 absl::StatusOr<std::unique_ptr<CpuWeights>> CpuWeights::Load(
     const ModelConfig& config, const WeightSource& source,
-    const BlockFormat& format, kernels::WorkerPool* pool) {
+    const BlockFormat& format, kernels::WorkerPool* pool,
+    const PackedWeightsPlace& place) {
   std::unique_ptr<CpuWeights> weights(new CpuWeights(config));
   Layout count(config, source, format, nullptr);
   LayOut(config, weights->shape_, &count);
@@ -343,13 +406,11 @@ absl::StatusOr<std::unique_ptr<CpuWeights>> CpuWeights::Load(
   Layout layout(config, source, format, weights->arena_.data());
   Tensors tensors = LayOut(config, weights->shape_, &layout);
 
-  LoadRegion region;
-  region.source = &source;
-  region.jobs = &layout.jobs();
-  pool->Run(&LoadTask, &region);
-  {
-    MutexLock lock(&region.mutex);
-    DESCANT_RETURN_IF_ERROR(region.status);
+  const bool cached = TakeFromCache(
+      place, source, layout.jobs(), pool,
+      absl::MakeSpan(weights->arena_.data(), weights->arena_.size()));
+  if (!cached) {
+    DESCANT_RETURN_IF_ERROR(RunJobs(source, layout.jobs(), pool));
   }
   DESCANT_RETURN_IF_ERROR(ReadVectors(source, layout.vectors()));
   if (tensors.positions != nullptr) {
@@ -363,7 +424,26 @@ absl::StatusOr<std::unique_ptr<CpuWeights>> CpuWeights::Load(
   weights->head_ = tensors.head;
   weights->embedding_ = tensors.embedding;
   weights->positions_ = tensors.positions;
+  if (!cached && !place.directory.empty()) weights->WriteTo(place);
   return weights;
+}
+
+CpuWeights::~CpuWeights() {
+  stop_writing_ = true;
+  if (writer_.joinable()) writer_.join();
+}
+
+void CpuWeights::WriteTo(const PackedWeightsPlace& place) {
+  writer_ = std::thread([this, place] {
+    PosixFs fs;
+    const WeightsCache cache(&fs, place.directory);
+    const absl::Status status = cache.Write(
+        place.key, absl::MakeConstSpan(arena_.data(), arena_.size()),
+        &stop_writing_);
+    if (status.ok() || absl::IsCancelled(status)) return;
+    LogWarning("the packed weights are not kept in ", place.directory, ": ",
+               status.ToString());
+  });
 }
 
 void CpuWeights::Embed(int32_t token, int32_t position, float* x) const {

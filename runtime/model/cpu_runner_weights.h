@@ -2,9 +2,12 @@
 #ifndef DESCANT_RUNTIME_MODEL_CPU_RUNNER_WEIGHTS_H_
 #define DESCANT_RUNTIME_MODEL_CPU_RUNNER_WEIGHTS_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -75,15 +78,27 @@ struct CpuLayerWeights {
   CpuLinear down;
 };
 
+// Where packed weights stay from one start to the next.
+struct PackedWeightsPlace {
+  std::string directory;  // empty: nowhere
+  // Of all that decides their bytes: model, instruction set, type.
+  std::string key;
+};
+
 // Immutable once loaded.
 class CpuWeights {
  public:
-  // Reads every tensor once, 32 rows at a time, on all workers. Memory beyond
-  // the packed weights: 32 rows a worker. Errors of `source`;
-  // RESOURCE_EXHAUSTED.
+  // Takes the packed weights from `place`, or reads every tensor once, 32 rows
+  // at a time, on all workers, and writes them there on a thread of its own.
+  // Cached ones are checked: checksums, and a sample of blocks packed anew.
+  // What does not hold is logged and packed. Memory beyond the packed weights:
+  // 32 rows a worker. Errors of `source`; RESOURCE_EXHAUSTED.
   static absl::StatusOr<std::unique_ptr<CpuWeights>> Load(
       const ModelConfig& config, const WeightSource& source,
-      const BlockFormat& format, kernels::WorkerPool* pool);
+      const BlockFormat& format, kernels::WorkerPool* pool,
+      const PackedWeightsPlace& place = {});
+  // Ends the writing, finished or not.
+  ~CpuWeights();
 
   const CpuShape& shape() const { return shape_; }
   const CpuLayerWeights& layer(int32_t index) const { return layers_[index]; }
@@ -101,6 +116,8 @@ class CpuWeights {
   explicit CpuWeights(const ModelConfig& config)
       : shape_(config), embedding_scale_(config.embedding_scale) {}
 
+  void WriteTo(const PackedWeightsPlace& place);
+
   CpuShape shape_;
   float embedding_scale_;
   kernels::Arena arena_;
@@ -109,6 +126,8 @@ class CpuWeights {
   CpuLinear head_;
   const kernels::bf16_t* embedding_ = nullptr;  // [vocab, hidden], or null
   const float* positions_ = nullptr;            // [positions, hidden], or null
+  std::atomic<bool> stop_writing_{false};
+  std::thread writer_;
 };
 
 }  // namespace descant

@@ -27,6 +27,9 @@ struct RunnerOptions {
   uint64_t adapter_bytes = 0;
   int32_t threads = 0;
   WeightType weights = WeightType::kBf16;
+  // A folder for packed weights: the CPU runner takes them from there and keeps
+  // them there. Empty: it packs them each time.
+  std::string weights_cache;
 };
 
 // Everything read from the model's files except the weights themselves, which

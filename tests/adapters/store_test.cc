@@ -384,6 +384,11 @@ TEST_F(StoreTest, AFailedSyncMakesTheStoreReadOnly) {
 TEST(JournalTest, Crc32cOfTheStandardVector) {
   EXPECT_EQ(Crc32c("123456789"), 0xe3069283u);
   EXPECT_EQ(Crc32c(std::string(32, '\0')), 0x8a9136aau);
+  std::string bytes;
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(Crc32c(bytes), Crc32cPortable(bytes)) << i;
+    bytes += static_cast<char>(i * 37);
+  }
 }
 
 TEST(JournalTest, RecordsAreReadBack) {

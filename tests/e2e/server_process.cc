@@ -103,6 +103,7 @@ absl::StatusOr<std::unique_ptr<ServerProcess>> ServerProcess::Launch(
       "--admin-listen=" + address(ports[1]),
       "--metrics-listen=" + address(ports[2]),
       "--adapter-dir=" + adapter_dir,
+      "--weights-cache=none",
   };
   argv.insert(argv.end(), options.flags.begin(), options.flags.end());
   DESCANT_ASSIGN_OR_RETURN(
