@@ -7,6 +7,8 @@ import datetime
 import json
 import pathlib
 import random
+import signal
+import sys
 import time
 
 import checks
@@ -228,6 +230,8 @@ class Run:
 
 def main():
     args = parse()
+    # Or the engines, in sessions of their own, would outlive this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     run = Run(args)
     with contextlib.closing(run.loaded):
         if not args.report:
