@@ -148,6 +148,8 @@ not_run() {
 not_run avx2 avx2 fma
 not_run avx512 avx512f avx512bw avx512dq avx512vl avx512_bf16 avx512_vnni
 not_run amx amx_tile amx_bf16 amx_int8
+grep -qw amx_tile /proc/cpuinfo ||
+  say "amx: its kernels were tested over an emulation of the instructions"
 [ -e /dev/nvidia0 ] || say "not run on this machine: cuda (no GPU)"
 
 say "done"

@@ -1,6 +1,7 @@
 // The kernels of one CPU instruction set: a table of plain functions on raw
-// pointers and sizes. Nothing here allocates, locks, throws or keeps state;
-// every function may run on any number of threads at once.
+// pointers and sizes. Nothing here allocates, locks, throws or keeps state (but
+// for how a thread's AMX tiles are configured, until end_region); every
+// function may run on any number of threads at once.
 //
 // Determinism: every element of a result is computed by one fixed sequence of
 // operations that depends on the sizes of K and on its own row alone. So the
@@ -171,6 +172,8 @@ struct CpuKernels {
   Int8Kernels int8 = {};
   // Called by each thread at the end of a parallel region, or null.
   void (*end_region)();
+  // `gemm` is LibTorch's: BrgemmPrepare it first, and never accumulate.
+  bool gemm_is_brgemm = false;
 };
 
 // Most query rows of one attention item.

@@ -229,7 +229,7 @@ absl::Status CpuRunner::ChooseKernels() {
 }
 
 absl::Status CpuRunner::PrepareBrgemm() {
-  if (state_.kernels->gemm != &kernels::BrgemmGemm) return absl::OkStatus();
+  if (!state_.kernels->gemm_is_brgemm) return absl::OkStatus();
   BrgemmRegion region;
   region.shape = &weights_->shape();
   region.status.resize(pool_.size());

@@ -7,7 +7,9 @@
 #include <cstdlib>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/base/log.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/kernels/cpu/amx.h"
 #include "runtime/kernels/cpu/brgemm.h"
 #include "runtime/kernels/cpu/variants.h"
 
@@ -60,9 +62,10 @@ bool HasAvx512Vnni() { return HasAvx512Bf16() && Has(Cpuid(7, 0).ecx, 11); }
 
 bool HasAvxVnni() { return HasAvx2() && Has(Cpuid(7, 1).eax, 4); }
 
-bool HasAmxBf16() {
+bool HasAmx() {
   const uint32_t edx = Cpuid(7, 0).edx;
-  if (!HasAvx512Bf16() || !Has(edx, 22) || !Has(edx, 24)) return false;
+  if (!HasAvx512Bf16()) return false;
+  if (!Has(edx, 22) || !Has(edx, 24) || !Has(edx, 25)) return false;
   if (!Saves(kStateAmx)) return false;
   constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
   constexpr long kTileData = 18;
@@ -97,23 +100,18 @@ CpuKernels WithInt8Gemm(CpuKernels kernels, CpuIsa isa) {
   return kernels;
 }
 
-// The AVX-512 kernels with the library's tiles for the base weights.
-// Multiplying what is expanded is left to the tiles: other instructions would
-// not give their bits.
-const GroupKernels kAmxGroups = [] {
-  GroupKernels groups = kAvx512Groups;
-  groups.fused_rows = 0;
-  return groups;
-}();
+// With LibTorch's product for base weights where it is there.
+const CpuKernels* AmxKernelsOfBuild() {
+  static const CpuKernels table =
+      BrgemmBuilt() ? AmxTableWithBrgemm<kAmxKernels>() : AmxTable(kAmxKernels);
+  return &table;
+}
 
-const CpuKernels kAmxKernels = [] {
-  CpuKernels kernels = WithInt8Gemm(kAvx512Kernels, CpuIsa::kAmx);
-  kernels.name = "amx_bf16";
-  kernels.gemm = &BrgemmGemm;
-  kernels.groups = &kAmxGroups;
-  kernels.end_region = &BrgemmRelease;
-  return kernels;
-}();
+absl::Status CheckAmxOnce() {
+  static const absl::Status* const status =
+      new absl::Status(CheckAmxApart(kAmxKernels));
+  return *status;
+}
 
 }  // namespace
 
@@ -132,17 +130,22 @@ absl::string_view CpuIsaName(CpuIsa isa) {
 }
 
 CpuIsa DetectCpuIsa() {
-  if (HasAmxBf16()) return CpuIsa::kAmx;
+  if (HasAmx()) return CpuIsa::kAmx;
   if (HasAvx512Bf16()) return CpuIsa::kAvx512;
   if (HasAvx2()) return CpuIsa::kAvx2;
   return CpuIsa::kScalar;
 }
 
-absl::StatusOr<CpuIsa> ChooseCpuIsa() {
-  CpuIsa best = DetectCpuIsa();
-  if (best == CpuIsa::kAmx && !BrgemmBuilt()) best = CpuIsa::kAvx512;
-  const char* wanted = std::getenv("DESCANT_CPU_ISA");
-  if (wanted == nullptr || *wanted == '\0') return best;
+absl::StatusOr<CpuIsa> ChooseCpuIsaFrom(
+    CpuIsa best, const char* wanted,
+    absl::FunctionRef<absl::Status()> check_amx) {
+  if (wanted == nullptr || *wanted == '\0') {
+    if (best != CpuIsa::kAmx) return best;
+    const absl::Status status = check_amx();
+    if (status.ok()) return best;
+    LogWarning("not using AMX: ", status.message());
+    return CpuIsa::kAvx512;
+  }
   for (const CpuIsa isa :
        {CpuIsa::kScalar, CpuIsa::kAvx2, CpuIsa::kAvx512, CpuIsa::kAmx}) {
     if (absl::string_view(wanted) != CpuIsaName(isa)) continue;
@@ -151,16 +154,32 @@ absl::StatusOr<CpuIsa> ChooseCpuIsa() {
                                                      ": this machine has only ",
                                                      CpuIsaName(best)));
     }
-    if (const char* limit = OneDnnLimit(isa)) {
-      setenv("ONEDNN_MAX_CPU_ISA", limit, /*overwrite=*/1);
-    }
+    if (isa == CpuIsa::kAmx) DESCANT_RETURN_IF_ERROR(check_amx());
     return isa;
   }
   return absl::InvalidArgumentError(absl::StrCat(
       "DESCANT_CPU_ISA must be scalar, avx2, avx512 or amx, not ", wanted));
 }
 
+absl::StatusOr<CpuIsa> ChooseCpuIsa() {
+  const CpuIsa best = DetectCpuIsa();
+  const char* wanted = std::getenv("DESCANT_CPU_ISA");
+  DESCANT_ASSIGN_OR_RETURN(const CpuIsa isa,
+                           ChooseCpuIsaFrom(best, wanted, CheckAmxOnce));
+  const bool asked = wanted != nullptr && *wanted != '\0';
+  if (asked || isa < best) {
+    if (const char* limit = OneDnnLimit(isa)) {
+      setenv("ONEDNN_MAX_CPU_ISA", limit, /*overwrite=*/1);
+    }
+  }
+  return isa;
+}
+
 absl::StatusOr<const CpuKernels*> KernelsFor(CpuIsa isa) {
+  if (isa > DetectCpuIsa()) {
+    return absl::UnavailableError(
+        absl::StrCat("this machine has not ", CpuIsaName(isa)));
+  }
   switch (isa) {
     case CpuIsa::kScalar:
       return &kScalarKernels;
@@ -175,10 +194,7 @@ absl::StatusOr<const CpuKernels*> KernelsFor(CpuIsa isa) {
     case CpuIsa::kAmx:
       break;
   }
-  if (!BrgemmBuilt()) {
-    return absl::UnavailableError("AMX kernels need a build with LibTorch");
-  }
-  return &kAmxKernels;
+  return AmxKernelsOfBuild();
 }
 
 }  // namespace descant::kernels

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "runtime/kernels/kernels.h"
@@ -15,7 +17,7 @@ enum class CpuIsa : uint8_t {
   kScalar,
   kAvx2,    // AVX2 and FMA
   kAvx512,  // AVX-512 F, BW, DQ, VL and BF16
-  kAmx,     // and AMX tiles with bf16, which the kernel let us use
+  kAmx,     // and AMX tiles with bf16 and int8, which the kernel let us use
 };
 
 absl::string_view CpuIsaName(CpuIsa isa);
@@ -26,11 +28,19 @@ CpuIsa DetectCpuIsa();
 
 // DetectCpuIsa(), or the lower one that DESCANT_CPU_ISA (scalar, avx2, avx512,
 // amx) asks for; then oneDNN's limit is lowered too, so call this before
-// anything uses Torch. INVALID_ARGUMENT: an unknown name, or one that this
-// machine has not.
+// anything uses Torch. AMX kernels are checked on this processor first
+// (CheckAmxApart): where they are wrong it warns and takes kAvx512, unless AMX
+// was asked for. INVALID_ARGUMENT: an unknown name, or one that this machine
+// has not. INTERNAL: AMX was asked for and is wrong.
 absl::StatusOr<CpuIsa> ChooseCpuIsa();
 
-// UNAVAILABLE: AMX in a build without LibTorch, whose micro-kernel it uses.
+// The choice itself: `wanted` is DESCANT_CPU_ISA or null, `check_amx` is called
+// if AMX would be chosen.
+absl::StatusOr<CpuIsa> ChooseCpuIsaFrom(
+    CpuIsa best, const char* wanted,
+    absl::FunctionRef<absl::Status()> check_amx);
+
+// UNAVAILABLE: this machine has not `isa`.
 absl::StatusOr<const CpuKernels*> KernelsFor(CpuIsa isa);
 
 }  // namespace descant::kernels

@@ -42,6 +42,23 @@ void ShrinkAvx2(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
 void ShrinkAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
                   const bf16_t* b, const float* scale, bf16_t* h, int64_t ldh);
 
+// What AMX has of its own, in a thread's tile registers (kernels_amx.cc).
+struct AmxKernels {
+  GemmFn gemm;      // tiles at any number of rows
+  GemmFn tile;      // of few rows by vectors instead; the same bits
+  ShrinkFn shrink;  // likewise
+  GemmInt8Fn gemm_int8;
+  AttentionFn attention;
+  AttentionPartFn attention_part;
+  AttentionMergeFn attention_merge;
+  // Says that the calling thread is about to use the tiles otherwise, and what
+  // to call before they can be ours again.
+  void (*lend_tiles)(void (*release)());
+  // Gives the calling thread's tiles back, lent ones by their release.
+  void (*release_tiles)();
+};
+extern const AmxKernels kAmxKernels;
+
 }  // namespace descant::kernels
 
 #endif  // DESCANT_RUNTIME_KERNELS_CPU_VARIANTS_H_

@@ -96,7 +96,7 @@ void Gemm(benchmark::State& state, const Target& target, const Shape& shape,
   const int64_t block_bytes = int64_t{2} * kColumnBlock * shape.k;
   const Stream weights(block_bytes * shape.n / kColumnBlock);
   Buffer<bf16_t> a(int64_t{m} * shape.k);
-  if (target.kernels->gemm == &kernels::BrgemmGemm) {
+  if (target.kernels->gemm_is_brgemm) {
     OnShares(
         &Pool(), *target.kernels, Pool().size(),
         [&](int32_t, int64_t, int64_t) {

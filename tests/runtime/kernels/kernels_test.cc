@@ -12,10 +12,11 @@
 #include <vector>
 
 #include "runtime/base/float16.h"
-#include "runtime/kernels/cpu/brgemm.h"
+#include "runtime/kernels/cpu/amx.h"
 #include "runtime/kernels/cpu/cpu_features.h"
 #include "runtime/kernels/cpu/variants.h"
 #include "runtime/kernels/packing.h"
+#include "tests/testing/amx_emulated.h"
 
 namespace descant::kernels {
 namespace {
@@ -25,6 +26,12 @@ constexpr int kMaxRows = 40;
 class KernelsTest : public testing::TestWithParam<CpuIsa> {
  protected:
   void SetUp() override {
+    // Without the hardware, AMX's instructions are emulated.
+    if (GetParam() == CpuIsa::kAmx && DetectCpuIsa() == CpuIsa::kAvx512) {
+      static const CpuKernels emulated = AmxTable(kEmulatedAmxKernels);
+      kernels_ = &emulated;
+      return;
+    }
     if (GetParam() > DetectCpuIsa()) GTEST_SKIP() << "not on this machine";
     const auto kernels = KernelsFor(GetParam());
     if (!kernels.ok()) GTEST_SKIP() << kernels.status();
@@ -44,6 +51,12 @@ class KernelsTest : public testing::TestWithParam<CpuIsa> {
       values.push_back(ToBFloat16(value).bits);
     }
     return values;
+  }
+
+  void TearDown() override {
+    if (kernels_ != nullptr && kernels_->end_region != nullptr) {
+      kernels_->end_region();
+    }
   }
 
   const CpuKernels* kernels_ = nullptr;
@@ -76,7 +89,7 @@ TEST_P(KernelsTest, GemmMatchesTheOracle) {
     for (int m = 1; m <= kMaxRows; ++m) {
       for (const GemmFn gemm : {kernels_->gemm, kernels_->tile}) {
         for (const bool accumulate : {false, true}) {
-          if (accumulate && gemm == &BrgemmGemm) continue;
+          if (accumulate && kernels_->gemm_is_brgemm) continue;
           const int ldc = kColumnBlock + 3;
           auto expected = Floats(m * ldc);
           auto actual = expected;
