@@ -119,10 +119,10 @@ struct AttentionItem {
   int64_t v_offset;
   int32_t padded_dim;
   const int32_t* blocks;  // physical blocks in order of position
-  // Block 0 of the KV head, as `kv`, and the physical block that this thread
-  // is likely to attend to next; or null.
-  const bf16_t* next_kv;
-  int32_t next_block;
+  // What this thread is likely to attend to next, from `next_position` on: its
+  // first blocks are fetched meanwhile. Or null.
+  const AttentionItem* next;
+  int32_t next_position;
   float scale;      // of the scores
   float score_cap;  // scaled scores become cap * tanh(score / cap); 0: no cap
   bf16_t* out;      // laid out as q, row stride out_stride
@@ -191,9 +191,9 @@ constexpr int64_t AttentionWorkspaceBytes(int32_t group, int32_t head_dim,
                                           int32_t padded_dim) {
   const int64_t rows = AttentionRows(group);
   const int64_t scores = kKvBlock * kSoftmaxBlocks;
-  // Scores and the sums of two parts in fp32; P and q in bf16.
+  // Scores and the sums of two parts in fp32; P in bf16; q in either.
   return rows * (4 * (scores + 2 * (padded_dim + 32)) + 2 * scores +
-                 2 * ((head_dim + 31) / 32 * 32));
+                 4 * ((head_dim + 31) / 32 * 32));
 }
 
 }  // namespace descant::kernels

@@ -76,8 +76,8 @@ kernels::AttentionItem CpuStep::AttentionOf(int32_t layer,
   item.v_offset = state_.kv->v_offset();
   item.padded_dim = state_.kv->padded_dim();
   item.blocks = plan.blocks;
-  item.next_kv = nullptr;
-  item.next_block = 0;
+  item.next = nullptr;
+  item.next_position = 0;
   item.scale = AttentionScale(config_);
   item.score_cap = config_.attention_logit_cap;
   item.out = scratch_.attended + offset;
@@ -91,29 +91,36 @@ void CpuStep::Attend(int32_t layer) {
   const int32_t parts = plan_.most_parts;
   const int32_t items =
       static_cast<int32_t>(plan_.attention.size()) * heads * parts;
-  ForEach(items, [&](int32_t index) {
+  // The first position that an item reads; negative where there is none.
+  const auto first_position = [&](int32_t index) {
     const PlanAttention& plan = plan_.attention[index / parts / heads];
-    const int32_t head = index / parts % heads;
     const int32_t part = index % parts;
-    kernels::AttentionItem item = AttentionOf(layer, plan, head);
-    if (plan.parts > 1) {
-      if (part < FirstSeen(plan, window) / kernels::kAttentionPart ||
-          part >= plan.parts) {
-        return;
-      }
-      kernels_.attention_part(item, part, mine_.attention,
-                              PartialOf(plan, head, part));
+    const int32_t seen = FirstSeen(plan, window);
+    if (plan.parts == 1) return part == 0 ? seen : -1;
+    if (part < seen / kernels::kAttentionPart || part >= plan.parts) return -1;
+    return std::max(seen, part * kernels::kAttentionPart);
+  };
+  const auto item_of = [&](int32_t index) {
+    return AttentionOf(layer, plan_.attention[index / parts / heads],
+                       index / parts % heads);
+  };
+  ForEach(items, [&](int32_t index) {
+    if (first_position(index) < 0) return;
+    kernels::AttentionItem item = item_of(index);
+    kernels::AttentionItem next;
+    if (index + 1 < items && first_position(index + 1) >= 0) {
+      next = item_of(index + 1);
+      item.next = &next;
+      item.next_position = first_position(index + 1);
+    }
+    const PlanAttention& plan = plan_.attention[index / parts / heads];
+    if (plan.parts == 1) {
+      kernels_.attention(item, mine_.attention);
       return;
     }
-    if (part > 0) return;
-    const int32_t next = index + parts;
-    if (next < items) {
-      const PlanAttention& next_plan = plan_.attention[next / parts / heads];
-      item.next_kv = state_.kv->Head(layer, next / parts % heads);
-      item.next_block =
-          next_plan.blocks[FirstSeen(next_plan, window) / kBlockSize];
-    }
-    kernels_.attention(item, mine_.attention);
+    const int32_t part = index % parts;
+    kernels_.attention_part(item, part, mine_.attention,
+                            PartialOf(plan, index / parts % heads, part));
   });
   if (parts > 1) MergeParts(layer);
 }

@@ -6,7 +6,6 @@
 namespace descant::kernels {
 namespace {
 
-constexpr GemmFn kGemm = &GemmAvx2;
 #include "runtime/kernels/cpu/simd_avx2.inc"
 // After the lanes.
 #include "runtime/kernels/cpu/ops.inc"

@@ -336,8 +336,8 @@ struct AttentionCase {
     item.v_offset = kKvBlock * head_dim;
     item.padded_dim = padded_dim;
     item.blocks = blocks.data();
-    item.next_kv = nullptr;
-    item.next_block = 0;
+    item.next = nullptr;
+    item.next_position = 0;
     item.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
     item.score_cap = score_cap;
     item.out = out + first * width;
@@ -352,9 +352,15 @@ struct AttentionCase {
         AttentionWorkspaceBytes(group, head_dim, padded_dim) / 4);
     chunk = std::min(chunk, AttentionRows(group) / group);
     for (int first = 0; first < length; first += chunk) {
-      kernels.attention(
-          Item(first, std::min(chunk, length - first), out.data()),
-          workspace.data());
+      AttentionItem item =
+          Item(first, std::min(chunk, length - first), out.data());
+      AttentionItem next;
+      if (const int begin = first + chunk; begin < length) {
+        next = Item(begin, std::min(chunk, length - begin), out.data());
+        item.next = &next;
+        item.next_position = window > 0 ? std::max(begin - window + 1, 0) : 0;
+      }
+      kernels.attention(item, workspace.data());
     }
     return out;
   }
@@ -373,10 +379,10 @@ AttentionCase MakeAttention(int group, int head_dim, int length) {
 }
 
 TEST_P(KernelsTest, AttentionMatchesTheOracleAndIgnoresChunks) {
-  for (const int group : {1, 3, 7, 60}) {
-    for (const int head_dim : {2, 16, 64, 80}) {
-      for (const int length : {1, 31, 33, 130, 300}) {
-        if (group * head_dim * length > 64 * 3 * 300) continue;
+  for (const int group : {1, 2, 3, 4, 5, 6, 7, 8, 16, 60}) {
+    for (const int head_dim : {2, 64, 80, 96}) {
+      for (const int length : {1, 31, 130, 300}) {
+        if (group * head_dim * length > 64 * 2 * 300) continue;
         AttentionCase test = MakeAttention(group, head_dim, length);
         test.kv = Bf16s((2 * test.blocks.size() + 1) * kKvBlock *
                         (head_dim + test.padded_dim));
@@ -384,8 +390,9 @@ TEST_P(KernelsTest, AttentionMatchesTheOracleAndIgnoresChunks) {
         const auto whole = test.Attend(*kernels_, 1 << 20);
         ExpectClose(test.Attend(kScalarKernels, 1 << 20), whole, 0.02f,
                     "attention");
-        EXPECT_EQ(whole, test.Attend(*kernels_, 1));
-        EXPECT_EQ(whole, test.Attend(*kernels_, 5));
+        for (const int chunk : {1, 2, 3, 5, 11}) {
+          EXPECT_EQ(whole, test.Attend(*kernels_, chunk)) << chunk;
+        }
       }
     }
   }
