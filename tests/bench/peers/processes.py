@@ -1,6 +1,7 @@
 """The processes that hold engines: one runs at a time, the rest are stopped
 (SIGSTOP), so that what spins while idle costs the measured one nothing."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -62,6 +63,15 @@ class Child:
             self.process.wait()
 
 
+@contextlib.contextmanager
+def closed_unless_started(child):
+    try:
+        yield
+    except BaseException:
+        child.close()
+        raise
+
+
 class Worker(Child):
     """An engine of a peer; see worker.py."""
 
@@ -76,7 +86,8 @@ class Worker(Child):
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, **TWO_THREADS,
                  **(VLLM if name == "vllm" else {})})
-        self.version = self.answer()["ready"]["version"]
+        with closed_unless_started(self):
+            self.version = self.answer()["ready"]["version"]
 
     def answer(self):
         line = self.process.stdout.readline()
@@ -113,14 +124,18 @@ class Descant(Child):
              f"--admin-listen=127.0.0.1:{ports[1]}",
              f"--metrics-listen=127.0.0.1:{ports[2]}",
              f"--adapter-dir={self.folder.name}/adapters"], log, stdout=log)
+        with closed_unless_started(self):
+            self.wait_until_it_answers(kind)
+        self.version = subprocess.run(
+            [binaries / "descant-server", "--version"], capture_output=True,
+            text=True, check=False).stdout.strip().splitlines()[0]
+
+    def wait_until_it_answers(self, kind):
         end = time.monotonic() + START_SECONDS
         while self.client("models").returncode != 0:
             if self.process.poll() is not None or time.monotonic() > end:
                 raise PeerError(f"descant-server does not serve {kind}")
             time.sleep(0.1)
-        self.version = subprocess.run(
-            [binaries / "descant-server", "--version"], capture_output=True,
-            text=True, check=False).stdout.strip().splitlines()[0]
 
     def client(self, *arguments):
         return subprocess.run(
