@@ -19,6 +19,7 @@
 
 #include "runtime/kernels/int8.h"
 #include "runtime/kernels/layout.h"
+#include "runtime/kernels/lora.h"
 
 namespace descant::kernels {
 
@@ -46,12 +47,6 @@ using GemmFn = void (*)(int32_t m, int32_t k_pairs, const bf16_t* a,
                         int64_t lda, const bf16_t* b, int64_t ldb,
                         const bf16_t* next, float* c, int64_t ldc,
                         bool accumulate);
-
-// H[m, 16] = bf16(scale[16] * (A[m, 2 * k_pairs] * B[2 * k_pairs, 16])).
-// B: [k_pairs][16][2]. H: row stride ldh.
-using ShrinkFn = void (*)(int32_t m, int32_t k_pairs, const bf16_t* a,
-                          int64_t lda, const bf16_t* b, const float* scale,
-                          bf16_t* h, int64_t ldh);
 
 // Norm of one row, rounded. `padded` is n rounded up to 16; x, weight and bias
 // are zero from n on. RMS norm ignores `bias`:
@@ -150,8 +145,9 @@ struct GroupKernels;  // groups.h
 struct CpuKernels {
   const char* name;
   GemmFn gemm;  // base weights
-  GemmFn tile;  // LoRA's B
+  GemmFn tile;  // small blocks
   ShrinkFn shrink;
+  ExpandFn expand;
   const GroupKernels* groups;  // weights in groups
   NormFn rms_norm;
   NormFn layer_norm;

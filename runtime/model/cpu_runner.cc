@@ -86,7 +86,7 @@ void LayOutScratch(const ModelConfig& config, const BatchLimits& limits,
   CpuScratch& scratch = state->scratch;
   scratch.x = layout->Take<float>(rows * shape.hidden_width);
   scratch.qkv = layout->Take<float>(rows * shape.qkv_width);
-  scratch.logits = layout->Take<float>(outputs * shape.vocab_width);
+  scratch.logits = layout->Take<float>(outputs * shape.logits_stride);
   scratch.normed = layout->Take<bf16_t>(rows * shape.hidden_stride);
   scratch.q = layout->Take<bf16_t>(rows * shape.q_stride);
   scratch.attended = layout->Take<bf16_t>(rows * shape.q_stride);
@@ -116,6 +116,9 @@ void LayOutScratch(const ModelConfig& config, const BatchLimits& limits,
       block = groups ? layout->Take<bf16_t>(deepest * 2 * kernels::kColumnBlock)
                      : nullptr;
     }
+    for (auto& expands : worker.expands) {
+      expands.reserve(limits.max_sequences);
+    }
   }
   if (state->weights->type() == WeightType::kInt8) {
     LayOutQuantised(std::max(rows, outputs), shape, layout, state);
@@ -144,7 +147,7 @@ absl::Status PrepareShapes(const CpuShape& shape) {
   DESCANT_RETURN_IF_ERROR(kernels::BrgemmPrepare(
       shape.hidden_pairs, shape.hidden_stride, shape.qkv_width));
   DESCANT_RETURN_IF_ERROR(kernels::BrgemmPrepare(
-      shape.hidden_pairs, shape.hidden_stride, shape.vocab_width));
+      shape.hidden_pairs, shape.hidden_stride, shape.logits_stride));
   DESCANT_RETURN_IF_ERROR(
       kernels::BrgemmPrepare(shape.hidden_pairs, shape.hidden_stride, kTile));
   DESCANT_RETURN_IF_ERROR(
@@ -358,7 +361,7 @@ std::string CpuRunner::Describe() const {
 
 absl::Span<const float> CpuRunner::Logits(int32_t output) const {
   return absl::MakeConstSpan(
-      state_.scratch.logits + int64_t{output} * weights_->shape().vocab_width,
+      state_.scratch.logits + int64_t{output} * weights_->shape().logits_stride,
       model_->config.vocab_size);
 }
 

@@ -1,12 +1,13 @@
 // The phases of a step on the CPU, by concern: cpu_runner_step.cc has their
 // order, embedding, norms and head, cpu_runner_projections.cc linear modules
-// with their LoRA, cpu_runner_attention.cc everything between q, k, v and
-// attended. Internal to them.
+// cpu_runner_lora.cc their LoRA, cpu_runner_attention.cc everything between q,
+// k, v and attended. Internal to them.
 #ifndef DESCANT_RUNTIME_MODEL_CPU_RUNNER_PHASES_H_
 #define DESCANT_RUNTIME_MODEL_CPU_RUNNER_PHASES_H_
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 #include "runtime/model/cpu_runner_step.h"
@@ -20,6 +21,8 @@ struct Product {
   int32_t k_pairs;
   CpuLinear weights;
   QuantisedRows quantised;  // the same rows, for int8 weights
+  // The block with which this worker begins the next product, or null.
+  const std::byte* after = nullptr;
 };
 
 // One worker's way through the phases of a step.
@@ -95,9 +98,21 @@ class CpuStep {
   float* PartialOf(const PlanAttention& plan, int32_t head, int32_t part);
   void MergeParts(int32_t layer);
 
-  // cpu_runner_projections.cc
+  // cpu_runner_lora.cc
   void Shrink(int32_t layer, LoraSite site, const kernels::bf16_t* a,
-              int64_t lda, int32_t k_pairs);
+              int64_t lda);
+  // C += h B for the segments' rows within [begin, end). REQUIRES: BeginSite.
+  void Expand(int32_t slice, int32_t block, int32_t begin, int32_t end,
+              float* c, int64_t ldc);
+  bool HasLora(LoraSite site) const {
+    return (plan_.site_mask >> static_cast<int32_t>(site) & 1u) != 0;
+  }
+  // Before the items of a site's projection.
+  void BeginSite(int32_t layer, LoraSite site);
+  // Pairs of K of a site's A.
+  int32_t ShrinkPairs(LoraSite site) const;
+
+  // cpu_runner_projections.cc
   void ProjectQkv(int32_t layer);
   void ProjectMlp(int32_t layer);
   // Adds to the residual stream, behind `post_norm` unless that is null.
@@ -110,9 +125,10 @@ class CpuStep {
   // The same for weights in groups.
   void MultiplyGroups(const Product& product, int64_t block, int32_t begin,
                       int32_t end, float* c, int64_t ldc);
-  // C += h B for the segments' rows within [begin, end).
-  void Expand(int32_t layer, LoraSite site, int32_t slice, int32_t block,
-              int32_t begin, int32_t end, float* c, int64_t ldc);
+  // The block of `weights` with which this worker begins, of `items` items of
+  // `each` blocks.
+  const std::byte* FirstBlock(const CpuLinear& weights, int32_t items,
+                              int32_t each) const;
 
   CpuStepState& state_;
   const ModelConfig& config_;
@@ -120,13 +136,14 @@ class CpuStep {
   const CpuShape& shape_;
   const CpuScratch& scratch_;
   const CpuPlan& plan_;
-  const CpuWorkerScratch& mine_;
+  CpuWorkerScratch& mine_;
   const int32_t worker_;
   const int32_t rows_;
   int32_t phase_ = 0;
   // What mine_.expanded holds.
   const std::byte* expanded_[2] = {nullptr, nullptr};
   bool last_chunk_ = false;  // of rows that meet the current block
+  bool last_block_ = false;  // of this worker's share
 };
 
 template <typename Body>
@@ -168,7 +185,11 @@ void CpuStep::ForBlocks(int32_t blocks, int32_t rows, const Body& body) {
   const int32_t chunks = (rows + kGemmRows - 1) / kGemmRows;
   // Rows are split only where there are too few blocks for all workers.
   const int32_t parts = std::clamp(4 * state_.pool->size() / blocks, 1, chunks);
-  ForEach(blocks * parts, [&](int32_t item) {
+  const int32_t items = blocks * parts;
+  const int32_t end = static_cast<int32_t>(int64_t{items} * (worker_ + 1) /
+                                           state_.pool->size());
+  ForEach(items, [&](int32_t item) {
+    last_block_ = item + 1 == end;
     const int32_t block = item / parts;
     const int32_t part = item % parts;
     const int32_t last = chunks * (part + 1) / parts;

@@ -1,4 +1,4 @@
-// Linear modules: base weights, bias, and the segments' LoRA.
+// Linear modules.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -11,41 +11,13 @@ namespace descant {
 
 using kernels::bf16_t;
 using kernels::kColumnBlock;
-using kernels::kRankBlock;
-
-void CpuStep::Shrink(int32_t layer, LoraSite site, const bf16_t* a, int64_t lda,
-                     int32_t k_pairs) {
-  const int32_t index = static_cast<int32_t>(site);
-  if ((plan_.site_mask >> index & 1u) == 0) return;
-  const int32_t blocks = plan_.max_rank / kRankBlock;
-  const int32_t items = static_cast<int32_t>(plan_.shrinks.size()) * blocks;
-  ForEach(items, [&](int32_t item) {
-    const PlanShrink& shrink = plan_.shrinks[item / blocks];
-    const int32_t column = item % blocks * kRankBlock;
-    const PlanSegment& segment = plan_.segments[shrink.segment];
-    const PackedSite& packed =
-        segment.adapter->sites[layer * kLoraSites + index];
-    if (column >= packed.rank) return;
-    float scale[kRankBlock];
-    for (int32_t i = 0; i < kRankBlock; ++i) {
-      scale[i] = packed.scale[column + i] * segment.weight;
-    }
-    kernels_.shrink(
-        shrink.row_end - shrink.row_begin, k_pairs, a + shrink.row_begin * lda,
-        lda, packed.a + int64_t{column} * 2 * k_pairs, scale,
-        segment.h + (shrink.row_begin - segment.row_begin) * segment.h_stride +
-            column,
-        segment.h_stride);
-  });
-}
 
 void CpuStep::Multiply(const Product& product, int64_t block, int32_t begin,
                        int32_t end, float* c, int64_t ldc) {
   const CpuLinear& weights = product.weights;
   const std::byte* b = weights.blocks + block * weights.block_bytes;
-  // Shares are contiguous. (Past the last block lies other memory, which a
-  // fetch does not mind.)
-  const std::byte* next = last_chunk_ ? b + weights.block_bytes : nullptr;
+  const std::byte* next = nullptr;
+  if (last_chunk_) next = last_block_ ? product.after : b + weights.block_bytes;
   switch (weights.type) {
     case WeightType::kBf16:
       kernels_.gemm(end - begin, product.k_pairs,
@@ -93,32 +65,24 @@ void CpuStep::MultiplyGroups(const Product& product, int64_t block,
                 2 * kColumnBlock, nullptr, c, ldc, /*accumulate=*/false);
 }
 
-void CpuStep::Expand(int32_t layer, LoraSite site, int32_t slice, int32_t block,
-                     int32_t begin, int32_t end, float* c, int64_t ldc) {
-  const int32_t index = layer * kLoraSites + static_cast<int32_t>(site);
-  for (const PlanSegment& segment : plan_.segments) {
-    const int32_t first = std::max(begin, segment.row_begin);
-    const int32_t last = std::min(end, segment.row_end);
-    if (first >= last) continue;
-    const PackedSlice& packed = segment.adapter->sites[index].slices[slice];
-    if (packed.rank_pairs == 0) continue;
-    kernels_.tile(
-        last - first, packed.rank_pairs,
-        segment.h + (first - segment.row_begin) * segment.h_stride +
-            packed.h_offset,
-        segment.h_stride,
-        packed.b + int64_t{block} * packed.rank_pairs * 2 * kColumnBlock,
-        2 * kColumnBlock, nullptr, c + (first - begin) * ldc, ldc,
-        /*accumulate=*/true);
-  }
+const std::byte* CpuStep::FirstBlock(const CpuLinear& weights, int32_t items,
+                                     int32_t each) const {
+  const int64_t first = int64_t{items} * worker_ / state_.pool->size();
+  return weights.blocks + first * each * weights.block_bytes;
 }
 
 void CpuStep::ProjectQkv(int32_t layer) {
+  const CpuLayerWeights& weights = state_.weights->layer(layer);
   const Product product = {
-      scratch_.normed, shape_.hidden_stride, shape_.hidden_pairs,
-      state_.weights->layer(layer).qkv, scratch_.normed_int8};
+      scratch_.normed,
+      shape_.hidden_stride,
+      shape_.hidden_pairs,
+      weights.qkv,
+      scratch_.normed_int8,
+      FirstBlock(weights.out, shape_.hidden_width / kColumnBlock, 1)};
   const int32_t starts[] = {0, shape_.q_width / kColumnBlock,
                             (shape_.q_width + shape_.kv_width) / kColumnBlock};
+  BeginSite(layer, LoraSite::kQkv);
   ForBlocks(shape_.qkv_width / kColumnBlock, rows_,
             [&](int32_t block, int32_t begin, int32_t end) {
               float* c = scratch_.qkv + int64_t{begin} * shape_.qkv_width +
@@ -126,8 +90,8 @@ void CpuStep::ProjectQkv(int32_t layer) {
               Multiply(product, block, begin, end, c, shape_.qkv_width);
               const int32_t slice =
                   block < starts[1] ? 0 : (block < starts[2] ? 1 : 2);
-              Expand(layer, LoraSite::kQkv, slice, block - starts[slice], begin,
-                     end, c, shape_.qkv_width);
+              Expand(slice, block - starts[slice], begin, end, c,
+                     shape_.qkv_width);
             });
 }
 
@@ -135,17 +99,18 @@ void CpuStep::AddProjection(int32_t layer, LoraSite site,
                             const Product& product, const float* post_norm) {
   const int64_t width = shape_.hidden_width;
   float* tile = mine_.tiles[0];
+  BeginSite(layer, site);
   ForBlocks(shape_.hidden_width / kColumnBlock, rows_,
             [&](int32_t block, int32_t begin, int32_t end) {
               const int64_t at = begin * width + block * kColumnBlock;
               if (post_norm != nullptr) {
                 float* c = scratch_.projected + at;
                 Multiply(product, block, begin, end, c, width);
-                Expand(layer, site, 0, block, begin, end, c, width);
+                Expand(0, block, begin, end, c, width);
                 return;
               }
               Multiply(product, block, begin, end, tile, kColumnBlock);
-              Expand(layer, site, 0, block, begin, end, tile, kColumnBlock);
+              Expand(0, block, begin, end, tile, kColumnBlock);
               kernels_.residual_add(end - begin, tile, scratch_.x + at, width);
             });
   if (post_norm != nullptr) AddNormed(post_norm);
@@ -163,33 +128,44 @@ void CpuStep::AddNormed(const float* post_norm) {
 }
 
 void CpuStep::ProjectMlp(int32_t layer) {
+  const CpuLayerWeights& weights = state_.weights->layer(layer);
   const Product product = {
-      scratch_.normed, shape_.hidden_stride, shape_.hidden_pairs,
-      state_.weights->layer(layer).gate_up, scratch_.normed_int8};
+      scratch_.normed,
+      shape_.hidden_stride,
+      shape_.hidden_pairs,
+      weights.gate_up,
+      scratch_.normed_int8,
+      FirstBlock(weights.down, shape_.hidden_width / kColumnBlock, 1)};
   const bool gelu = config_.activation == Activation::kGeluTanh;
   const kernels::ActivateMulFn activate_mul =
       gelu ? kernels_.gelu_mul : kernels_.silu_mul;
   const kernels::ActivateFn activate = gelu ? kernels_.gelu : kernels_.silu;
   const int32_t slices = shape_.mlp_slices;
+  // Up is the site's last slice, with a gate before it or not.
+  const int32_t first_slice = 2 - slices;
   float* const* tiles = mine_.tiles;
-  ForBlocks(shape_.mlp_width / kColumnBlock, rows_,
-            [&](int32_t block, int32_t begin, int32_t end) {
-              for (int32_t i = 0; i < slices; ++i) {
-                Multiply(product, slices * block + i, begin, end, tiles[i],
-                         kColumnBlock);
-                // Up is the site's last slice, with a gate before it or not.
-                Expand(layer, LoraSite::kGateUp, 2 - slices + i, block, begin,
-                       end, tiles[i], kColumnBlock);
-              }
-              bf16_t* out = scratch_.activated + begin * shape_.mlp_stride +
-                            block * kColumnBlock;
-              if (slices == 2) {
-                activate_mul(end - begin, tiles[0], tiles[1], out,
-                             shape_.mlp_stride);
-              } else {
-                activate(end - begin, tiles[0], out, shape_.mlp_stride);
-              }
-            });
+  BeginSite(layer, LoraSite::kGateUp);
+  ForBlocks(
+      shape_.mlp_width / kColumnBlock, rows_,
+      [&](int32_t block, int32_t begin, int32_t end) {
+        const bool last = last_block_;
+        for (int32_t i = 0; i < slices; ++i) {
+          last_block_ = last && i + 1 == slices;
+          Multiply(product, slices * block + i, begin, end, tiles[i],
+                   kColumnBlock);
+        }
+        last_block_ = last;
+        for (int32_t i = 0; i < slices; ++i) {
+          Expand(first_slice + i, block, begin, end, tiles[i], kColumnBlock);
+        }
+        bf16_t* out = scratch_.activated + begin * shape_.mlp_stride +
+                      block * kColumnBlock;
+        if (slices == 2) {
+          activate_mul(end - begin, tiles[0], tiles[1], out, shape_.mlp_stride);
+        } else {
+          activate(end - begin, tiles[0], out, shape_.mlp_stride);
+        }
+      });
 }
 
 }  // namespace descant

@@ -47,10 +47,15 @@ void CpuStep::Start() {
 
 void CpuStep::Layer(int32_t layer) {
   const CpuLayerWeights& weights = state_.weights->layer(layer);
+  const bool last = layer + 1 == config_.num_layers;
+  const std::byte* next = last
+                              ? FirstBlock(state_.weights->head(),
+                                           shape_.vocab_width / kColumnBlock, 1)
+                              : FirstBlock(state_.weights->layer(layer + 1).qkv,
+                                           shape_.qkv_width / kColumnBlock, 1);
   Norm(weights.attention_norm, LoraSite::kQkv);
   End(CpuPhase::kNorm);
-  Shrink(layer, LoraSite::kQkv, scratch_.normed, shape_.hidden_stride,
-         shape_.hidden_pairs);
+  Shrink(layer, LoraSite::kQkv, scratch_.normed, shape_.hidden_stride);
   End(CpuPhase::kShrink);
   ProjectQkv(layer);
   End(CpuPhase::kQkv);
@@ -58,31 +63,31 @@ void CpuStep::Layer(int32_t layer) {
   End(CpuPhase::kRope);
   Attend(layer);
   End(CpuPhase::kAttention);
-  Shrink(layer, LoraSite::kOut, scratch_.attended, shape_.q_stride,
-         shape_.q_pairs);
+  Shrink(layer, LoraSite::kOut, scratch_.attended, shape_.q_stride);
   End(CpuPhase::kShrink);
   AddProjection(
       layer, LoraSite::kOut,
       {scratch_.attended, shape_.q_stride, shape_.q_pairs, weights.out,
        Quantise(scratch_.attended, shape_.q_stride, shape_.q_width,
-                scratch_.attended_int8)},
+                scratch_.attended_int8),
+       FirstBlock(weights.gate_up, shape_.mlp_width / kColumnBlock,
+                  shape_.mlp_slices)},
       weights.attention_post_norm);
   End(CpuPhase::kOut);
   Norm(weights.mlp_norm, LoraSite::kGateUp);
   End(CpuPhase::kNorm);
-  Shrink(layer, LoraSite::kGateUp, scratch_.normed, shape_.hidden_stride,
-         shape_.hidden_pairs);
+  Shrink(layer, LoraSite::kGateUp, scratch_.normed, shape_.hidden_stride);
   End(CpuPhase::kShrink);
   ProjectMlp(layer);
   End(CpuPhase::kGateUp);
-  Shrink(layer, LoraSite::kDown, scratch_.activated, shape_.mlp_stride,
-         shape_.mlp_pairs);
+  Shrink(layer, LoraSite::kDown, scratch_.activated, shape_.mlp_stride);
   End(CpuPhase::kShrink);
   AddProjection(
       layer, LoraSite::kDown,
       {scratch_.activated, shape_.mlp_stride, shape_.mlp_pairs, weights.down,
        Quantise(scratch_.activated, shape_.mlp_stride, shape_.mlp_width,
-                scratch_.activated_int8)},
+                scratch_.activated_int8),
+       next},
       weights.mlp_post_norm);
   End(CpuPhase::kDown);
 }
@@ -126,11 +131,12 @@ void CpuStep::Head() {
   const float cap = config_.final_logit_cap;
   ForBlocks(shape_.vocab_width / kColumnBlock, batch.outputs(),
             [&](int32_t block, int32_t begin, int32_t end) {
-              float* c = scratch_.logits + int64_t{begin} * shape_.vocab_width +
+              float* c = scratch_.logits +
+                         int64_t{begin} * shape_.logits_stride +
                          block * kColumnBlock;
-              Multiply(product, block, begin, end, c, shape_.vocab_width);
+              Multiply(product, block, begin, end, c, shape_.logits_stride);
               if (cap > 0) {
-                kernels_.soft_cap(end - begin, cap, c, shape_.vocab_width);
+                kernels_.soft_cap(end - begin, cap, c, shape_.logits_stride);
               }
             });
 }
@@ -143,7 +149,7 @@ void CpuStep::Sample() {
     for (int32_t output = sequence.output_begin; output < sequence.output_end;
          ++output) {
       const float* logits =
-          scratch_.logits + int64_t{output} * shape_.vocab_width;
+          scratch_.logits + int64_t{output} * shape_.logits_stride;
       SampleOutput(batch, index, output,
                    plan_.rows[batch.output_rows[output]].token,
                    absl::MakeConstSpan(logits, config_.vocab_size),

@@ -40,7 +40,7 @@ struct QuantisedRows {
 struct CpuScratch {
   float* x;                       // residual stream [rows, hidden_width]
   float* qkv;                     // [rows, qkv_width]
-  float* logits;                  // [outputs, vocab_width]
+  float* logits;                  // [outputs, logits_stride]
   kernels::bf16_t* normed;        // [rows, hidden_stride]
   kernels::bf16_t* q;             // [rows, q_stride]
   kernels::bf16_t* attended;      // [rows, q_stride]
@@ -66,6 +66,8 @@ struct CpuWorkerScratch {
   // kOwnQuantisedRows of the widest stride, with int8 weights.
   QuantisedRows quantised;
   SamplerScratch* sampler;
+  // Of the current site, by slice; room for a segment of each sequence.
+  std::vector<kernels::ExpandSegment> expands[kMaxSlices];
 };
 
 // How far a worker's share of a phase has been handed out.

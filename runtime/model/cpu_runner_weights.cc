@@ -392,7 +392,8 @@ CpuShape::CpuShape(const ModelConfig& config)
       mlp_stride(Stride(mlp_width)),
       hidden_bytes(StrideBytes(hidden_width)),
       q_bytes(StrideBytes(q_width)),
-      mlp_bytes(StrideBytes(mlp_width)) {}
+      mlp_bytes(StrideBytes(mlp_width)),
+      logits_stride(Stride(vocab_width)) {}
 
 absl::StatusOr<std::unique_ptr<CpuWeights>> CpuWeights::Load(
     const ModelConfig& config, const WeightSource& source,

@@ -45,6 +45,7 @@ struct CpuShape {
   int64_t hidden_bytes;
   int64_t q_bytes;
   int64_t mlp_bytes;
+  int64_t logits_stride;  // of fp32 logits, likewise, in elements
 };
 
 // Zero from `hidden` on. Layer norms alone have a bias.

@@ -16,8 +16,11 @@ typedef int32_t __attribute__((may_alias)) PairBits;
 
 constexpr int32_t kTileRows = 12;
 constexpr int32_t kShrinkRows = 6;
-// How far ahead a stream of weights is fetched, in elements: 2 KiB.
-constexpr int64_t kNear = 1024;
+// How far ahead a stream of weights is fetched, in elements: 12 KiB, about
+// what arrives within the latency of memory at full bandwidth.
+constexpr int64_t kNear = 6144;
+// The same of LoRA's A, whose blocks are small.
+constexpr int64_t kShrinkNear = 2048;
 // A next block of up to this many elements is fetched whole instead.
 constexpr int64_t kSmallBlock = 4096;
 
@@ -49,25 +52,38 @@ inline __attribute__((always_inline)) void Step(const bf16_t* const* a,
   }
 }
 
-// `kAhead` pairs of K out of every four are fetched from `ahead` on, a place
-// laid out as `b`: all four of them when it is soon to be read.
+// Where a stream of weights is fetched meanwhile: `at`, a place laid out as the
+// block, until `left` pairs of K have gone by; then `then`.
+struct Ahead {
+  const bf16_t* at;
+  int32_t left;
+  const bf16_t* then;
+};
+
+// `kAhead` pairs of K out of every four are fetched from `ahead`: all four of
+// them when they are soon to be read.
 template <int R, int kAhead>
 inline __attribute__((always_inline)) void Accumulate(
     int32_t k_pairs, const bf16_t* a, int64_t lda, const bf16_t* b, int64_t ldb,
-    const bf16_t* ahead, __m512 (&c)[R][2]) {
+    Ahead ahead, __m512 (&c)[R][2]) {
   const bf16_t* rows[(R + 2) / 3];
 #pragma GCC unroll 4
   for (int i = 0; i < (R + 2) / 3; ++i) rows[i] = a + 3 * i * lda;
   int32_t k = 0;
   for (; k + 4 <= k_pairs; k += 4) {
+    if (kAhead == 4 && k >= ahead.left) {
+      ahead.at = ahead.then;
+      ahead.left = k_pairs;
+    }
 #pragma GCC unroll 4
     for (int u = 0; u < 4; ++u) {
       if (u < kAhead) {
 #pragma GCC unroll 2
         for (int v = 0; v < 2; ++v) {
-          _mm_prefetch(ahead + 32 * v, kAhead == 4 ? _MM_HINT_T0 : _MM_HINT_T1);
+          _mm_prefetch(ahead.at + 32 * v,
+                       kAhead == 4 ? _MM_HINT_T0 : _MM_HINT_T1);
         }
-        ahead += ldb;
+        ahead.at += ldb;
       }
       Step<R>(rows, lda, 2 * u, b, c);
       b += ldb;
@@ -85,7 +101,7 @@ inline __attribute__((always_inline)) void Accumulate(
 
 template <int R, int kAhead>
 void Tile(int32_t k_pairs, const bf16_t* a, int64_t lda, const bf16_t* b,
-          int64_t ldb, const bf16_t* ahead, float* c, int64_t ldc,
+          int64_t ldb, const Ahead& ahead, float* c, int64_t ldc,
           bool accumulate) {
   __m512 sum[R][2];
 #pragma GCC unroll 12
@@ -118,7 +134,7 @@ void ShrinkTile(int32_t k_pairs, const bf16_t* a, int64_t lda, const bf16_t* b,
 #pragma GCC unroll 4
     for (int u = 0; u < 4; ++u) {
       const __m512bh columns = LoadPairs(b + 32 * u);
-      _mm_prefetch(b + kNear + 32 * u, _MM_HINT_T0);
+      _mm_prefetch(b + kShrinkNear + 32 * u, _MM_HINT_T0);
 #pragma GCC unroll 6
       for (int r = 0; r < R; ++r) {
         sum[r][u] = _mm512_dpbf16_ps(sum[r][u], SplatPair(a + r * lda + 2 * u),
@@ -150,20 +166,16 @@ void ShrinkTile(int32_t k_pairs, const bf16_t* a, int64_t lda, const bf16_t* b,
 }
 
 using TileFn = void (*)(int32_t, const bf16_t*, int64_t, const bf16_t*, int64_t,
-                        const bf16_t*, float*, int64_t, bool);
+                        const Ahead&, float*, int64_t, bool);
 using ShrinkTileFn = void (*)(int32_t, const bf16_t*, int64_t, const bf16_t*,
                               const float*, bf16_t*, int64_t);
 
-#define DESCANT_ROWS_1_TO_12(F) \
-  { F(1), F(2), F(3), F(4), F(5), F(6), F(7), F(8), F(9), F(10), F(11), F(12) }
-#define DESCANT_TILE_0(r) &Tile<r, 0>
-#define DESCANT_TILE_1(r) &Tile<r, 1>
-#define DESCANT_TILE_2(r) &Tile<r, 2>
-#define DESCANT_TILE_4(r) &Tile<r, 4>
-constexpr TileFn kTiles0[] = DESCANT_ROWS_1_TO_12(DESCANT_TILE_0);
-constexpr TileFn kTiles1[] = DESCANT_ROWS_1_TO_12(DESCANT_TILE_1);
-constexpr TileFn kTiles2[] = DESCANT_ROWS_1_TO_12(DESCANT_TILE_2);
-constexpr TileFn kTiles4[] = DESCANT_ROWS_1_TO_12(DESCANT_TILE_4);
+// For 1 to 12 rows.
+template <int kAhead>
+constexpr TileFn kTiles[] = {
+    &Tile<1, kAhead>, &Tile<2, kAhead>,  &Tile<3, kAhead>,  &Tile<4, kAhead>,
+    &Tile<5, kAhead>, &Tile<6, kAhead>,  &Tile<7, kAhead>,  &Tile<8, kAhead>,
+    &Tile<9, kAhead>, &Tile<10, kAhead>, &Tile<11, kAhead>, &Tile<12, kAhead>};
 constexpr ShrinkTileFn kShrinkTiles[] = {&ShrinkTile<1>, &ShrinkTile<2>,
                                          &ShrinkTile<3>, &ShrinkTile<4>,
                                          &ShrinkTile<5>, &ShrinkTile<6>};
@@ -178,24 +190,64 @@ void GemmAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
                 int64_t ldc, bool accumulate) {
   int32_t tiles = (m + kTileRows - 1) / kTileRows;
   if (tiles == 1) {
-    const bool whole = next != nullptr && k_pairs * ldb <= kSmallBlock;
-    kTiles4[m - 1](k_pairs, a, lda, b, ldb, whole ? next : b + kNear, c, ldc,
-                   accumulate);
+    const TileFn* variants = kTiles<4>;
+    Ahead ahead = {b + kNear, k_pairs, b};
+    if (k_pairs * ldb <= kSmallBlock) {
+      ahead.at = next;
+      if (next == nullptr) variants = kTiles<0>;
+    } else if (next != nullptr) {
+      const int64_t near_pairs = kNear / ldb;
+      ahead.left = k_pairs > near_pairs ? k_pairs - near_pairs : 0;
+      ahead.then = next;
+    }
+    variants[m - 1](k_pairs, a, lda, b, ldb, ahead, c, ldc, accumulate);
     return;
   }
   const int32_t each = tiles > 3 ? 1 : 2;
-  const TileFn* fetching = each == 1 ? kTiles1 : kTiles2;
+  const TileFn* fetching = each == 1 ? kTiles<1> : kTiles<2>;
   const int64_t share = k_pairs / 4 * each;
   for (int64_t fetched = 0; tiles > 0; --tiles, fetched += share) {
     // Tiles of nearly equal height.
     const int32_t rows = (m + tiles - 1) / tiles;
     const bool fetch = next != nullptr && fetched < k_pairs;
-    const TileFn* variants = fetch ? fetching : kTiles0;
+    const TileFn* variants = fetch ? fetching : kTiles<0>;
     variants[rows - 1](k_pairs, a, lda, b, ldb,
-                       fetch ? next + fetched * ldb : b, c, ldc, accumulate);
+                       {fetch ? next + fetched * ldb : b, k_pairs, b}, c, ldc,
+                       accumulate);
     a += rows * lda;
     c += rows * ldc;
     m -= rows;
+  }
+}
+
+// The few pairs of a segment of one row take no call: those of many segments
+// overlap. The bits are those of GemmAvx512.
+void ExpandAvx512(const ExpandSegment* segments, int32_t count, int64_t block,
+                  int32_t begin, int32_t end, float* c, int64_t ldc) {
+  for (int32_t i = 0; i < count; ++i) {
+    const ExpandSegment& segment = segments[i];
+    const int32_t first = segment.row_begin > begin ? segment.row_begin : begin;
+    const int32_t last = segment.row_end < end ? segment.row_end : end;
+    if (first >= last) continue;
+    const int32_t pairs = segment.rank_pairs;
+    const bf16_t* h =
+        segment.h + int64_t{first - segment.row_begin} * segment.h_stride;
+    const bf16_t* b = segment.b + block * pairs * 2 * kColumnBlock;
+    float* out = c + (first - begin) * ldc;
+    if (last - first > 1) {
+      GemmAvx512(last - first, pairs, h, segment.h_stride, b, 2 * kColumnBlock,
+                 nullptr, out, ldc, /*accumulate=*/true);
+      continue;
+    }
+    __m512 left = _mm512_loadu_ps(out);
+    __m512 right = _mm512_loadu_ps(out + 16);
+    for (int32_t k = 0; k < pairs; ++k) {
+      const __m512bh pair = SplatPair(h + 2 * k);
+      left = _mm512_dpbf16_ps(left, pair, LoadPairs(b + 64 * k));
+      right = _mm512_dpbf16_ps(right, pair, LoadPairs(b + 64 * k + 32));
+    }
+    _mm512_storeu_ps(out, left);
+    _mm512_storeu_ps(out + 16, right);
   }
 }
 

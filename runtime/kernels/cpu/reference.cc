@@ -27,6 +27,22 @@ void Gemm(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
   }
 }
 
+void Expand(const ExpandSegment* segments, int32_t count, int64_t block,
+            int32_t begin, int32_t end, float* c, int64_t ldc) {
+  for (int32_t i = 0; i < count; ++i) {
+    const ExpandSegment& segment = segments[i];
+    const int32_t first = segment.row_begin > begin ? segment.row_begin : begin;
+    const int32_t last = segment.row_end < end ? segment.row_end : end;
+    if (first >= last) continue;
+    Gemm(last - first, segment.rank_pairs,
+         segment.h + (first - segment.row_begin) * segment.h_stride,
+         segment.h_stride,
+         segment.b + block * segment.rank_pairs * 2 * kColumnBlock,
+         2 * kColumnBlock, nullptr, c + (first - begin) * ldc, ldc,
+         /*accumulate=*/true);
+  }
+}
+
 void Shrink(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
             const bf16_t* b, const float* scale, bf16_t* h, int64_t ldh) {
   for (int32_t row = 0; row < m; ++row) {
@@ -262,6 +278,7 @@ const CpuKernels kScalarKernels = {.name = "scalar",
                                    .gemm = &Gemm,
                                    .tile = &Gemm,
                                    .shrink = &Shrink,
+                                   .expand = &Expand,
                                    .groups = &kScalarGroups,
                                    .rms_norm = &RmsNorm,
                                    .layer_norm = &LayerNorm,

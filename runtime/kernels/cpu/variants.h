@@ -37,6 +37,10 @@ void GemmInt8AvxVnni(int32_t m, int32_t k, const uint8_t* a, int64_t lda,
 void GemmInt8Avx512(int32_t m, int32_t k, const uint8_t* a, int64_t lda,
                     const float* a_scale, const std::byte* block,
                     const std::byte* next, float* c, int64_t ldc);
+void ExpandAvx2(const ExpandSegment* segments, int32_t count, int64_t block,
+                int32_t begin, int32_t end, float* c, int64_t ldc);
+void ExpandAvx512(const ExpandSegment* segments, int32_t count, int64_t block,
+                  int32_t begin, int32_t end, float* c, int64_t ldc);
 void ShrinkAvx2(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
                 const bf16_t* b, const float* scale, bf16_t* h, int64_t ldh);
 void ShrinkAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,

@@ -161,6 +161,53 @@ TEST_P(KernelsTest, ShrinkMatchesTheOracleForAnyRows) {
   }
 }
 
+// Segments of one row and of many, of several ranks, with rows of none between
+// them, in whole and in pieces: the oracle's sums, and a row's bits alone.
+TEST_P(KernelsTest, ExpandMatchesTheOracleForAnyRows) {
+  constexpr int kBlocks = 3;
+  const int ranks[] = {2, 16, 6, 32, 64};
+  const int begins[] = {0, 1, 2, 20, 21};
+  const int ends[] = {1, 2, 19, 21, kMaxRows};
+  const int ldh = 64;
+  const int ldc = kColumnBlock + 3;
+  const auto h = Bf16s(kMaxRows * ldh);
+  std::vector<std::vector<bf16_t>> b;
+  std::vector<ExpandSegment> segments;
+  for (int i = 0; i < 5; ++i) {
+    b.push_back(Bf16s(kBlocks * ranks[i] * kColumnBlock));
+    segments.push_back({h.data() + begins[i] * ldh, b.back().data(), ldh,
+                        ranks[i] / 2, begins[i], ends[i]});
+  }
+  const int count = static_cast<int>(segments.size());
+  const auto before = Floats(kMaxRows * ldc);
+  for (int block = 0; block < kBlocks; ++block) {
+    auto expected = before;
+    kScalarKernels.expand(segments.data(), count, block, 0, kMaxRows,
+                          expected.data(), ldc);
+    auto all = before;
+    kernels_->expand(segments.data(), count, block, 0, kMaxRows, all.data(),
+                     ldc);
+    for (size_t i = 0; i < all.size(); ++i) {
+      ASSERT_NEAR(expected[i], all[i], 2e-4f) << "at " << i;
+    }
+    for (int c = 0; c < kColumnBlock; ++c) {
+      ASSERT_EQ(all[19 * ldc + c], before[19 * ldc + c]) << "no segment";
+    }
+    EXPECT_NE(all, before);
+    for (int rows : {1, 5, 13}) {
+      auto pieces = before;
+      for (int row = 0; row < kMaxRows; row += rows) {
+        kernels_->expand(segments.data(), count, block, row,
+                         std::min(row + rows, kMaxRows),
+                         pieces.data() + row * ldc, ldc);
+      }
+      ASSERT_EQ(
+          0, std::memcmp(pieces.data(), all.data(), all.size() * sizeof(float)))
+          << rows << " rows a call";
+    }
+  }
+}
+
 TEST_P(KernelsTest, RowOperationsMatchTheOracle) {
   for (const int n : {1, 16, 31, 64, 100, 576}) {
     const int padded = static_cast<int>(RoundUp(n, 32));

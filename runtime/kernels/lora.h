@@ -1,0 +1,35 @@
+// Kernels of LoRA.
+#ifndef DESCANT_RUNTIME_KERNELS_LORA_H_
+#define DESCANT_RUNTIME_KERNELS_LORA_H_
+
+#include <cstdint>
+
+#include "runtime/kernels/layout.h"
+
+namespace descant::kernels {
+
+// Rows [row_begin, row_end) under one adapter: what a LoRA module adds to them.
+struct ExpandSegment {
+  const bf16_t* h;  // of row_begin, row stride h_stride, 2 * rank_pairs columns
+  const bf16_t* b;  // [blocks][rank_pairs][32][2]
+  int64_t h_stride;
+  int32_t rank_pairs;
+  int32_t row_begin;
+  int32_t row_end;
+};
+
+// C[row - begin, 32] += h B of block `block` of columns, for the rows of the
+// segments within [begin, end). C: fp32, row stride ldc.
+using ExpandFn = void (*)(const ExpandSegment* segments, int32_t count,
+                          int64_t block, int32_t begin, int32_t end, float* c,
+                          int64_t ldc);
+
+// H[m, 16] = bf16(scale[16] * (A[m, 2 * k_pairs] * B[2 * k_pairs, 16])).
+// B: [k_pairs][16][2]. H: row stride ldh.
+using ShrinkFn = void (*)(int32_t m, int32_t k_pairs, const bf16_t* a,
+                          int64_t lda, const bf16_t* b, const float* scale,
+                          bf16_t* h, int64_t ldh);
+
+}  // namespace descant::kernels
+
+#endif  // DESCANT_RUNTIME_KERNELS_LORA_H_
