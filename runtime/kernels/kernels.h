@@ -145,7 +145,6 @@ struct GroupKernels;  // groups.h
 struct CpuKernels {
   const char* name;
   GemmFn gemm;  // base weights
-  GemmFn tile;  // small blocks
   ShrinkFn shrink;
   ExpandFn expand;
   const GroupKernels* groups;  // weights in groups

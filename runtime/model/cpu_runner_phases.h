@@ -1,5 +1,5 @@
 // The phases of a step on the CPU, by concern: cpu_runner_step.cc has their
-// order, embedding, norms and head, cpu_runner_projections.cc linear modules
+// order, embedding, norms and head, cpu_runner_projections.cc linear modules,
 // cpu_runner_lora.cc their LoRA, cpu_runner_attention.cc everything between q,
 // k, v and attended. Internal to them.
 #ifndef DESCANT_RUNTIME_MODEL_CPU_RUNNER_PHASES_H_

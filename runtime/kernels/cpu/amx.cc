@@ -238,7 +238,7 @@ CpuKernels AmxTable(const AmxKernels& amx) {
   CpuKernels table = kAvx512Kernels;
   table.name = "amx_bf16";
   table.gemm = amx.gemm;
-  table.tile = amx.tile;
+  table.expand = amx.expand;
   table.shrink = amx.shrink;
   table.groups = &kAmxGroups;
   table.int8.gemm = amx.gemm_int8;

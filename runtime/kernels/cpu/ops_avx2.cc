@@ -20,7 +20,6 @@ constexpr Int8Kernels kInt8 = {&GemmInt8Avx2, &Quantise, &RmsNormQuantise,
 
 const CpuKernels kAvx2Kernels = {.name = "avx2",
                                  .gemm = &GemmAvx2,
-                                 .tile = &GemmAvx2,
                                  .shrink = &ShrinkAvx2,
                                  .expand = &ExpandAvx2,
                                  .groups = &kAvx2Groups,

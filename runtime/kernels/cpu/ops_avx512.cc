@@ -20,7 +20,6 @@ constexpr Int8Kernels kInt8 = {&GemmInt8Avx512, &Quantise, &RmsNormQuantise,
 
 const CpuKernels kAvx512Kernels = {.name = "avx512_bf16",
                                    .gemm = &GemmAvx512,
-                                   .tile = &GemmAvx512,
                                    .shrink = &ShrinkAvx512,
                                    .expand = &ExpandAvx512,
                                    .groups = &kAvx512Groups,

@@ -276,7 +276,6 @@ constexpr Int8Kernels kInt8 = {&GemmInt8, &Quantise, &RmsNormQuantise,
 
 const CpuKernels kScalarKernels = {.name = "scalar",
                                    .gemm = &Gemm,
-                                   .tile = &Gemm,
                                    .shrink = &Shrink,
                                    .expand = &Expand,
                                    .groups = &kScalarGroups,

@@ -51,6 +51,7 @@ struct AmxKernels {
   GemmFn gemm;      // tiles at any number of rows
   GemmFn tile;      // of few rows by vectors instead; the same bits
   ShrinkFn shrink;  // likewise
+  ExpandFn expand;  // of `tile`
   GemmInt8Fn gemm_int8;
   AttentionFn attention;
   AttentionPartFn attention_part;

@@ -236,8 +236,8 @@ void Shrink(benchmark::State& state, const Target& target, int32_t k,
 }
 
 // LoRA's B of many adapters, `m` rows each: one block of 32 columns.
-void Tile(benchmark::State& state, const Target& target, int32_t rank,
-          int32_t m) {
+void Expand(benchmark::State& state, const Target& target, int32_t rank,
+            int32_t m) {
   const int64_t elements = int64_t{rank} * kColumnBlock;
   const Stream adapters(2 * elements);
   Buffer<bf16_t> h(int64_t{m} * rank);
@@ -248,9 +248,10 @@ void Tile(benchmark::State& state, const Target& target, int32_t rank,
              [&](int32_t worker, int64_t begin, int64_t end) {
                float* mine = c.data() + worker * m * kColumnBlock;
                for (int64_t i = begin; i < end; ++i) {
-                 target.kernels->tile(m, rank / 2, h.data(), rank,
-                                      data + i * elements, 2 * kColumnBlock,
-                                      nullptr, mine, kColumnBlock, true);
+                 const kernels::ExpandSegment segment = {
+                     h.data(), data + i * elements, rank, rank / 2, 0, m};
+                 target.kernels->expand(&segment, 1, 0, 0, m, mine,
+                                        kColumnBlock);
                }
              });
   }
@@ -339,8 +340,8 @@ void AddOthers(const Target* target) {
           [=](benchmark::State& state) { Shrink(state, *target, k, m); });
     }
     for (const int32_t rank : {8, 16}) {
-      Add(absl::StrCat(target->name, "/tile/rank:", rank, "/rows:", m),
-          [=](benchmark::State& state) { Tile(state, *target, rank, m); });
+      Add(absl::StrCat(target->name, "/expand/rank:", rank, "/rows:", m),
+          [=](benchmark::State& state) { Expand(state, *target, rank, m); });
     }
   }
   for (const int32_t n : {576, 4096}) {

@@ -87,20 +87,19 @@ TEST_P(KernelsTest, GemmMatchesTheOracle) {
     std::vector<bf16_t> b(PackedSize(kColumnBlock, k, kColumnBlock));
     PackBlock(w.data(), k, kColumnBlock, k, kColumnBlock, b.data());
     for (int m = 1; m <= kMaxRows; ++m) {
-      for (const GemmFn gemm : {kernels_->gemm, kernels_->tile}) {
-        for (const bool accumulate : {false, true}) {
-          if (accumulate && kernels_->gemm_is_brgemm) continue;
-          const int ldc = kColumnBlock + 3;
-          auto expected = Floats(m * ldc);
-          auto actual = expected;
-          kScalarKernels.gemm(m, pairs, a.data(), lda, b.data(), 64, nullptr,
-                              expected.data(), ldc, accumulate);
-          gemm(m, pairs, a.data(), lda, b.data(), 64, nullptr, actual.data(),
-               ldc, accumulate);
-          for (int i = 0; i < m * ldc; ++i) {
-            ASSERT_NEAR(expected[i], actual[i], 2e-6f * k + 1e-5f)
-                << "m " << m << " k " << k << " at " << i;
-          }
+      const GemmFn gemm = kernels_->gemm;
+      for (const bool accumulate : {false, true}) {
+        if (accumulate && kernels_->gemm_is_brgemm) continue;
+        const int ldc = kColumnBlock + 3;
+        auto expected = Floats(m * ldc);
+        auto actual = expected;
+        kScalarKernels.gemm(m, pairs, a.data(), lda, b.data(), 64, nullptr,
+                            expected.data(), ldc, accumulate);
+        gemm(m, pairs, a.data(), lda, b.data(), 64, nullptr, actual.data(), ldc,
+             accumulate);
+        for (int i = 0; i < m * ldc; ++i) {
+          ASSERT_NEAR(expected[i], actual[i], 2e-6f * k + 1e-5f)
+              << "m " << m << " k " << k << " at " << i;
         }
       }
     }
@@ -113,22 +112,20 @@ TEST_P(KernelsTest, GemmBitsDoNotDependOnRows) {
     const int lda = 2 * pairs;
     const auto a = Bf16s(kMaxRows * lda);
     const auto b = Bf16s(64 * pairs);
-    for (const GemmFn gemm : {kernels_->gemm, kernels_->tile}) {
-      std::vector<float> alone(kMaxRows * kColumnBlock);
-      for (int row = 0; row < kMaxRows; ++row) {
-        gemm(1, pairs, a.data() + row * lda, lda, b.data(), 64, nullptr,
-             alone.data() + row * kColumnBlock, kColumnBlock, false);
-      }
-      for (int m = 1; m <= kMaxRows; ++m) {
-        for (int first = 0; first + m <= kMaxRows; first += 7) {
-          std::vector<float> c(m * kColumnBlock);
-          gemm(m, pairs, a.data() + first * lda, lda, b.data(), 64, nullptr,
-               c.data(), kColumnBlock, false);
-          ASSERT_EQ(0,
-                    std::memcmp(c.data(), alone.data() + first * kColumnBlock,
-                                c.size() * sizeof(float)))
-              << "rows " << first << " to " << first + m;
-        }
+    const GemmFn gemm = kernels_->gemm;
+    std::vector<float> alone(kMaxRows * kColumnBlock);
+    for (int row = 0; row < kMaxRows; ++row) {
+      gemm(1, pairs, a.data() + row * lda, lda, b.data(), 64, nullptr,
+           alone.data() + row * kColumnBlock, kColumnBlock, false);
+    }
+    for (int m = 1; m <= kMaxRows; ++m) {
+      for (int first = 0; first + m <= kMaxRows; first += 7) {
+        std::vector<float> c(m * kColumnBlock);
+        gemm(m, pairs, a.data() + first * lda, lda, b.data(), 64, nullptr,
+             c.data(), kColumnBlock, false);
+        ASSERT_EQ(0, std::memcmp(c.data(), alone.data() + first * kColumnBlock,
+                                 c.size() * sizeof(float)))
+            << "rows " << first << " to " << first + m;
       }
     }
   }
