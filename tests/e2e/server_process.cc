@@ -11,6 +11,8 @@
 #include <thread>
 #include <utility>
 
+#include "absl/algorithm/container.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
@@ -103,8 +105,14 @@ absl::StatusOr<std::unique_ptr<ServerProcess>> ServerProcess::Launch(
       "--admin-listen=" + address(ports[1]),
       "--metrics-listen=" + address(ports[2]),
       "--adapter-dir=" + adapter_dir,
-      "--weights-cache=none",
   };
+  // No test writes into the user's cache.
+  const auto of_cache = [](const std::string& flag) {
+    return absl::StartsWith(flag, "--weights-cache");
+  };
+  if (!absl::c_any_of(options.flags, of_cache)) {
+    argv.push_back("--weights-cache=none");
+  }
   argv.insert(argv.end(), options.flags.begin(), options.flags.end());
   DESCANT_ASSIGN_OR_RETURN(
       cli::ChildProcess child,
