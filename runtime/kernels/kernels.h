@@ -167,6 +167,7 @@ struct CpuKernels {
   Int8Kernels int8 = {};
   // Called by each thread at the end of a parallel region, or null.
   void (*end_region)();
+  GemmBesideFn gemm_beside = nullptr;  // lora.h; or null
   // `gemm` is LibTorch's: BrgemmPrepare it first, and never accumulate.
   bool gemm_is_brgemm = false;
 };

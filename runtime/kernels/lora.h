@@ -24,6 +24,20 @@ using ExpandFn = void (*)(const ExpandSegment* segments, int32_t count,
                           int64_t block, int32_t begin, int32_t end, float* c,
                           int64_t ldc);
 
+// What is to be fetched into the second-level cache.
+struct FetchStream {
+  const bf16_t* at;
+  int64_t left;  // elements; below zero when more was fetched
+};
+
+// The base weights' product (GemmFn) without accumulation, to the same bits.
+// Where that leaves memory idle it fetches adapters, which are read next: what
+// lies at beside->at, which it moves on.
+using GemmBesideFn = void (*)(int32_t m, int32_t k_pairs, const bf16_t* a,
+                              int64_t lda, const bf16_t* b, int64_t ldb,
+                              const bf16_t* next, float* c, int64_t ldc,
+                              FetchStream* beside);
+
 // H[m, 16] = bf16(scale[16] * (A[m, 2 * k_pairs] * B[2 * k_pairs, 16])).
 // B: [k_pairs][16][2]. H: row stride ldh.
 using ShrinkFn = void (*)(int32_t m, int32_t k_pairs, const bf16_t* a,

@@ -207,6 +207,7 @@ void PackLayer(const LayerModules& modules, bool fill, Cursor* cursor,
                PackedSite* sites) {
   for (int32_t s = 0; s < kLoraSites; ++s) {
     PackedSite site = PlanSite(modules.at[s]);
+    const uint64_t begin = cursor->size();
     if (site.rank != 0) {
       int64_t in = 0;
       for (const ModuleSlice& slice : modules.at[s]) {
@@ -226,6 +227,8 @@ void PackLayer(const LayerModules& modules, bool fill, Cursor* cursor,
       if (fill) PackB(slice, b);
       site.slices[i].b = b;
     }
+    site.elements =
+        static_cast<int64_t>((cursor->size() - begin) / sizeof(bf16_t));
     sites[s] = site;
   }
 }

@@ -44,6 +44,8 @@ struct PackedSite {
   const float* scale = nullptr;  // [rank]
   int32_t rank = 0;              // 0: nothing at this site
   PackedSlice slices[kMaxSlices];
+  // From `a` on: A, scales, and B of the slices in order.
+  int64_t elements = 0;
 };
 
 struct PackedAdapter {

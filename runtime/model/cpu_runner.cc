@@ -95,6 +95,11 @@ void LayOutScratch(const ModelConfig& config, const BatchLimits& limits,
   scratch.projected = config.post_norms
                           ? layout->Take<float>(rows * shape.hidden_width)
                           : nullptr;
+  scratch.sums_stride =
+      std::max(shape.hidden_width, shape.mlp_slices * shape.mlp_width) +
+      kernels::kColumnBlock;  // no multiple of a page
+  scratch.sums = layout->Take<float>(std::min<int64_t>(rows, kMaxRowsByRow) *
+                                     scratch.sums_stride);
   scratch.partials =
       layout->Take<float>(state->attention_sizes.split_rows *
                           kernels::AttentionPartialFloats(1, padded_dim));
@@ -324,6 +329,10 @@ absl::Status CpuRunner::Launch(const Batch& batch) {
   if (batch.empty()) return absl::OkStatus();
   FillPlan(batch, last_tokens_, *adapters_, state_.attention_sizes,
            &state_.plan);
+  // The library's kernels are prepared for other strides.
+  FillRowItems(2 * pool_.size(),
+               state_.kernels->gemm_is_brgemm ? 0 : kMaxRowsByRow,
+               &state_.plan);
   for (ItemCounter& counter : state_.counters) {
     counter.taken.store(0, std::memory_order_relaxed);
   }

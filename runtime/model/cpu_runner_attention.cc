@@ -33,28 +33,30 @@ void CpuStep::RotateHead(const float* x, const float* norm,
 }
 
 void CpuStep::RotateAndStore(int32_t layer) {
+  ForRows(rows_, [&](int32_t begin, int32_t end) {
+    for (int64_t row = begin; row < end; ++row) RotateAndStoreRow(layer, row);
+  });
+}
+
+void CpuStep::RotateAndStoreRow(int32_t layer, int64_t row) {
   const CpuLayerWeights& weights = state_.weights->layer(layer);
   const RopeTable& rope = state_.rope[layer];
   const int32_t dim = config_.head_dim;
-  ForRows(rows_, [&](int32_t begin, int32_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const PlanRow& plan = plan_.rows[row];
-      const float* from = scratch_.qkv + row * shape_.qkv_width;
-      bf16_t* q = scratch_.q + row * shape_.q_stride;
-      for (int32_t head = 0; head < config_.num_heads; ++head) {
-        RotateHead(from + head * dim, weights.query_norm, rope, plan.position,
-                   q + head * dim);
-      }
-      from += shape_.q_width;
-      for (int32_t head = 0; head < config_.num_kv_heads; ++head) {
-        RotateHead(from + head * dim, weights.key_norm, rope, plan.position,
-                   mine_.k);
-        kernels_.to_bf16(from + shape_.kv_width + head * dim, dim, mine_.v);
-        state_.kv->Write(layer, head, plan.block, plan.position % kBlockSize,
-                         mine_.k, mine_.v);
-      }
-    }
-  });
+  const PlanRow& plan = plan_.rows[row];
+  const float* from = scratch_.qkv + row * shape_.qkv_width;
+  bf16_t* q = scratch_.q + row * shape_.q_stride;
+  for (int32_t head = 0; head < config_.num_heads; ++head) {
+    RotateHead(from + head * dim, weights.query_norm, rope, plan.position,
+               q + head * dim);
+  }
+  from += shape_.q_width;
+  for (int32_t head = 0; head < config_.num_kv_heads; ++head) {
+    RotateHead(from + head * dim, weights.key_norm, rope, plan.position,
+               mine_.k);
+    kernels_.to_bf16(from + shape_.kv_width + head * dim, dim, mine_.v);
+    state_.kv->Write(layer, head, plan.block, plan.position % kBlockSize,
+                     mine_.k, mine_.v);
+  }
 }
 
 kernels::AttentionItem CpuStep::AttentionOf(int32_t layer,

@@ -23,7 +23,7 @@ int32_t CpuStep::ShrinkPairs(LoraSite site) const {
 
 void CpuStep::Shrink(int32_t layer, LoraSite site, const bf16_t* a,
                      int64_t lda) {
-  if (!HasLora(site)) return;
+  if (!HasLora(site) || ByRows(site)) return;
   const int32_t index = layer * kLoraSites + static_cast<int32_t>(site);
   const int32_t blocks = plan_.max_rank / kRankBlock;
   const int32_t k_pairs = ShrinkPairs(site);
@@ -52,6 +52,23 @@ void CpuStep::BeginSite(int32_t layer, LoraSite site) {
   for (auto& expands : mine_.expands) expands.clear();
   if (plan_.segments.empty()) return;
   const bool last = site_index + 1 == config_.num_layers * kLoraSites;
+  if (ByRows(site)) {
+    for (const PlanSegment& segment : plan_.segments) {
+      if (last) break;
+      // What the next site will look up.
+      const auto* next = reinterpret_cast<const char*>(
+          &segment.adapter->sites[site_index + 1]);
+      __builtin_prefetch(next);
+      __builtin_prefetch(next + sizeof(PackedSite) - 1);
+    }
+    if (kernels_.gemm_beside == nullptr) return;
+    beside_site_ = site_index;
+    beside_item_ = static_cast<int32_t>(int64_t{1} * plan_.row_items.size() *
+                                        worker_ / state_.pool->size());
+    beside_budget_ = kBesideBytes;
+    BesideNext();
+    return;
+  }
   for (const PlanSegment& segment : plan_.segments) {
     const PackedSite* packed = &segment.adapter->sites[site_index];
     // What the next site will look up.

@@ -1,7 +1,8 @@
 // The phases of a step on the CPU, by concern: cpu_runner_step.cc has their
 // order, embedding, norms and head, cpu_runner_projections.cc linear modules,
-// cpu_runner_lora.cc their LoRA, cpu_runner_attention.cc everything between q,
-// k, v and attended. Internal to them.
+// cpu_runner_lora.cc their LoRA by columns, cpu_runner_rows.cc the same by
+// rows, cpu_runner_attention.cc everything between q, k, v and attended.
+// Internal to them.
 #ifndef DESCANT_RUNTIME_MODEL_CPU_RUNNER_PHASES_H_
 #define DESCANT_RUNTIME_MODEL_CPU_RUNNER_PHASES_H_
 
@@ -69,6 +70,7 @@ class CpuStep {
   void Layer(int32_t layer);
   // `site`: whose input it is.
   void Norm(const CpuNorm& norm, LoraSite site);
+  void NormRow(const CpuNorm& norm, LoraSite site, int64_t row);
   void Head();
   void Sample();
 
@@ -88,6 +90,7 @@ class CpuStep {
 
   // cpu_runner_attention.cc
   void RotateAndStore(int32_t layer);
+  void RotateAndStoreRow(int32_t layer, int64_t row);
   // One head of q or k: norm (if any), rotation, rounding.
   void RotateHead(const float* x, const float* norm, const RopeTable& rope,
                   int32_t position, kernels::bf16_t* out);
@@ -107,10 +110,33 @@ class CpuStep {
   bool HasLora(LoraSite site) const {
     return (plan_.site_mask >> static_cast<int32_t>(site) & 1u) != 0;
   }
+  // The site's projection leaves its sums of all columns without LoRA, and a
+  // phase by rows follows, which also does what comes after it.
+  bool ByRows(LoraSite site) const {
+    return HasLora(site) && !plan_.row_items.empty();
+  }
   // Before the items of a site's projection.
   void BeginSite(int32_t layer, LoraSite site);
   // Pairs of K of a site's A.
   int32_t ShrinkPairs(LoraSite site) const;
+
+  // cpu_runner_rows.cc: LoRA of a site ByRows, then
+  void QkvRows(int32_t layer);  // rotation and KV cache
+  void AddRows(int32_t layer, LoraSite site, const Product& product,
+               const float* post_norm);  // residual, norm of the next site
+  void MlpRows(int32_t layer);           // activation
+  // For each of plan_.row_items: LoRA of its rows of `a`, added to their rows
+  // of `c`, the site's slices at `columns`; then finish(row).
+  template <typename Finish>
+  void ForLoraRows(int32_t layer, LoraSite site, const kernels::bf16_t* a,
+                   int64_t lda, float* c, int64_t ldc, const int32_t* columns,
+                   const int32_t* widths, const Finish& finish);
+  // Fetches the first of these during the site's projection: `beside_`.
+  void BesideNext();
+  void LoraOfItem(const PlanSegment& segment, const PackedSite& packed,
+                  int32_t k_pairs, const kernels::bf16_t* a, int64_t lda,
+                  float* c, int64_t ldc, const int32_t* columns,
+                  const int32_t* widths, const std::byte* next);
 
   // cpu_runner_projections.cc
   void ProjectQkv(int32_t layer);
@@ -142,8 +168,13 @@ class CpuStep {
   int32_t phase_ = 0;
   // What mine_.expanded holds.
   const std::byte* expanded_[2] = {nullptr, nullptr};
-  bool last_chunk_ = false;  // of rows that meet the current block
-  bool last_block_ = false;  // of this worker's share
+  // A site ByRows: what this worker is going to read, while it multiplies.
+  kernels::FetchStream beside_ = {nullptr, 0};
+  int32_t beside_site_ = 0;    // layer * kLoraSites + site
+  int32_t beside_item_ = 0;    // after that of beside_
+  int64_t beside_budget_ = 0;  // bytes
+  bool last_chunk_ = false;    // of rows that meet the current block
+  bool last_block_ = false;    // of this worker's share
 };
 
 template <typename Body>

@@ -9,6 +9,9 @@
 namespace descant {
 namespace {
 
+// Rows of an item by rows, at most: what one worker does alone.
+constexpr int32_t kItemRows = 8;
+
 // Rows of a shrink item: enough to be worth a stream of A.
 constexpr int32_t kShrinkRows = 48;
 
@@ -109,6 +112,7 @@ void ReservePlan(const BatchLimits& limits, CpuPlan* plan) {
   plan->segments.reserve(limits.max_sequences);
   plan->attention.reserve(limits.max_rows);
   plan->shrinks.reserve(limits.max_rows);
+  plan->row_items.reserve(limits.max_rows);
   plan->new_blocks.reserve(limits.max_rows);
   // Its pages are touched when they are needed.
   plan->h.reserve(
@@ -122,6 +126,32 @@ void FillPlan(const Batch& batch, const std::vector<int32_t>& last_tokens,
   FillRows(batch, last_tokens, plan);
   FillAttention(batch, sizes, plan);
   FillSegments(batch, adapters, plan);
+}
+
+void FillRowItems(int32_t least_segments, int32_t most_rows, CpuPlan* plan) {
+  plan->row_items.clear();
+  const int32_t rows = static_cast<int32_t>(plan->rows.size());
+  const int32_t segments = static_cast<int32_t>(plan->segments.size());
+  if (segments < least_segments || rows > most_rows) return;
+  int32_t row = 0;
+  const auto add_until = [&](int32_t end) {
+    for (; row < end; row = std::min(row + kItemRows, end)) {
+      plan->row_items.push_back({row, std::min(row + kItemRows, end), -1});
+    }
+  };
+  for (int32_t i = 0; i < segments; ++i) {
+    const PlanSegment& segment = plan->segments[i];
+    // Rows under several adapters take them one after the other, by columns.
+    if (segment.row_begin < row ||
+        segment.row_end - segment.row_begin > kItemRows) {
+      plan->row_items.clear();
+      return;
+    }
+    add_until(segment.row_begin);
+    plan->row_items.push_back({segment.row_begin, segment.row_end, i});
+    row = segment.row_end;
+  }
+  add_until(rows);
 }
 
 }  // namespace descant

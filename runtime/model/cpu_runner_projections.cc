@@ -20,6 +20,14 @@ void CpuStep::Multiply(const Product& product, int64_t block, int32_t begin,
   if (last_chunk_) next = last_block_ ? product.after : b + weights.block_bytes;
   switch (weights.type) {
     case WeightType::kBf16:
+      if (beside_.left > 0) {
+        kernels_.gemm_beside(
+            end - begin, product.k_pairs, product.a + begin * product.lda,
+            product.lda, reinterpret_cast<const bf16_t*>(b), 2 * kColumnBlock,
+            reinterpret_cast<const bf16_t*>(next), c, ldc, &beside_);
+        if (beside_.left <= 0) BesideNext();
+        break;
+      }
       kernels_.gemm(end - begin, product.k_pairs,
                     product.a + begin * product.lda, product.lda,
                     reinterpret_cast<const bf16_t*>(b), 2 * kColumnBlock,
@@ -99,10 +107,17 @@ void CpuStep::AddProjection(int32_t layer, LoraSite site,
                             const Product& product, const float* post_norm) {
   const int64_t width = shape_.hidden_width;
   float* tile = mine_.tiles[0];
+  const bool by_rows = ByRows(site);
   BeginSite(layer, site);
   ForBlocks(shape_.hidden_width / kColumnBlock, rows_,
             [&](int32_t block, int32_t begin, int32_t end) {
               const int64_t at = begin * width + block * kColumnBlock;
+              if (by_rows) {
+                float* c = scratch_.sums + begin * scratch_.sums_stride +
+                           block * kColumnBlock;
+                Multiply(product, block, begin, end, c, scratch_.sums_stride);
+                return;
+              }
               if (post_norm != nullptr) {
                 float* c = scratch_.projected + at;
                 Multiply(product, block, begin, end, c, width);
@@ -113,7 +128,11 @@ void CpuStep::AddProjection(int32_t layer, LoraSite site,
               Expand(0, block, begin, end, tile, kColumnBlock);
               kernels_.residual_add(end - begin, tile, scratch_.x + at, width);
             });
-  if (post_norm != nullptr) AddNormed(post_norm);
+  if (by_rows) {
+    AddRows(layer, site, product, post_norm);
+  } else if (post_norm != nullptr) {
+    AddNormed(post_norm);
+  }
 }
 
 void CpuStep::AddNormed(const float* post_norm) {
@@ -144,6 +163,7 @@ void CpuStep::ProjectMlp(int32_t layer) {
   // Up is the site's last slice, with a gate before it or not.
   const int32_t first_slice = 2 - slices;
   float* const* tiles = mine_.tiles;
+  const bool by_rows = ByRows(LoraSite::kGateUp);
   BeginSite(layer, LoraSite::kGateUp);
   ForBlocks(
       shape_.mlp_width / kColumnBlock, rows_,
@@ -151,10 +171,17 @@ void CpuStep::ProjectMlp(int32_t layer) {
         const bool last = last_block_;
         for (int32_t i = 0; i < slices; ++i) {
           last_block_ = last && i + 1 == slices;
-          Multiply(product, slices * block + i, begin, end, tiles[i],
-                   kColumnBlock);
+          float* c = tiles[i];
+          int64_t ldc = kColumnBlock;
+          if (by_rows) {
+            ldc = scratch_.sums_stride;
+            c = scratch_.sums + begin * ldc + i * shape_.mlp_width +
+                block * kColumnBlock;
+          }
+          Multiply(product, slices * block + i, begin, end, c, ldc);
         }
         last_block_ = last;
+        if (by_rows) return;
         for (int32_t i = 0; i < slices; ++i) {
           Expand(first_slice + i, block, begin, end, tiles[i], kColumnBlock);
         }
@@ -166,6 +193,7 @@ void CpuStep::ProjectMlp(int32_t layer) {
           activate(end - begin, tiles[0], out, shape_.mlp_stride);
         }
       });
+  if (by_rows) MlpRows(layer);
 }
 
 }  // namespace descant

@@ -53,13 +53,19 @@ void CpuStep::Layer(int32_t layer) {
                                            shape_.vocab_width / kColumnBlock, 1)
                               : FirstBlock(state_.weights->layer(layer + 1).qkv,
                                            shape_.qkv_width / kColumnBlock, 1);
-  Norm(weights.attention_norm, LoraSite::kQkv);
-  End(CpuPhase::kNorm);
+  if (layer == 0 || !ByRows(LoraSite::kDown)) {
+    Norm(weights.attention_norm, LoraSite::kQkv);
+    End(CpuPhase::kNorm);
+  }
   Shrink(layer, LoraSite::kQkv, scratch_.normed, shape_.hidden_stride);
   End(CpuPhase::kShrink);
   ProjectQkv(layer);
   End(CpuPhase::kQkv);
-  RotateAndStore(layer);
+  if (ByRows(LoraSite::kQkv)) {
+    QkvRows(layer);
+  } else {
+    RotateAndStore(layer);
+  }
   End(CpuPhase::kRope);
   Attend(layer);
   End(CpuPhase::kAttention);
@@ -74,8 +80,10 @@ void CpuStep::Layer(int32_t layer) {
                   shape_.mlp_slices)},
       weights.attention_post_norm);
   End(CpuPhase::kOut);
-  Norm(weights.mlp_norm, LoraSite::kGateUp);
-  End(CpuPhase::kNorm);
+  if (!ByRows(LoraSite::kOut)) {
+    Norm(weights.mlp_norm, LoraSite::kGateUp);
+    End(CpuPhase::kNorm);
+  }
   Shrink(layer, LoraSite::kGateUp, scratch_.normed, shape_.hidden_stride);
   End(CpuPhase::kShrink);
   ProjectMlp(layer);
@@ -93,20 +101,20 @@ void CpuStep::Layer(int32_t layer) {
 }
 
 void CpuStep::Norm(const CpuNorm& norm, LoraSite site) {
-  const kernels::NormFn function = NormOf(config_, kernels_);
-  const bool lora = (plan_.site_mask >> static_cast<int32_t>(site) & 1u) != 0;
   ForRows(rows_, [&](int32_t begin, int32_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      if (Int8()) {
-        kernels::bf16_t* normed = scratch_.normed + row * shape_.hidden_stride;
-        NormQuantised(norm, row, row, lora ? normed : nullptr);
-        continue;
-      }
-      function(scratch_.x + row * shape_.hidden_width, norm.weight, norm.bias,
-               shape_.hidden, shape_.hidden_width, config_.norm_eps,
-               scratch_.normed + row * shape_.hidden_stride);
-    }
+    for (int64_t row = begin; row < end; ++row) NormRow(norm, site, row);
   });
+}
+
+void CpuStep::NormRow(const CpuNorm& norm, LoraSite site, int64_t row) {
+  kernels::bf16_t* normed = scratch_.normed + row * shape_.hidden_stride;
+  if (Int8()) {
+    NormQuantised(norm, row, row, HasLora(site) ? normed : nullptr);
+    return;
+  }
+  NormOf(config_, kernels_)(scratch_.x + row * shape_.hidden_width, norm.weight,
+                            norm.bias, shape_.hidden, shape_.hidden_width,
+                            config_.norm_eps, normed);
 }
 
 void CpuStep::Head() {

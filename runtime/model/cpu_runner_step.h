@@ -29,6 +29,13 @@ inline constexpr int32_t kGemmRows = 64;
 // the work and wait for the others.
 inline constexpr int32_t kOwnQuantisedRows = 8;
 
+// What a worker fetches of a site's LoRA while it multiplies, at most about:
+// the rest is read faster when it is needed.
+inline constexpr int64_t kBesideBytes = 1 << 20;
+
+// A step of up to this many rows may take LoRA by rows (PlanRowItem).
+inline constexpr int32_t kMaxRowsByRow = 64;
+
 // Activations as kernels of int8 weights read them (kernels/int8.h).
 struct QuantisedRows {
   uint8_t* values = nullptr;
@@ -47,7 +54,9 @@ struct CpuScratch {
   kernels::bf16_t* activated;     // [rows, mlp_stride]
   kernels::bf16_t* final_normed;  // [outputs, hidden_stride]
   float* projected;  // [rows, hidden_width]; with post norms, else null
-  float* partials;   // AttentionPartialFloats of attention_sizes.split_rows
+  float* sums;       // [min(rows, kMaxRowsByRow), sums_stride]
+  int64_t sums_stride;
+  float* partials;  // AttentionPartialFloats of attention_sizes.split_rows
   // With int8 weights, else null.
   QuantisedRows normed_int8;  // [rows]
   QuantisedRows attended_int8;

@@ -238,6 +238,7 @@ CpuKernels AmxTable(const AmxKernels& amx) {
   CpuKernels table = kAvx512Kernels;
   table.name = "amx_bf16";
   table.gemm = amx.gemm;
+  table.gemm_beside = nullptr;
   table.expand = amx.expand;
   table.shrink = amx.shrink;
   table.groups = &kAmxGroups;

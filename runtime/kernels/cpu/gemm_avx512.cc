@@ -21,6 +21,8 @@ constexpr int32_t kShrinkRows = 6;
 constexpr int64_t kNear = 6144;
 // The same of LoRA's A, whose blocks are small.
 constexpr int64_t kShrinkNear = 2048;
+// Pairs of K out of four that a tile fetches of a stream beside its weights.
+constexpr int kBeside = 2;
 // A next block of up to this many elements is fetched whole instead.
 constexpr int64_t kSmallBlock = 4096;
 
@@ -180,14 +182,15 @@ constexpr ShrinkTileFn kShrinkTiles[] = {&ShrinkTile<1>, &ShrinkTile<2>,
                                          &ShrinkTile<3>, &ShrinkTile<4>,
                                          &ShrinkTile<5>, &ShrinkTile<6>};
 
-}  // namespace
-
 // One tile streams B, so it fetches just ahead of itself. Several tiles read B
 // from the second-level cache after the first: meanwhile memory would be idle,
 // so they share the fetching of the next block.
-void GemmAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
-                const bf16_t* b, int64_t ldb, const bf16_t* next, float* c,
-                int64_t ldc, bool accumulate) {
+inline __attribute__((always_inline)) void Gemm(int32_t m, int32_t k_pairs,
+                                                const bf16_t* a, int64_t lda,
+                                                const bf16_t* b, int64_t ldb,
+                                                const bf16_t* next, float* c,
+                                                int64_t ldc, bool accumulate,
+                                                FetchStream* beside) {
   int32_t tiles = (m + kTileRows - 1) / kTileRows;
   if (tiles == 1) {
     const TileFn* variants = kTiles<4>;
@@ -211,13 +214,34 @@ void GemmAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
     const int32_t rows = (m + tiles - 1) / tiles;
     const bool fetch = next != nullptr && fetched < k_pairs;
     const TileFn* variants = fetch ? fetching : kTiles<0>;
-    variants[rows - 1](k_pairs, a, lda, b, ldb,
-                       {fetch ? next + fetched * ldb : b, k_pairs, b}, c, ldc,
+    const bf16_t* at = fetch ? next + fetched * ldb : b;
+    if (!fetch && beside != nullptr && beside->left > 0) {
+      variants = kTiles<kBeside>;
+      at = beside->at;
+      const int64_t moved = k_pairs / 4 * kBeside * ldb;
+      beside->at += moved;
+      beside->left -= moved;
+    }
+    variants[rows - 1](k_pairs, a, lda, b, ldb, {at, k_pairs, b}, c, ldc,
                        accumulate);
     a += rows * lda;
     c += rows * ldc;
     m -= rows;
   }
+}
+
+}  // namespace
+
+void GemmAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
+                const bf16_t* b, int64_t ldb, const bf16_t* next, float* c,
+                int64_t ldc, bool accumulate) {
+  Gemm(m, k_pairs, a, lda, b, ldb, next, c, ldc, accumulate, nullptr);
+}
+
+void GemmBesideAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
+                      const bf16_t* b, int64_t ldb, const bf16_t* next,
+                      float* c, int64_t ldc, FetchStream* beside) {
+  Gemm(m, k_pairs, a, lda, b, ldb, next, c, ldc, /*accumulate=*/false, beside);
 }
 
 // The few pairs of a segment of one row take no call: those of many segments

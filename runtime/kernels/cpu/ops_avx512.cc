@@ -40,6 +40,7 @@ const CpuKernels kAvx512Kernels = {.name = "avx512_bf16",
                                    .attention_part = &AttentionPart,
                                    .attention_merge = &AttentionMerge,
                                    .int8 = kInt8,
-                                   .end_region = nullptr};
+                                   .end_region = nullptr,
+                                   .gemm_beside = &GemmBesideAvx512};
 
 }  // namespace descant::kernels

@@ -24,6 +24,9 @@ extern const GroupKernels kAvx512Groups;
 void GemmAvx2(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
               const bf16_t* b, int64_t ldb, const bf16_t* next, float* c,
               int64_t ldc, bool accumulate);
+void GemmBesideAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
+                      const bf16_t* b, int64_t ldb, const bf16_t* next,
+                      float* c, int64_t ldc, FetchStream* beside);
 void GemmAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
                 const bf16_t* b, int64_t ldb, const bf16_t* next, float* c,
                 int64_t ldc, bool accumulate);
