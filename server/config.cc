@@ -161,7 +161,8 @@ const std::vector<Option>& Options() {
        "Prompt and answer together, in tokens. Default: the model's.",
        Number(&C::max_model_len, 1, kMega)},
       {"token-budget", "N",
-       "Most rows of one step: decodes and prefill chunks. Default 256.",
+       "Most rows of one step: decodes and prefill chunks. Fewer: others' "
+       "tokens wait less for a prefill. Default 128.",
        Number(&C::token_budget, 1, 65536)},
       {"max-running", "N", "Most sequences that run at once. Default 64.",
        Number(&C::max_running, 1, 4096)},

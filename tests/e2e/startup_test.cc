@@ -121,5 +121,40 @@ TEST(StartupTest, AnAdapterDamagedAfterTheStartFailsItsRequestsOnly) {
   EXPECT_TRUE(Ask(**server, GreedyRequest(kPrompt, "bad", 4)).status.ok());
 }
 
+// Base weights of each type: it says so, and adapters in one batch answer as
+// they do alone.
+TEST(StartupTest, TypesOfWeightsServeMixedBatches) {
+  for (const std::string type : {"int8", "int4"}) {
+    SCOPED_TRACE(type);
+    ServerOptions options;
+    options.flags = {"--weights=" + type};
+    const auto server = ServerProcess::Start(options);
+    ASSERT_TRUE(server.ok()) << server.status();
+    const v1::GetModelResponse model = GetModel(**server);
+    EXPECT_TRUE(absl::StrContains(model.device(), type + " weights"))
+        << model.device();
+    std::vector<v1::GenerateRequest> requests = {
+        GreedyRequest(kPrompt, "", 24)};
+    for (const std::string name : {"one", "two", "three"}) {
+      const auto files =
+          RandomAdapterFor(model, {".q_proj", ".v_proj", ".down_proj"},
+                           {.rank = 8, .alpha = 256, .seed = requests.size()});
+      ASSERT_TRUE(Upload(**server, name, files).ok());
+      requests.push_back(GreedyRequest(kPrompt, name, 24));
+    }
+    std::vector<std::string> alone;
+    for (const auto& request : requests) {
+      alone.push_back(Bits(Ask(**server, request)));
+    }
+    EXPECT_NE(alone[0], alone[1]);
+    const auto together = AskTogether(
+        **server, requests, static_cast<int>(requests.size()), Streaming::kNo);
+    for (size_t i = 0; i < requests.size(); ++i) {
+      EXPECT_TRUE(together[i].status.ok());
+      EXPECT_EQ(Bits(together[i]), alone[i]) << i;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace descant::e2e

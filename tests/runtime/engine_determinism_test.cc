@@ -111,6 +111,9 @@ constexpr Variant kVariants[] = {
     {"avx2_int4", kernels::CpuIsa::kAvx2, WeightType::kInt4},
     {"avx512_int4", kernels::CpuIsa::kAvx512, WeightType::kInt4},
     {"amx_int4", kernels::CpuIsa::kAmx, WeightType::kInt4},
+    {"avx2_int8", kernels::CpuIsa::kAvx2, WeightType::kInt8},
+    {"avx512_int8", kernels::CpuIsa::kAvx512, WeightType::kInt8},
+    {"amx_int8", kernels::CpuIsa::kAmx, WeightType::kInt8},
 };
 
 class EngineDeterminismTest

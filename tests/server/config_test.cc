@@ -59,7 +59,7 @@ TEST_F(ConfigTest, DefaultsAreSafe) {
   EXPECT_TRUE(IsLoopbackAddress(config->admin_listen));
   EXPECT_TRUE(IsLoopbackAddress(config->metrics_listen));
   EXPECT_FALSE(config->reflection);
-  EXPECT_EQ(config->token_budget, 256);
+  EXPECT_EQ(config->token_budget, 128);
   EXPECT_EQ(config->device, "auto");
   EXPECT_THAT(config->adapter_dir, HasSubstr("descant/adapters"));
 }
@@ -72,10 +72,10 @@ TEST_F(ConfigTest, FlagsWinOverTheFile) {
       "reflection: true\n"
       "drain-timeout: 5s\n");
   const auto config =
-      ParseConfig({"--token-budget=128", "--config", path, "--threads", "3"});
+      ParseConfig({"--token-budget=96", "--config", path, "--threads", "3"});
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->model, "file.gguf");
-  EXPECT_EQ(config->token_budget, 128);
+  EXPECT_EQ(config->token_budget, 96);
   EXPECT_EQ(config->threads, 3);
   EXPECT_EQ(config->kv_memory, uint64_t{64} << 20);
   EXPECT_TRUE(config->reflection);
