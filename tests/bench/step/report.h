@@ -37,7 +37,7 @@ struct StepReport {
   Machine machine;
   std::string model;
   std::string runner;
-  std::string weights;  // their type's name
+  std::string weights;   // their type's name
   double best_read = 0;  // bytes a second, the most that was measured
   Peak peak;
   std::vector<StepFigures> steps;
