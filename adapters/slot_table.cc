@@ -193,13 +193,18 @@ int32_t SlotTable::PickVictim(int32_t tenant, Count count) const {
   for (int32_t i = 0; i < static_cast<int32_t>(tenants_.size()); ++i) {
     if (tenants_[i].idle == 0 || i == tenant) continue;
     if (!MayTakeFrom(i, tenant, count, share)) continue;
-    if (victim < 0 || tenants_[i].*count > tenants_[victim].*count) victim = i;
+    const int32_t more =
+        victim < 0 ? 1 : tenants_[i].*count - tenants_[victim].*count;
+    if (more > 0 || (more == 0 && slots_[OldestIdle(i)].idle_since <
+                                      slots_[OldestIdle(victim)].idle_since)) {
+      victim = i;
+    }
   }
   if (victim < 0 && tenant >= 0 && tenants_[tenant].idle > 0) victim = tenant;
   return victim;
 }
 
-void SlotTable::EvictFrom(int32_t tenant, const Adapter& wanted) {
+int32_t SlotTable::OldestIdle(int32_t tenant) const {
   int32_t oldest = -1;
   for (int32_t slot = 0; slot < num_slots(); ++slot) {
     if (!Idle(slots_[slot]) || slots_[slot].tenant != tenant) continue;
@@ -207,6 +212,11 @@ void SlotTable::EvictFrom(int32_t tenant, const Adapter& wanted) {
       oldest = slot;
     }
   }
+  return oldest;
+}
+
+void SlotTable::EvictFrom(int32_t tenant, const Adapter& wanted) {
+  const int32_t oldest = OldestIdle(tenant);
   DESCANT_CHECK(oldest >= 0);
   if (on_eviction_) on_eviction_(oldest, wanted);
   ++evictions_;

@@ -189,8 +189,10 @@ class SlotTable {
                    int32_t share) const;
   // The tenant has slots and may take from no other one, idle or not.
   bool OnlyOwn(int32_t tenant, Count count) const;
-  // The tenant whose idle slot goes to `tenant`; -1: none.
+  // The tenant whose idle slot goes to `tenant`; of several with as many the
+  // one whose goes back furthest. -1: none.
   int32_t PickVictim(int32_t tenant, Count count) const;
+  int32_t OldestIdle(int32_t tenant) const;  // -1: it has none
   void EvictFrom(int32_t tenant, const Adapter& wanted);
   // Adds the slot to what its tenant has, or takes it off.
   void CountSlot(const Slot& slot, int32_t sign);

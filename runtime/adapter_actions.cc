@@ -218,7 +218,8 @@ void AdapterActions::LoadFailed(int32_t slot, const Adapter& adapter,
     }
     const bool waits = LoadsDevice(action->what)
                            ? action->lease && action->lease->slot() == slot
-                           : action->what == AdapterAction::kLoadHost;
+                           : action->what == AdapterAction::kLoadHost &&
+                                 !tiers_->OnHost(KeyOf(adapter));
     if (waits) Fail(action.get(), status);
   }
 }
