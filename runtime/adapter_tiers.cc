@@ -79,9 +79,11 @@ void AdapterTiers::LoadSlot(int32_t slot) {
   slots_[slot].hold = host_.Find(key);
   prefetch_.End(key);
   const MonotonicTime now = clock_->Now();
-  Flight& flight = flights_.try_emplace(AdapterKey(*adapter)).first->second;
+  const auto [it, inserted] = flights_.try_emplace(AdapterKey(*adapter));
+  Flight& flight = it->second;
+  if (inserted) flight.host_wanted = now;
   flight.device_wanted = now;
-  if (flight.host_wanted == MonotonicTime{}) flight.host_wanted = now;
+  flight.to_slot = true;
   StartLoad(slot, adapter, slots_[slot].hold.image());
 }
 
@@ -119,6 +121,8 @@ void AdapterTiers::EndLoad(LoadedAdapter* loaded) {
   const Flight flight = found->second;
   if (loaded->packed) KeepImage(*loaded, flight);
   if (loaded->slot != kNoSlot) return EndSlotLoad(loaded, flight);
+  // It ended just before it was wanted in a slot: that load is still to come.
+  if (flight.to_slot) return;
   flights_.erase(found);
   if (loaded->status.ok()) return;
   prefetch_.End(key);

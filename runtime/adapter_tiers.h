@@ -79,8 +79,9 @@ class AdapterTiers {
  private:
   // What the loader is at.
   struct Flight {
-    MonotonicTime host_wanted{};    // when the image was
-    MonotonicTime device_wanted{};  // when the slot was, if it is for one
+    MonotonicTime host_wanted{};  // when the image was
+    bool to_slot = false;
+    MonotonicTime device_wanted{};  // when the slot was
   };
   // What is in the runner's slot, and while it loads, what is held for it.
   struct DeviceSlot {
