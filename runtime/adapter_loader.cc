@@ -1,8 +1,6 @@
 #include "runtime/adapter_loader.h"
 
 #include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -14,7 +12,8 @@
 namespace descant {
 namespace {
 
-// Below the kernel workers, which share the cores with it.
+// Below the kernel workers, which share the cores with it: added to the nice
+// value that it starts with.
 constexpr int kNice = 5;
 
 // While steps run: after this much work the thread sleeps that many times as
@@ -141,8 +140,9 @@ LoadedAdapter AdapterLoader::TakeJob() {
 }
 
 void AdapterLoader::Run() {
-  // On Linux a thread has a nice value of its own. No harm where it fails.
-  ::setpriority(PRIO_PROCESS, static_cast<id_t>(::syscall(SYS_gettid)), kNice);
+  // On Linux a thread has a nice value of its own; 0 is this thread. No harm
+  // where it fails.
+  ::setpriority(PRIO_PROCESS, 0, ::getpriority(PRIO_PROCESS, 0) + kNice);
   StepsFirst pacer(&steps_run_);
   const ScopedPacer paced(&pacer);
   std::vector<std::shared_ptr<const AdapterImage>> discarded;

@@ -253,6 +253,7 @@ TEST_F(EngineResidencyTest, PrefetchesForRequestsThatWait) {
 }
 
 TEST_F(EngineResidencyTest, APrefetchNobodyWaitsForIsDropped) {
+  runner_options_.limits.max_slots = 1;  // the first one's, while it loads
   Start();
   disk_.Hold("a");
   const auto first = Submit(Make(3, 3, disk_.Stored("a")));
