@@ -8,6 +8,7 @@
 #include "adapters/journal.h"
 #include "runtime/base/checked_size.h"
 #include "runtime/base/little_endian.h"
+#include "runtime/base/pacing.h"
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
 
@@ -47,6 +48,7 @@ absl::Status FeedTensors(const ValidatedAdapter& header, const Adapter& adapter,
     return tensors[a].begin < tensors[b].begin;
   });
   for (const size_t tensor : order) {
+    Breathe();
     DESCANT_RETURN_IF_ERROR(validator->Append(bytes[tensor]));
   }
   return absl::OkStatus();
@@ -108,6 +110,7 @@ absl::StatusOr<std::shared_ptr<const Adapter>> Blob::ReadAdapter(
       std::shared_ptr<const Adapter> adapter,
       BuildAdapter(*info, *header,
                    [this](uint64_t offset, absl::Span<char> out) {
+                     Breathe();
                      return Read(offset, out);
                    }));
   DESCANT_RETURN_IF_ERROR(FeedTensors(*header, *adapter, validator.get()));

@@ -73,6 +73,12 @@ inline constexpr absl::string_view kAdapterIncompatible =
 inline constexpr absl::string_view kAdapterDataLoss = "ADAPTER_DATA_LOSS";
 inline constexpr absl::string_view kAdapterUnreadable = "ADAPTER_UNREADABLE";
 
+// Residency.
+inline constexpr absl::string_view kAdapterPinsFull = "ADAPTER_PINS_FULL";
+inline constexpr absl::string_view kAdapterActionEnded = "ADAPTER_ACTION_ENDED";
+inline constexpr absl::string_view kHostTierOff = "HOST_TIER_OFF";
+inline constexpr absl::string_view kHostTierFull = "HOST_TIER_FULL";
+
 }  // namespace descant::reason
 
 #endif  // DESCANT_ADAPTERS_ERROR_REASON_H_

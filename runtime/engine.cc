@@ -17,6 +17,11 @@ namespace {
 // How soon a reader that caught up is noticed where nobody calls Wake().
 constexpr std::chrono::milliseconds kPausedPoll{5};
 
+absl::Status Draining() {
+  return ReasonedError(absl::StatusCode::kUnavailable, "DRAINING",
+                       "the server is shutting down");
+}
+
 // The inbox and the thread around an EngineLoop.
 class ThreadedEngine final : public Engine {
  public:
@@ -29,8 +34,8 @@ class ThreadedEngine final : public Engine {
         clock_(clock),
         runner_(std::move(runner)),
         tokenizer_(std::move(tokenizer)),
-        loop_(runner_.get(), tokenizer_.get(), std::move(scheduler), clock,
-              [this] { Wake(); }) {
+        loop_(runner_.get(), tokenizer_.get(), std::move(scheduler), options,
+              clock, [this] { Wake(); }) {
     loop_.UpdateStats(&stats_);
     thread_ = std::thread([this] { Run(); });
   }
@@ -42,6 +47,15 @@ class ThreadedEngine final : public Engine {
                       std::shared_ptr<TokenSink> sink) override;
   void Cancel(RequestId id) override;
   void Wake() override;
+  void Manage(AdapterAction action, std::shared_ptr<const Adapter> adapter,
+              std::function<void(const AdapterActionResult&)> done) override;
+  AdapterLevel LevelOf(absl::string_view tenant, absl::string_view digest,
+                       bool* pinned) const override {
+    return loop_.residency().LevelOf({tenant, digest}, pinned);
+  }
+  std::vector<ResidentAdapter> ResidentAdapters() const override {
+    return loop_.residency().List();
+  }
   EngineStats Stats() const override;
   MonotonicTime LastProgress() const override;
   void Stop(MonotonicTime deadline) override;
@@ -51,12 +65,18 @@ class ThreadedEngine final : public Engine {
     Request request;
     std::shared_ptr<TokenSink> sink;
   };
+  struct Order {
+    AdapterAction action;
+    std::shared_ptr<const Adapter> adapter;
+    AdapterActions::Done done;
+  };
 
   void Run();
   // Waits for something to do and takes it. False: the thread is done.
   bool TakeWork(bool progressed);
   bool Woken() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return wake_ || draining_ || !inbox_.empty() || !cancelled_.empty();
+    return wake_ || draining_ || !inbox_.empty() || !cancelled_.empty() ||
+           !orders_.empty();
   }
   void Publish();
 
@@ -70,11 +90,13 @@ class ThreadedEngine final : public Engine {
   EngineLoop loop_;
   std::vector<Submission> taken_;
   std::vector<RequestId> taken_cancelled_;
+  std::vector<Order> taken_orders_;
 
   mutable Mutex mutex_;
   CondVar changed_;
   std::vector<Submission> inbox_ ABSL_GUARDED_BY(mutex_);
   std::vector<RequestId> cancelled_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Order> orders_ ABSL_GUARDED_BY(mutex_);
   // Of the inbox and of the scheduler's queue together; a request counts as
   // many times as it wants answers.
   int32_t waiting_requests_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -105,8 +127,7 @@ absl::Status ThreadedEngine::Submit(Request request,
   const int32_t sequences = request.sampling.n;
   MutexLock lock(&mutex_);
   if (draining_) {
-    return ReasonedError(absl::StatusCode::kUnavailable, "DRAINING",
-                         "the server is shutting down");
+    return Draining();
   }
   if (waiting_requests_ > 0 &&
       (waiting_requests_ + sequences > max_waiting_requests_ ||
@@ -127,6 +148,20 @@ void ThreadedEngine::Cancel(RequestId id) {
   MutexLock lock(&mutex_);
   cancelled_.push_back(id);
   changed_.Signal();
+}
+
+void ThreadedEngine::Manage(
+    AdapterAction action, std::shared_ptr<const Adapter> adapter,
+    std::function<void(const AdapterActionResult&)> done) {
+  {
+    MutexLock lock(&mutex_);
+    if (!draining_) {
+      orders_.push_back({action, std::move(adapter), std::move(done)});
+      changed_.Signal();
+      return;
+    }
+  }
+  done({Draining()});
 }
 
 void ThreadedEngine::Wake() {
@@ -172,6 +207,7 @@ bool ThreadedEngine::TakeWork(bool progressed) {
   inbox_tokens_ = 0;
   inbox_requests_ = 0;
   taken_cancelled_.swap(cancelled_);
+  taken_orders_.swap(orders_);
   if (!draining_) return true;
   if (taken_.empty() && loop_.idle()) return false;
   return clock_->Now() < stop_deadline_;
@@ -193,15 +229,19 @@ void ThreadedEngine::Run() {
     taken_.clear();
     for (const RequestId id : taken_cancelled_) loop_.Cancel(id);
     taken_cancelled_.clear();
+    for (Order& order : taken_orders_) {
+      loop_.Manage(order.action, std::move(order.adapter),
+                   std::move(order.done));
+    }
+    taken_orders_.clear();
     if (more) {
       progressed = loop_.Step();
     } else {
-      loop_.FailAll(ReasonedError(absl::StatusCode::kUnavailable, "DRAINING",
-                                  "the server is shutting down"));
+      loop_.FailAll(Draining());
     }
     Publish();
   }
-  loop_.StopLoads();
+  loop_.StopLoads(Draining());
   busy_.store(false, std::memory_order_release);
 }
 

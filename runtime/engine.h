@@ -3,6 +3,7 @@
 #define DESCANT_RUNTIME_ENGINE_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -10,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "runtime/base/clock.h"
 #include "runtime/core/batch.h"
@@ -20,12 +22,49 @@ namespace descant {
 
 class Tokenizer;
 
+// Where an adapter is: the nearest place that has it.
+enum class AdapterLevel { kDisk, kHost, kDevice };
+
+// A (tenant, digest) that is in memory, or was.
+struct ResidentAdapter {
+  std::string tenant;  // "" where tenants are off
+  std::string name;    // that it was loaded under
+  std::string digest;
+  AdapterLevel level = AdapterLevel::kDisk;
+  bool pinned = false;
+  int32_t rank = 0;    // the largest of its modules
+  uint64_t bytes = 0;  // at that level; 0 on disk
+};
+
 struct EngineOptions {
   int32_t max_model_len = 0;
   int32_t max_waiting_requests = 1024;   // answers that wait: the inbox's cap
   int64_t max_waiting_tokens = 1 << 20;  // prompt tokens waiting
   int32_t max_running_sequences = 64;
   int32_t max_adapters_per_step = 0;  // 0: as many as there are slots
+  // Of adapters in host memory, ready for the device. 0: there is no host
+  // tier; what is read from disk is used once.
+  uint64_t host_adapter_bytes = uint64_t{1} << 30;
+  // Level or pin of an adapter changed: called on the engine thread, in order,
+  // quick. May call the engine.
+  std::function<void(const ResidentAdapter&)> on_residency;
+  // An adapter came to that level, and how long it took from being wanted
+  // there. On the engine thread.
+  std::function<void(AdapterLevel, Duration)> on_adapter_load;
+};
+
+enum class AdapterAction {
+  kLoadHost,    // into host memory only
+  kLoadDevice,  // into a slot, where it stays until somebody needs that
+  kUnload,      // out of slot and host memory; ends a pin
+  kPin,         // into a slot, where it stays until kUnpin or kUnload
+  kUnpin,
+};
+
+struct AdapterActionResult {
+  absl::Status status;
+  uint64_t freed_device_bytes = 0;  // kUnload
+  uint64_t freed_host_bytes = 0;
 };
 
 // One sampled token. The one that ended the answer (end of sequence, a stop
@@ -100,6 +139,21 @@ struct EngineStats {
   uint64_t adapter_evictions = 0;
   uint64_t numeric_faults = 0;
   double step_seconds = 0;  // summed
+  // The tiers of adapters.
+  int64_t host_adapters = 0;
+  uint64_t host_bytes = 0;
+  uint64_t host_capacity = 0;
+  uint64_t device_bytes = 0;
+  uint64_t device_capacity = 0;
+  // A load into a slot found the image in host memory (it may have been
+  // fetched ahead for the same request), or needed the disk.
+  uint64_t host_hits = 0;
+  uint64_t host_misses = 0;
+  uint64_t host_evictions = 0;
+  // A sequence found its adapter in a slot, or had to wait for it.
+  uint64_t device_hits = 0;
+  uint64_t device_misses = 0;
+  int32_t pinned_adapters = 0;
   // "tenant/name" or "name" of adapters resident in a slot, and of those with
   // waiting requests.
   std::vector<std::string> running_adapters;
@@ -129,6 +183,27 @@ class Engine {
   // A paused sink wants more again: continues it at once. (Without the call the
   // engine notices within milliseconds.)
   virtual void Wake() {}
+
+  // Does `action` with the adapter, and calls `done` once, on the engine
+  // thread, when it is complete: kUnload when all is free (what runs on the
+  // adapter finishes first, what comes meanwhile waits and loads it anew), kPin
+  // and the loads when it is there. Actions on the same adapter may overlap;
+  // kUnload and kUnpin end those before them (ABORTED, ADAPTER_ACTION_ENDED).
+  // Other errors: those of the load; RESOURCE_EXHAUSTED ADAPTER_PINS_FULL: one
+  // slot must stay for others; RESOURCE_EXHAUSTED HOST_TIER_FULL;
+  // FAILED_PRECONDITION ADAPTERS_OFF or HOST_TIER_OFF; UNAVAILABLE DRAINING:
+  // the engine stopped first. After Stop was called `done` is called at once,
+  // on the caller's thread.
+  virtual void Manage(AdapterAction action,
+                      std::shared_ptr<const Adapter> adapter,
+                      std::function<void(const AdapterActionResult&)> done) = 0;
+
+  // Of one adapter; `pinned` may be null. Cheap.
+  virtual AdapterLevel LevelOf(absl::string_view tenant,
+                               absl::string_view digest,
+                               bool* pinned) const = 0;
+  // All that are in memory, by tenant, name and digest.
+  virtual std::vector<ResidentAdapter> ResidentAdapters() const = 0;
 
   virtual EngineStats Stats() const = 0;
   // Time of the last completed step, or now when idle: for the watchdog.

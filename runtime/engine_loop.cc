@@ -25,13 +25,20 @@ void SortUnique(std::vector<std::string>* names) {
 }  // namespace
 
 EngineLoop::EngineLoop(Runner* runner, const Tokenizer* tokenizer,
-                       SchedulerOptions options, const Clock* clock,
-                       std::function<void()> wake)
+                       SchedulerOptions scheduler, const EngineOptions& options,
+                       const Clock* clock, std::function<void()> wake)
     : runner_(runner),
       tokenizer_(tokenizer),
       clock_(clock),
-      scheduler_(std::move(options)),
-      loader_(runner, std::move(wake)) {}
+      scheduler_(std::move(scheduler)),
+      tiers_(
+          runner, &scheduler_, clock, options,
+          [this](int32_t slot, const Adapter& adapter,
+                 const absl::Status& status) {
+            LoadFailed(slot, adapter, status);
+          },
+          std::move(wake)),
+      actions_(&tiers_, &scheduler_) {}
 
 void EngineLoop::Add(Request request, std::shared_ptr<TokenSink> sink) {
   const RequestId id = request.id;
@@ -42,6 +49,7 @@ void EngineLoop::Add(Request request, std::shared_ptr<TokenSink> sink) {
                                                 tokenizer_))
           .second;
   DESCANT_CHECK(inserted);
+  if (request.adapter != nullptr) tiers_.RequestAdded(request.adapter);
   scheduler_.Add(std::move(request));
   ++adapter_lists_version_;
 }
@@ -62,15 +70,17 @@ void EngineLoop::FailAll(const absl::Status& status) {
 bool EngineLoop::Step() {
   const MonotonicTime begin = clock_->Now();
   PollSinks();
-  EndLoads();
+  tiers_.EndLoads();
+  actions_.Advance();
   if (!scheduler_.tainted_blocks().empty()) {
     runner_->ClearBlocks(scheduler_.tainted_blocks());
     scheduler_.TaintedBlocksCleared();
   }
   scheduler_.Schedule(begin);
   Deliver(nullptr, absl::OkStatus());
-  BeginLoads();
+  tiers_.BeginLoads();
   const Batch& batch = scheduler_.batch();
+  tiers_.SetStepsRun(!batch.empty());
   if (batch.empty()) return false;
 
   absl::Status status = runner_->Launch(batch);
@@ -109,92 +119,15 @@ void EngineLoop::PollSinks() {
   }
 }
 
-void EngineLoop::BeginLoads() {
-  // The bytes of what they held before must not crowd out the first one.
-  for (const int32_t slot : scheduler_.slots_to_load()) {
-    runner_->UnloadAdapter(slot);
-  }
-  for (const int32_t slot : scheduler_.slots_to_load()) {
-    StartLoad(slot, scheduler_.slots().adapter(slot));
-  }
+void EngineLoop::LoadFailed(int32_t slot, const Adapter& adapter,
+                            const absl::Status& status) {
+  Deliver(nullptr, status);
+  actions_.LoadFailed(slot, adapter, status);
 }
 
-void EngineLoop::StartLoad(int32_t slot,
-                           std::shared_ptr<const Adapter> adapter) {
-  const SlotTable& slots = scheduler_.slots();
-  bool alone = loads_in_flight_ == 0;
-  for (int32_t other = 0; other < slots.num_slots(); ++other) {
-    alone = alone && !slots.loaded(other);
-  }
-  if (alone) alone_slot_ = slot;
-  ++loads_in_flight_;
-  loader_.Start(slot, std::move(adapter));
-}
-
-void EngineLoop::EndLoads() {
-  loader_.TakeLoaded(&loaded_);
-  if (loaded_.empty()) return;
-  ++adapter_lists_version_;
-  for (LoadedSlot& loaded : loaded_) EndLoad(&loaded);
-  if (loads_in_flight_ > 0 || parked_.empty()) return;
-  LoadedSlot parked = std::move(parked_.front());
-  parked_.erase(parked_.begin());
-  FindRoom(&parked);
-}
-
-void EngineLoop::EndLoad(LoadedSlot* loaded) {
-  const int32_t slot = loaded->slot;
-  --loads_in_flight_;
-  if (loaded->status.ok()) {
-    ++counts_.adapter_loads;
-    scheduler_.SlotLoaded(slot);
-  } else {
-    runner_->UnloadAdapter(slot);
-    if (loaded->no_room) {
-      FindRoom(loaded);
-    } else {
-      FailLoad(*loaded);
-    }
-  }
-  if (alone_slot_ == slot && !scheduler_.slots().loading(slot)) {
-    alone_slot_ = -1;
-  }
-}
-
-// Idle adapters make room for the one that is wanted; else those that run do,
-// when they are done. Only what finds no room alone can never be loaded.
-void EngineLoop::FindRoom(LoadedSlot* loaded) {
-  const int32_t slot = loaded->slot;
-  SlotTable& slots = scheduler_.slots();
-  // Nobody waits for it any more.
-  if (slots.leases(slot) == 0) return scheduler_.DeferSlot(slot);
-  if (const std::optional<int32_t> idle = slots.EvictOne()) {
-    runner_->UnloadAdapter(*idle);
-    return StartLoad(slot, std::move(loaded->adapter));
-  }
-  if (OtherAdapterRuns(slot)) return scheduler_.DeferSlot(slot);
-  if (alone_slot_ == slot) return FailLoad(*loaded);
-  if (loads_in_flight_ == 0) {
-    return StartLoad(slot, std::move(loaded->adapter));
-  }
-  parked_.push_back(std::move(*loaded));
-}
-
-void EngineLoop::FailLoad(const LoadedSlot& loaded) {
-  LogWarning("adapter ", LabelOf(*scheduler_.slots().adapter(loaded.slot)),
-             " could not be loaded: ", loaded.status.ToString());
-  scheduler_.SlotLoadFailed(loaded.slot);
-  Deliver(nullptr, loaded.status);
-}
-
-bool EngineLoop::OtherAdapterRuns(int32_t slot) const {
-  const SlotTable& slots = scheduler_.slots();
-  for (int32_t other = 0; other < slots.num_slots(); ++other) {
-    if (other != slot && slots.leases(other) > 0 && slots.loaded(other)) {
-      return true;
-    }
-  }
-  return false;
+void EngineLoop::StopLoads(const absl::Status& status) {
+  actions_.FailAll(status);
+  tiers_.Stop();
 }
 
 absl::Status EngineLoop::StatusOf(FinishReason reason,
@@ -240,6 +173,7 @@ void EngineLoop::Deliver(const StepOutput* output,
     if (event.last) {
       finished = std::move(found->second);
       answers_.erase(found);
+      if (answer.adapter() != nullptr) tiers_.RequestEnded(*answer.adapter());
     }
     ++adapter_lists_version_;
     answer.Finish(event, StatusOf(event.finish, failure), now);
@@ -252,13 +186,12 @@ void EngineLoop::UpdateStats(EngineStats* stats) {
   counts_.waiting = scheduler_.waiting() + scheduler_.preempted();
   counts_.blocks_total = scheduler_.blocks().total();
   counts_.blocks_used = scheduler_.blocks().used();
-  counts_.slots_total = scheduler_.slots().num_slots();
-  counts_.slots_used = scheduler_.slots().occupied();
   counts_.preemptions = scheduler_.preemptions();
-  counts_.adapter_evictions = scheduler_.slots().evictions();
-  if (adapter_lists_seen_ != adapter_lists_version_ ||
-      last_running_ != counts_.running) {
-    adapter_lists_seen_ = adapter_lists_version_;
+  counts_.pinned_adapters = actions_.pins();
+  tiers_.UpdateStats(&counts_);
+  const uint64_t version = adapter_lists_version_ + tiers_.version();
+  if (adapter_lists_seen_ != version || last_running_ != counts_.running) {
+    adapter_lists_seen_ = version;
     last_running_ = counts_.running;
     counts_.running_adapters.clear();
     counts_.waiting_adapters.clear();

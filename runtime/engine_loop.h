@@ -9,7 +9,8 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
-#include "runtime/adapter_loader.h"
+#include "runtime/adapter_actions.h"
+#include "runtime/adapter_tiers.h"
 #include "runtime/answer.h"
 #include "runtime/base/clock.h"
 #include "runtime/core/scheduler.h"
@@ -23,8 +24,8 @@ class EngineLoop {
   // All outlive it. `wake` is called from another thread when there may be a
   // step to do that there was not before; not after StopLoads.
   EngineLoop(Runner* runner, const Tokenizer* tokenizer,
-             SchedulerOptions options, const Clock* clock,
-             std::function<void()> wake);
+             SchedulerOptions scheduler, const EngineOptions& options,
+             const Clock* clock, std::function<void()> wake);
 
   // See Scheduler::Validate. Thread-safe.
   absl::Status Validate(const Request& request) const {
@@ -34,12 +35,19 @@ class EngineLoop {
   void Add(Request request, std::shared_ptr<TokenSink> sink);
   void Cancel(RequestId id);
 
+  // See Engine::Manage.
+  void Manage(AdapterAction action, std::shared_ptr<const Adapter> adapter,
+              AdapterActions::Done done) {
+    actions_.Add(action, std::move(adapter), std::move(done));
+  }
+
   // One step: take the adapters that were loaded, schedule, have others
   // loaded, launch, collect, deliver. False when there was nothing to compute.
   bool Step();
 
-  // Waits for the load at hand, if any. Last of all; no Step after it.
-  void StopLoads() { loader_.Stop(); }
+  // Waits for the load at hand, if any; actions end with `status`. Last of all;
+  // no Step after it.
+  void StopLoads(const absl::Status& status);
 
   // Ends every sequence with kError and `status`.
   void FailAll(const absl::Status& status);
@@ -48,18 +56,16 @@ class EngineLoop {
   int32_t waiting() const { return scheduler_.waiting(); }
   int64_t waiting_tokens() const { return scheduler_.waiting_tokens(); }
 
+  // Thread-safe.
+  const AdapterResidency& residency() const { return tiers_.residency(); }
+
   // Brings `stats` up to date; the adapter lists only where they changed.
   void UpdateStats(EngineStats* stats);
 
  private:
   void PollSinks();
-  void BeginLoads();
-  void EndLoads();
-  void StartLoad(int32_t slot, std::shared_ptr<const Adapter> adapter);
-  void EndLoad(LoadedSlot* loaded);
-  void FindRoom(LoadedSlot* loaded);
-  void FailLoad(const LoadedSlot& loaded);
-  bool OtherAdapterRuns(int32_t slot) const;
+  void LoadFailed(int32_t slot, const Adapter& adapter,
+                  const absl::Status& status);
   // Hands the scheduler's events to the answers. `output` is what Update saw,
   // or null; `failure` explains kError.
   void Deliver(const StepOutput* output, const absl::Status& failure);
@@ -70,18 +76,13 @@ class EngineLoop {
   const Clock* const clock_;
   Scheduler scheduler_;
   absl::flat_hash_map<RequestId, std::unique_ptr<Answer>> answers_;
-  std::vector<LoadedSlot> loaded_;  // scratch
-  // Loads that found no room while others were under way: one more try each
-  // when those have ended.
-  std::vector<LoadedSlot> parked_;
-  int32_t loads_in_flight_ = 0;
-  int32_t alone_slot_ =
-      -1;  // its load began when nothing else was on the device
   EngineStats counts_;
   uint64_t adapter_lists_version_ = 0;  // grows when a sequence comes or goes
   uint64_t adapter_lists_seen_ = 0;
   int32_t last_running_ = 0;
-  AdapterLoader loader_;
+  // With the scheduler's slots.
+  AdapterTiers tiers_;
+  AdapterActions actions_;
 };
 
 }  // namespace descant

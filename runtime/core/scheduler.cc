@@ -89,6 +89,7 @@ Scheduler::Scheduler(SchedulerOptions options)
   running_.reserve(max_running_);
   events_.reserve(2 * max_running_);
   slots_to_load_.reserve(options_.limits.max_slots);
+  held_back_tenants_.reserve(options_.limits.max_slots);
   for (int32_t slot = max_running_ - 1; slot >= 0; --slot) {
     free_state_slots_.push_back(slot);
   }
@@ -150,11 +151,12 @@ void Scheduler::SlotLoadFailed(int32_t slot) {
   }
 }
 
-void Scheduler::DeferSlot(int32_t slot) {
+void Scheduler::DeferSlot(int32_t slot, bool own_share) {
   for (Sequence* waiter : WaitersFor(slot)) {
     waiter->lease.reset();
     ++waiter->skipped_steps;
     waiter->deferred_at = slots_.releases() + 1;
+    waiter->deferred_by_share = own_share;
   }
   slots_.EndLoad(slot, false);
 }
@@ -306,7 +308,7 @@ void Scheduler::CheckInvariants() const {
   }
   DESCANT_CHECK(to_come == to_come_ && holding == holding_.size());
   for (int32_t slot = 0; slot < slots_.num_slots(); ++slot) {
-    DESCANT_CHECK(leases[slot] == slots_.leases(slot));
+    DESCANT_CHECK(leases[slot] == slots_.users(slot));
   }
   for (const int32_t holders : state_slots) DESCANT_CHECK(holders == 1);
   DESCANT_CHECK(states[0] == queue_.size());
@@ -317,7 +319,7 @@ void Scheduler::CheckInvariants() const {
   };
   DESCANT_CHECK(std::is_sorted(running_.begin(), running_.end(), by_age));
   DESCANT_CHECK(std::is_sorted(preempted_.begin(), preempted_.end(), by_age));
-  DESCANT_CHECK(slots_.leased() <= max_adapters_);
+  DESCANT_CHECK(slots_.used() <= max_adapters_);
 }
 
 }  // namespace descant

@@ -14,6 +14,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "adapters/slot_table.h"
 #include "runtime/core/batch.h"
@@ -67,7 +68,15 @@ class Scheduler {
   void SlotLoaded(int32_t slot) { slots_.EndLoad(slot, true); }
   void SlotLoadFailed(int32_t slot);  // who waits for it finishes with kError
   // No room beside those that run: its waiters try again when one is idle.
-  void DeferSlot(int32_t slot);
+  // `own_share`: only slots of the adapter's own tenant could make room, so
+  // its waiters never hold back other tenants'.
+  void DeferSlot(int32_t slot, bool own_share = false);
+
+  // Sequences whose adapter has no lease get none: somebody else waits for a
+  // slot, and has waited long enough.
+  void HoldAdaptersBack(bool held) { held_back_by_caller_ = held; }
+  // Paused sequences give the slot up, and are recomputed when they go on.
+  void PreemptPausedOn(int32_t slot);
   const Batch& batch() const { return *scheduled_; }
 
   // The oldest step in flight is done. REQUIRES: output.step is that step and
@@ -128,13 +137,15 @@ class Scheduler {
   bool MakeRoom(const Sequence& sequence);
   void KeepRoom(const Sequence& sequence);
   bool LeaseSlot(Sequence* sequence);
-  bool SlotAvailable(const Sequence& sequence) const;
+  bool HeldBack(const Adapter& adapter) const;
+  SlotAccess FindSlot(const Sequence& sequence);
+  SlotAccess AccessOf(const Sequence& sequence) const;
   void ContinuePrefill(Sequence* sequence);
   int32_t ChunkRows(const Sequence& sequence) const;
   bool GrowBlocks(Sequence* sequence, int32_t length, bool preempt);
   bool ReclaimPrompt(const SequenceGroup* except);
   Sequence* PickVictim(const Sequence& needy);
-  bool PreemptPaused(bool with_slot);
+  bool PreemptPaused(const Sequence* wants_slot);
   void Preempt(Sequence* sequence);
   void CompactRunning();
   void CountCommittedBlocks();
@@ -193,6 +204,8 @@ class Scheduler {
   int32_t active_ = 0;            // running and not paused
   int32_t kept_state_slots_ = 0;  // for sequences whose adapter loads
   bool adapters_held_back_ = false;
+  std::vector<absl::string_view> held_back_tenants_;  // by one of their own
+  bool held_back_by_caller_ = false;
 };
 
 }  // namespace descant

@@ -9,7 +9,8 @@ namespace descant {
 namespace {
 
 // A sequence passed over this often for lack of an adapter slot holds back
-// everyone behind it who wants a slot, so that one comes free for it.
+// everyone behind it who wants a slot, so that one comes free for it. Where
+// only its own tenant's slots can, it holds back that tenant only.
 constexpr int32_t kStarvingSteps = 64;
 
 // Candidates without a slot that one pass looks past.
@@ -208,7 +209,8 @@ void Scheduler::AdmitSequences(MonotonicTime now) {
   if (rows_left_ == 0) return;
   CountCommittedBlocks();
   kept_state_slots_ = 0;
-  adapters_held_back_ = false;
+  adapters_held_back_ = held_back_by_caller_;
+  held_back_tenants_.clear();
   // Admit and PreemptPaused change preempted_: the cursor is an age.
   uint64_t seen = 0;
   while (true) {
@@ -241,7 +243,6 @@ Scheduler::Admission Scheduler::TryAdmit(Sequence* sequence,
   }
   if (rows_left_ == 0) return Admission::kFull;
   if (sequence->request().adapter != nullptr && !LeaseSlot(sequence)) {
-    ++sequence->skipped_steps;
     return Admission::kSkipped;
   }
   if (!MakeRoom(*sequence)) return Admission::kFull;
@@ -257,14 +258,20 @@ Scheduler::Admission Scheduler::TryAdmit(Sequence* sequence,
 // adapter isn't loaded, its load is wanted from here on.
 bool Scheduler::LeaseSlot(Sequence* sequence) {
   if (sequence->lease) return true;
-  if (adapters_held_back_) return false;
-  adapters_held_back_ = sequence->skipped_steps >= kStarvingSteps;
-  // Nothing that ran has become idle since there was no memory for it.
-  if (sequence->deferred_at == slots_.releases() + 1) return false;
-  while (!SlotAvailable(*sequence)) {
-    if (!PreemptPaused(true)) return false;
+  const std::shared_ptr<const Adapter>& adapter = sequence->request().adapter;
+  const bool held_back = HeldBack(*adapter);
+  const SlotAccess access = held_back ? SlotAccess::kFull : FindSlot(*sequence);
+  if (access == SlotAccess::kRetiring) return false;  // it will be free
+  if (access != SlotAccess::kGranted) {
+    if (sequence->skipped_steps++ < kStarvingSteps || held_back) return false;
+    if (access == SlotAccess::kOwnShare) {
+      held_back_tenants_.push_back(adapter->tenant);
+    } else {
+      adapters_held_back_ = true;
+    }
+    return false;
   }
-  sequence->lease = slots_.Acquire(sequence->request().adapter);
+  sequence->lease = slots_.Acquire(adapter);
   DESCANT_CHECK(sequence->lease.has_value());
   const int32_t slot = sequence->slot();
   if (!slots_.loaded(slot) && !slots_.loading(slot)) {
@@ -272,6 +279,28 @@ bool Scheduler::LeaseSlot(Sequence* sequence) {
     slots_to_load_.push_back(slot);
   }
   return true;
+}
+
+bool Scheduler::HeldBack(const Adapter& adapter) const {
+  return adapters_held_back_ ||
+         std::find(held_back_tenants_.begin(), held_back_tenants_.end(),
+                   adapter.tenant) != held_back_tenants_.end();
+}
+
+// Whether the sequence can have a slot; paused ones are preempted for it.
+SlotAccess Scheduler::FindSlot(const Sequence& sequence) {
+  // Nothing that ran has become idle since there was no memory for it.
+  if (sequence.deferred_at == slots_.releases() + 1) {
+    return sequence.deferred_by_share ? SlotAccess::kOwnShare
+                                      : SlotAccess::kFull;
+  }
+  while (true) {
+    const SlotAccess access = AccessOf(sequence);
+    if (access == SlotAccess::kGranted || access == SlotAccess::kRetiring ||
+        !PreemptPaused(&sequence)) {
+      return access;
+    }
+  }
 }
 
 // A state slot, and blocks for all its tokens beside what running prefills
@@ -287,7 +316,7 @@ bool Scheduler::MakeRoom(const Sequence& sequence) {
   while (!has_state_slot() ||
          blocks_.free() - committed_blocks_ - active_ < needed) {
     if (has_state_slot() && ReclaimPrompt(group)) continue;
-    if (!PreemptPaused(false)) return false;
+    if (!PreemptPaused(nullptr)) return false;
   }
   return true;
 }
@@ -302,35 +331,47 @@ void Scheduler::KeepRoom(const Sequence& sequence) {
       static_cast<int32_t>(sequence.group->prompt_blocks.size());
 }
 
-bool Scheduler::SlotAvailable(const Sequence& sequence) const {
+SlotAccess Scheduler::AccessOf(const Sequence& sequence) const {
   const Adapter& adapter = *sequence.request().adapter;
-  if (!slots_.CanAcquire(adapter)) return false;
-  if (slots_.leased() < max_adapters_) return true;
-  // At the cap of distinct adapters: only one of those that run.
-  for (int32_t slot = 0; slot < slots_.num_slots(); ++slot) {
-    if (slots_.leases(slot) == 0) continue;
-    const Adapter& other = *slots_.adapter(slot);
-    if (other.digest == adapter.digest && other.tenant == adapter.tenant) {
-      return true;
-    }
+  const SlotAccess access = slots_.Access(adapter);
+  if (access != SlotAccess::kGranted || slots_.used() < max_adapters_) {
+    return access;
   }
-  return false;
+  // At the cap of distinct adapters: only one of those that run.
+  const std::optional<int32_t> slot = slots_.Find(KeyOf(adapter));
+  return slot && slots_.users(*slot) > 0 ? SlotAccess::kGranted
+                                         : SlotAccess::kFull;
 }
 
 // Slow readers make room for those who wait: the youngest one gives up its
-// place, and is recomputed when its reader caught up.
-bool Scheduler::PreemptPaused(bool with_slot) {
+// place, and is recomputed when its reader caught up. With `wants_slot`, one
+// whose slot that sequence could have.
+bool Scheduler::PreemptPaused(const Sequence* wants_slot) {
   for (size_t i = running_.size(); i-- > 0;) {
     Sequence* sequence = running_[i];
-    if (!sequence->paused || sequence->steps_in_flight > 0 ||
-        (with_slot && !sequence->lease)) {
-      continue;
+    if (!sequence->paused || sequence->steps_in_flight > 0) continue;
+    if (wants_slot != nullptr) {
+      if (!sequence->lease) continue;
+      if (slots_.used() < max_adapters_ &&
+          !slots_.MayTake(*wants_slot->request().adapter, sequence->slot())) {
+        continue;
+      }
     }
     running_.erase(running_.begin() + static_cast<ptrdiff_t>(i));
     Preempt(sequence);
     return true;
   }
   return false;
+}
+
+void Scheduler::PreemptPausedOn(int32_t slot) {
+  for (Sequence* sequence : running_) {
+    if (sequence->paused && sequence->steps_in_flight == 0 &&
+        sequence->slot() == slot) {
+      Preempt(sequence);
+    }
+  }
+  CompactRunning();
 }
 
 void Scheduler::Admit(Sequence* sequence, MonotonicTime now) {

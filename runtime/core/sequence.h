@@ -68,11 +68,13 @@ struct Sequence {
   const bool plain_end;  // nothing but its length, or end of sequence, ends it
   const bool has_siblings;
   int32_t state_slot = -1;
-  int32_t skipped_steps = 0;  // for lack of an adapter slot, since it ran
+  // For lack of an adapter slot, since it ran.
+  int32_t skipped_steps = 0;
   TokenFairness::Tenant tenant = 0;
   // SlotTable::releases() + 1 when its adapter last found no memory; 0: never.
   uint64_t deferred_at = 0;
-  uint64_t visited_pass = 0;  // the last Schedule() that gave it rows
+  bool deferred_by_share = false;  // and only its own tenant can make room
+  uint64_t visited_pass = 0;       // the last Schedule() that gave it rows
   std::optional<SlotLease> lease;
   std::vector<Block> blocks;  // in order of position
   MonotonicTime first_scheduled{};

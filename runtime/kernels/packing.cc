@@ -1,6 +1,7 @@
 #include "runtime/kernels/packing.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace descant::kernels {
 
@@ -9,12 +10,18 @@ void PackBlock(const bf16_t* w, int64_t ldw, int32_t rows, int64_t k,
   if (rows < width || k % 2 != 0) {
     std::fill_n(block, RoundUp(k, 2) * width, bf16_t{0});
   }
-  for (int64_t row = 0; row < rows; ++row) {
-    const bf16_t* source = w + row * ldw;
-    bf16_t* target = block + row * 2;
-    for (int64_t i = 0; i < k; ++i) {
-      target[i / 2 * width * 2 + i % 2] = source[i];
+  // Two neighbours of a row are one word of the block. Words of a block's row
+  // lie side by side, so the stores do.
+  const int64_t pairs = k / 2;
+  char* words = reinterpret_cast<char*>(block);
+  for (int64_t pair = 0; pair < pairs; ++pair) {
+    const bf16_t* source = w + 2 * pair;
+    for (int64_t row = 0; row < rows; ++row) {
+      std::memcpy(words + (pair * width + row) * 4, source + row * ldw, 4);
     }
+  }
+  for (int64_t row = 0; row < rows && k % 2 != 0; ++row) {
+    block[pairs * width * 2 + row * 2] = w[row * ldw + k - 1];
   }
 }
 

@@ -3,15 +3,19 @@
 #include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <new>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "adapters/adapter.h"
+#include "adapters/error_reason.h"
 #include "runtime/base/check.h"
-#include "runtime/base/float16.h"
+#include "runtime/base/pacing.h"
+#include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/kernels/packing.h"
+#include "runtime/model/bfloat16_convert.h"
 
 namespace descant {
 namespace {
@@ -106,36 +110,28 @@ bool SharesA(const ModuleSlice (&slices)[kMaxSlices], int32_t i) {
   return i > 0 && slices[i].module == slices[i - 1].module;
 }
 
-bf16_t ReadElement(const AdapterMatrix& matrix, int64_t index) {
-  switch (matrix.dtype) {
-    case Dtype::kBF16:
-      return static_cast<const bf16_t*>(matrix.data)[index];
-    case Dtype::kF16:
-      return ToBFloat16(
-                 ToFloat(static_cast<const Float16*>(matrix.data)[index]))
-          .bits;
-    case Dtype::kF32:
-      return ToBFloat16(static_cast<const float*>(matrix.data)[index]).bits;
-    case Dtype::kOther:
-      break;
-  }
-  DESCANT_CHECK(matrix.dtype != Dtype::kOther);
-  return 0;
-}
-
 // Some rows of `matrix` as bf16, into [rows, columns].
 void CopyRows(const AdapterMatrix& matrix, int64_t first, int64_t rows,
               bf16_t* target) {
   const int64_t begin = first * matrix.columns;
   const int64_t count = rows * matrix.columns;
-  if (matrix.dtype == Dtype::kBF16) {
-    std::memcpy(target, static_cast<const bf16_t*>(matrix.data) + begin,
-                count * sizeof(bf16_t));
-    return;
+  switch (matrix.dtype) {
+    case Dtype::kBF16:
+      std::memcpy(target, static_cast<const bf16_t*>(matrix.data) + begin,
+                  count * sizeof(bf16_t));
+      return;
+    case Dtype::kF16:
+      HalfToBFloat16(static_cast<const uint16_t*>(matrix.data) + begin, count,
+                     target);
+      return;
+    case Dtype::kF32:
+      FloatToBFloat16(static_cast<const float*>(matrix.data) + begin, count,
+                      target);
+      return;
+    case Dtype::kOther:
+      break;
   }
-  for (int64_t i = 0; i < count; ++i) {
-    target[i] = ReadElement(matrix, begin + i);
-  }
+  DESCANT_CHECK(matrix.dtype != Dtype::kOther);
 }
 
 // Hands out aligned pieces of a layer's range; without a base it only counts.
@@ -170,9 +166,11 @@ PackedSite PlanSite(const ModuleSlice (&slices)[kMaxSlices]) {
   return site;
 }
 
+// `scratch` is reused from call to call.
 void PackA(const ModuleSlice (&slices)[kMaxSlices], const PackedSite& site,
-           int64_t in, bf16_t* a, float* scale) {
-  std::vector<bf16_t> rows(site.rank * in);
+           int64_t in, std::vector<bf16_t>* scratch, bf16_t* a, float* scale) {
+  std::vector<bf16_t>& rows = *scratch;
+  rows.assign(site.rank * in, 0);
   std::fill_n(scale, site.rank, 0.0f);
   for (int32_t i = 0; i < kMaxSlices; ++i) {
     const AdapterModule* module = slices[i].module;
@@ -188,10 +186,11 @@ void PackA(const ModuleSlice (&slices)[kMaxSlices], const PackedSite& site,
   }
 }
 
-void PackB(const ModuleSlice& slice, bf16_t* b) {
+void PackB(const ModuleSlice& slice, std::vector<bf16_t>* scratch, bf16_t* b) {
   const int64_t out = slice.rows;
   const int64_t rank = slice.module->rank;
-  std::vector<bf16_t> rows(out * rank);
+  std::vector<bf16_t>& rows = *scratch;
+  rows.resize(out * rank);
   CopyRows(slice.module->b, slice.first_row, out, rows.data());
   const int64_t block = RoundUp(rank, 2) * kColumnBlock;
   for (int64_t row = 0; row < out; row += kColumnBlock) {
@@ -202,9 +201,9 @@ void PackB(const ModuleSlice& slice, bf16_t* b) {
   }
 }
 
-// Sites of one layer at `cursor`. Without a base: only the size is meant.
-void PackLayer(const LayerModules& modules, bool fill, Cursor* cursor,
-               PackedSite* sites) {
+// Sites of one layer at `cursor`. Without scratch: only the size is meant.
+void PackLayer(const LayerModules& modules, std::vector<bf16_t>* scratch,
+               Cursor* cursor, PackedSite* sites) {
   for (int32_t s = 0; s < kLoraSites; ++s) {
     PackedSite site = PlanSite(modules.at[s]);
     const uint64_t begin = cursor->size();
@@ -215,7 +214,7 @@ void PackLayer(const LayerModules& modules, bool fill, Cursor* cursor,
       }
       bf16_t* a = cursor->Take<bf16_t>(site.rank * RoundUp(in, 2));
       float* scale = cursor->Take<float>(site.rank);
-      if (fill) PackA(modules.at[s], site, in, a, scale);
+      if (scratch) PackA(modules.at[s], site, in, scratch, a, scale);
       site.a = a;
       site.scale = scale;
     }
@@ -224,7 +223,7 @@ void PackLayer(const LayerModules& modules, bool fill, Cursor* cursor,
       if (slice.module == nullptr) continue;
       bf16_t* b = cursor->Take<bf16_t>(
           kernels::PackedSize(slice.rows, slice.module->rank, kColumnBlock));
-      if (fill) PackB(slice, b);
+      if (scratch) PackB(slice, scratch, b);
       site.slices[i].b = b;
     }
     site.elements =
@@ -233,7 +232,25 @@ void PackLayer(const LayerModules& modules, bool fill, Cursor* cursor,
   }
 }
 
+template <typename T>
+void Move(const std::byte* from, std::byte* to, const T** pointer) {
+  if (*pointer == nullptr) return;
+  const auto* old = reinterpret_cast<const std::byte*>(*pointer);
+  *pointer = reinterpret_cast<const T*>(to + (old - from));
+}
+
+// The site's bytes were copied.
+void Rebase(const std::byte* from, std::byte* to, PackedSite* site) {
+  Move(from, to, &site->a);
+  Move(from, to, &site->scale);
+  for (PackedSlice& slice : site->slices) Move(from, to, &slice.b);
+}
+
 }  // namespace
+
+void PackedImage::Free::operator()(std::byte* memory) const {
+  ::operator delete[](memory, std::align_val_t{kAlignment});
+}
 
 absl::StatusOr<std::unique_ptr<AdapterPool>> AdapterPool::Create(
     const ModelConfig& config, int32_t slots, uint64_t bytes) {
@@ -247,29 +264,59 @@ absl::StatusOr<std::unique_ptr<AdapterPool>> AdapterPool::Create(
 AdapterPool::AdapterPool(const ModelConfig& config, int32_t slots)
     : config_(config), slots_(slots) {}
 
-absl::Status AdapterPool::Load(int32_t slot, const Adapter& adapter) {
-  Unload(slot);
-  auto packed = std::make_unique<PackedAdapter>();
-  packed->sites.resize(config_.num_layers * kLoraSites);
+absl::StatusOr<std::shared_ptr<const PackedImage>> AdapterPool::Pack(
+    const Adapter& adapter) const {
+  auto image = std::make_shared<PackedImage>();
+  PackedAdapter& packed = image->packed_;
+  packed.sites.resize(config_.num_layers * kLoraSites);
   size_t next = 0;
   for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
-    const LayerModules modules = TakeLayer(config_, adapter, layer, &next);
-    PackedSite* sites = &packed->sites[layer * kLoraSites];
     Cursor count(nullptr);
-    PackLayer(modules, /*fill=*/false, &count, sites);
+    PackLayer(TakeLayer(config_, adapter, layer, &next), nullptr, &count,
+              &packed.sites[layer * kLoraSites]);
     if (count.size() == 0) continue;
-    absl::StatusOr<uint64_t> offset = Allocate(count.size());
+    image->layers_.push_back({layer, image->bytes_, count.size()});
+    image->bytes_ += count.size();
+  }
+  image->data_.reset(static_cast<std::byte*>(::operator new[](
+      image->bytes_, std::align_val_t{kAlignment}, std::nothrow)));
+  if (image->data_ == nullptr) {
+    return ReasonedError(absl::StatusCode::kUnavailable,
+                         reason::kAdapterUnreadable,
+                         "no memory for the adapter right now", "adapter_id");
+  }
+  std::vector<bf16_t> scratch;
+  next = 0;
+  for (const PackedImage::Layer& at : image->layers_) {
+    Breathe();
+    PackedSite* sites = &packed.sites[at.layer * kLoraSites];
+    Cursor cursor(image->data_.get() + at.offset);
+    PackLayer(TakeLayer(config_, adapter, at.layer, &next), &scratch, &cursor,
+              sites);
+    for (int32_t s = 0; s < kLoraSites; ++s) {
+      packed.max_rank = std::max(packed.max_rank, sites[s].rank);
+      if (sites[s].rank != 0) packed.site_mask |= 1u << s;
+    }
+  }
+  return std::shared_ptr<const PackedImage>(std::move(image));
+}
+
+absl::Status AdapterPool::Load(int32_t slot, const PackedImage& image) {
+  Unload(slot);
+  auto packed = std::make_unique<PackedAdapter>(image.packed_);
+  for (const PackedImage::Layer& at : image.layers_) {
+    Breathe();
+    absl::StatusOr<uint64_t> offset = Allocate(at.bytes);
     if (!offset.ok()) {
       for (const uint64_t range : packed->ranges) Free(range);
       return std::move(offset).status();
     }
     packed->ranges.push_back(*offset);
-    Cursor cursor(arena_.data() + *offset);
-    PackLayer(modules, /*fill=*/true, &cursor, sites);
-    for (int32_t s = 0; s < kLoraSites; ++s) {
-      packed->max_rank = std::max(packed->max_rank, sites[s].rank);
-      if (sites[s].rank != 0) packed->site_mask |= 1u << s;
-    }
+    const std::byte* from = image.data_.get() + at.offset;
+    std::byte* to = arena_.data() + *offset;
+    std::memcpy(to, from, at.bytes);
+    PackedSite* sites = &packed->sites[at.layer * kLoraSites];
+    for (int32_t s = 0; s < kLoraSites; ++s) Rebase(from, to, &sites[s]);
   }
   slots_[slot] = std::move(packed);
   return absl::OkStatus();
@@ -287,11 +334,16 @@ uint64_t AdapterPool::Bytes(const Adapter& adapter) const {
   PackedSite sites[kLoraSites];
   for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
     Cursor count(nullptr);
-    PackLayer(TakeLayer(config_, adapter, layer, &next), /*fill=*/false, &count,
+    PackLayer(TakeLayer(config_, adapter, layer, &next), nullptr, &count,
               sites);
     bytes += count.size();
   }
   return bytes;
+}
+
+AdapterMemory AdapterPool::memory() const {
+  MutexLock lock(&mutex_);
+  return {used_bytes_, arena_.size()};
 }
 
 absl::StatusOr<uint64_t> AdapterPool::Allocate(uint64_t bytes) {
@@ -302,6 +354,7 @@ absl::StatusOr<uint64_t> AdapterPool::Allocate(uint64_t bytes) {
     free_.erase(it);
     if (size > bytes) free_.emplace(offset + bytes, size - bytes);
     used_.emplace(offset, bytes);
+    used_bytes_ += bytes;
     return offset;
   }
   return absl::ResourceExhaustedError(
@@ -314,6 +367,7 @@ void AdapterPool::Free(uint64_t offset) {
   DESCANT_CHECK(used != used_.end());
   uint64_t size = used->second;
   used_.erase(used);
+  used_bytes_ -= size;
   auto next = free_.lower_bound(offset);
   if (next != free_.end() && next->first == offset + size) {
     size += next->second;

@@ -9,10 +9,12 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "adapters/adapter_image.h"
 #include "runtime/base/mutex.h"
 #include "runtime/kernels/arena.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/model/model_config.h"
+#include "runtime/model/runner.h"
 
 namespace descant {
 
@@ -55,21 +57,50 @@ struct PackedAdapter {
   std::vector<uint64_t> ranges;   // of the arena: one offset a layer
 };
 
-// LoadAdapter-like calls are thread-safe against each other and against reads
-// of other slots; the caller sees to it that nothing reads a slot while it
-// changes.
+// An adapter as the arena has it, but in host memory and in one piece.
+class PackedImage final : public AdapterImage {
+ public:
+  uint64_t bytes() const override { return bytes_; }
+
+ private:
+  friend class AdapterPool;
+  struct Layer {
+    int32_t layer = 0;
+    uint64_t offset = 0;
+    uint64_t bytes = 0;
+  };
+  struct Free {
+    void operator()(std::byte* memory) const;
+  };
+
+  PackedAdapter packed_;  // its pointers are into data_
+  std::vector<Layer> layers_;
+  uint64_t bytes_ = 0;
+  std::unique_ptr<std::byte[], Free> data_;
+};
+
+// Loads and unloads are thread-safe against each other and against reads of
+// other slots; the caller sees to it that nothing reads a slot while it
+// changes. Pack is thread-safe.
 class AdapterPool {
  public:
   static absl::StatusOr<std::unique_ptr<AdapterPool>> Create(
       const ModelConfig& config, int32_t slots, uint64_t bytes);
 
-  // Packs into `slot`, replacing what was there. RESOURCE_EXHAUSTED: too
+  // Long work, in pieces of a layer (runtime/base/pacing.h), as Load's is.
+  // UNAVAILABLE ADAPTER_UNREADABLE: no host memory.
+  absl::StatusOr<std::shared_ptr<const PackedImage>> Pack(
+      const Adapter& adapter) const;
+
+  // Copies into `slot`, replacing what was there. RESOURCE_EXHAUSTED: too
   // little room; the slot is then empty.
-  absl::Status Load(int32_t slot, const Adapter& adapter);
+  absl::Status Load(int32_t slot, const PackedImage& image);
   void Unload(int32_t slot);
 
   // Arena bytes the adapter takes.
   uint64_t Bytes(const Adapter& adapter) const;
+  // Of the arena.
+  AdapterMemory memory() const;
 
   // Null when empty.
   const PackedAdapter* Find(int32_t slot) const { return slots_[slot].get(); }
@@ -82,7 +113,8 @@ class AdapterPool {
   const ModelConfig config_;
   kernels::Arena arena_;
   std::vector<std::unique_ptr<PackedAdapter>> slots_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
+  uint64_t used_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   // Offset -> size. Neighbouring free ranges are one.
   std::map<uint64_t, uint64_t> free_ ABSL_GUARDED_BY(mutex_);
   std::map<uint64_t, uint64_t> used_ ABSL_GUARDED_BY(mutex_);

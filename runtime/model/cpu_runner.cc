@@ -350,10 +350,15 @@ absl::StatusOr<const StepOutput*> CpuRunner::Collect() {
   return &output_;
 }
 
-absl::Status CpuRunner::LoadAdapter(
-    int32_t slot, const std::shared_ptr<const Adapter>& adapter) {
+absl::StatusOr<std::shared_ptr<const AdapterImage>> CpuRunner::PackAdapter(
+    const std::shared_ptr<const Adapter>& adapter) const {
+  return adapters_->Pack(*adapter);
+}
+
+absl::Status CpuRunner::LoadImage(
+    int32_t slot, const std::shared_ptr<const AdapterImage>& image) {
   DESCANT_CHECK(slot >= 0 && slot < limits_.max_slots);
-  return adapters_->Load(slot, *adapter);
+  return adapters_->Load(slot, static_cast<const PackedImage&>(*image));
 }
 
 void CpuRunner::UnloadAdapter(int32_t slot) { adapters_->Unload(slot); }

@@ -35,9 +35,12 @@ class CpuRunner final : public Runner {
   // UNIMPLEMENTED: pooled outputs, which no decoder has.
   absl::Status Launch(const Batch& batch) override;
   absl::StatusOr<const StepOutput*> Collect() override;
-  absl::Status LoadAdapter(
-      int32_t slot, const std::shared_ptr<const Adapter>& adapter) override;
+  absl::StatusOr<std::shared_ptr<const AdapterImage>> PackAdapter(
+      const std::shared_ptr<const Adapter>& adapter) const override;
+  absl::Status LoadImage(
+      int32_t slot, const std::shared_ptr<const AdapterImage>& image) override;
   void UnloadAdapter(int32_t slot) override;
+  AdapterMemory adapter_memory() const override { return adapters_->memory(); }
   uint64_t AdapterBytes(const Adapter& adapter) const override;
   int32_t num_blocks() const override { return kv_.num_blocks(); }
   const BatchLimits& limits() const override { return limits_; }

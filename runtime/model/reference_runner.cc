@@ -92,6 +92,16 @@ absl::Status FromTorch(const std::exception& error) {
   return absl::InternalError(absl::StrCat("reference runner: ", error.what()));
 }
 
+// The tensors as they are; a slot has them in fp32.
+struct ReferenceImage final : public AdapterImage {
+  ReferenceImage(std::shared_ptr<const Adapter> a, uint64_t b)
+      : adapter(std::move(a)), size(b) {}
+  uint64_t bytes() const override { return size; }
+
+  const std::shared_ptr<const Adapter> adapter;
+  const uint64_t size;
+};
+
 }  // namespace
 
 ReferenceRunner::ReferenceRunner(std::shared_ptr<const Model> model,
@@ -170,26 +180,38 @@ void ReferenceRunner::AddModule(const AdapterModule& module, Slot* slot) const {
   }
 }
 
-absl::Status ReferenceRunner::LoadAdapter(
-    int32_t slot, const std::shared_ptr<const Adapter>& adapter) {
+absl::StatusOr<std::shared_ptr<const AdapterImage>>
+ReferenceRunner::PackAdapter(
+    const std::shared_ptr<const Adapter>& adapter) const {
+  return std::shared_ptr<const AdapterImage>(
+      std::make_shared<ReferenceImage>(adapter, AdapterBytes(*adapter)));
+}
+
+absl::Status ReferenceRunner::LoadImage(
+    int32_t slot, const std::shared_ptr<const AdapterImage>& image) {
   DESCANT_CHECK(slot >= 0 && slot < limits_.max_slots);
+  UnloadAdapter(slot);
+  const auto& adapter = *static_cast<const ReferenceImage&>(*image).adapter;
   try {
     c10::InferenceMode guard;
     Slot loaded;
     loaded.loaded = true;
+    loaded.bytes = image->bytes();
     loaded.layers.resize(model_->config.num_layers);
-    for (const AdapterModule& module : adapter->modules) {
+    for (const AdapterModule& module : adapter.modules) {
       AddModule(module, &loaded);
     }
     slots_[slot] = std::move(loaded);
   } catch (const std::exception& error) {
     return FromTorch(error);
   }
+  used_ += image->bytes();
   return absl::OkStatus();
 }
 
 void ReferenceRunner::UnloadAdapter(int32_t slot) {
   DESCANT_CHECK(slot >= 0 && slot < limits_.max_slots);
+  used_ -= slots_[slot].bytes;
   slots_[slot] = Slot();
 }
 

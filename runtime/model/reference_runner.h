@@ -7,6 +7,7 @@
 #include <ATen/ATen.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -34,9 +35,14 @@ class ReferenceRunner final : public Runner {
 
   absl::Status Launch(const Batch& batch) override;
   absl::StatusOr<const StepOutput*> Collect() override;
-  absl::Status LoadAdapter(
-      int32_t slot, const std::shared_ptr<const Adapter>& adapter) override;
+  absl::StatusOr<std::shared_ptr<const AdapterImage>> PackAdapter(
+      const std::shared_ptr<const Adapter>& adapter) const override;
+  absl::Status LoadImage(
+      int32_t slot, const std::shared_ptr<const AdapterImage>& image) override;
   void UnloadAdapter(int32_t slot) override;
+  AdapterMemory adapter_memory() const override {
+    return {used_.load(std::memory_order_relaxed), 0};
+  }
   uint64_t AdapterBytes(const Adapter& adapter) const override;
   int32_t num_blocks() const override { return num_blocks_; }
   const BatchLimits& limits() const override { return limits_; }
@@ -52,6 +58,7 @@ class ReferenceRunner final : public Runner {
   };
   struct Slot {
     bool loaded = false;
+    uint64_t bytes = 0;
     std::vector<std::array<Lora, kLinearKinds>> layers;
   };
   struct Layer {
@@ -100,6 +107,7 @@ class ReferenceRunner final : public Runner {
   at::Tensor head_;                // [vocab, hidden]
   std::vector<Layer> layers_;
   std::vector<Slot> slots_;
+  std::atomic<uint64_t> used_{0};    // bytes of slots_
   std::vector<int32_t> last_token_;  // by state_slot
   SamplerScratch scratch_;
   StepOutput output_;

@@ -9,14 +9,22 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "adapters/adapter_image.h"
 #include "runtime/core/batch.h"
 
 namespace descant {
 
 struct Adapter;  // adapters/adapter.h
 
+// Bytes of the device that adapters have, and those they may have; a runner
+// that takes what it needs has no capacity.
+struct AdapterMemory {
+  uint64_t used = 0;
+  uint64_t capacity = 0;
+};
+
 // Computes batches over one loaded base model. Used by the engine thread, but
-// for LoadAdapter. This header includes no Torch.
+// for PackAdapter and LoadImage. This header includes no Torch.
 class Runner {
  public:
   virtual ~Runner() = default;
@@ -29,15 +37,27 @@ class Runner {
   // failed status means the whole step failed (the runner stays usable).
   virtual absl::StatusOr<const StepOutput*> Collect() = 0;
 
-  // Packs `adapter`, which has its tensors, into `slot`, replacing what was
-  // there. One thread at a time calls it, beside the engine thread, which runs
-  // steps and unloads other slots meanwhile. REQUIRES: until it returns nobody
-  // else names the slot. RESOURCE_EXHAUSTED when the arena is full.
-  virtual absl::Status LoadAdapter(
-      int32_t slot, const std::shared_ptr<const Adapter>& adapter) = 0;
-  // Frees the slot's bytes, if any. The same rule holds. After a LoadAdapter
-  // that failed the engine calls it, so that the slot is empty.
+  // Makes `adapter`, which has its tensors, ready for the device. Thread-safe.
+  // Long work in pieces, with Breathe() (runtime/base/pacing.h) between them.
+  virtual absl::StatusOr<std::shared_ptr<const AdapterImage>> PackAdapter(
+      const std::shared_ptr<const Adapter>& adapter) const = 0;
+
+  // Copies an image of this runner's into `slot`, replacing what was there. One
+  // thread at a time calls it, beside the engine thread, which runs steps and
+  // unloads other slots meanwhile. REQUIRES: until it returns nobody else names
+  // the slot. RESOURCE_EXHAUSTED when the arena is full.
+  virtual absl::Status LoadImage(
+      int32_t slot, const std::shared_ptr<const AdapterImage>& image) = 0;
+  // Frees the slot's bytes, if any. The same rule holds. After a LoadImage that
+  // failed the engine calls it, so that the slot is empty.
   virtual void UnloadAdapter(int32_t slot) = 0;
+
+  // Both, on one thread.
+  absl::Status LoadAdapter(int32_t slot,
+                           const std::shared_ptr<const Adapter>& adapter);
+
+  // Of the arena. Thread-safe.
+  virtual AdapterMemory adapter_memory() const = 0;
 
   // Numeric faults may have left non-finite values in these KV blocks: clears
   // them, before any later batch uses them. Nothing to do for a runner that
@@ -54,6 +74,13 @@ class Runner {
   // threads".
   virtual std::string Describe() const = 0;
 };
+
+inline absl::Status Runner::LoadAdapter(
+    int32_t slot, const std::shared_ptr<const Adapter>& adapter) {
+  absl::StatusOr<std::shared_ptr<const AdapterImage>> image =
+      PackAdapter(adapter);
+  return image.ok() ? LoadImage(slot, *image) : image.status();
+}
 
 }  // namespace descant
 

@@ -117,25 +117,31 @@ TEST(SlotTableTest, ASlotThatLoadsIsKeptWithoutLeases) {
     table.CheckInvariants();
     EXPECT_EQ(table.leased(), 0);
     EXPECT_FALSE(table.CanAcquire(*b));
-    EXPECT_FALSE(table.EvictOne().has_value());
     EXPECT_TRUE(table.CanAcquire(*a));
     table.EndLoad(slot, succeeds);
     table.CheckInvariants();
     EXPECT_EQ(table.loaded(slot), succeeds);
-    EXPECT_EQ(table.EvictOne().has_value(), succeeds);
+    EXPECT_EQ(table.occupied(), succeeds ? 1 : 0);
+    EXPECT_TRUE(table.CanAcquire(*b));
+    if (succeeds) {
+      const auto taken = table.Acquire(b);
+    }
   }
 }
 
-TEST(SlotTableTest, EvictOneFreesMemory) {
-  SlotTable table(2);
-  EXPECT_FALSE(table.EvictOne().has_value());
+TEST(SlotTableTest, EvictForFreesMemory) {
+  SlotTable table(3);
+  const auto b = table.Acquire(MakeNamed("", "b"));
+  EXPECT_FALSE(table.EvictFor(b->slot()).has_value());
+  int32_t slot = -1;
   {
     const auto lease = table.Acquire(MakeNamed("", "a"));
-    Load(&table, lease->slot());
-    EXPECT_FALSE(table.EvictOne().has_value());
+    slot = lease->slot();
+    Load(&table, slot);
+    EXPECT_FALSE(table.EvictFor(b->slot()).has_value());
   }
-  EXPECT_EQ(table.EvictOne(), 0);
-  EXPECT_EQ(table.occupied(), 0);
+  EXPECT_EQ(table.EvictFor(b->slot()), slot);
+  EXPECT_EQ(table.occupied(), 1);
   table.CheckInvariants();
 }
 
@@ -150,6 +156,152 @@ TEST(SlotTableTest, MovedLeasesReleaseOnce) {
   moved = std::move(*b);
   EXPECT_EQ(table.leased(), 1);
   table.CheckInvariants();
+}
+
+// Has the tenant use the adapters, one after the other, each loaded.
+void Use(SlotTable* table, const std::string& tenant, int first, int last) {
+  for (int i = first; i <= last; ++i) {
+    const auto lease = table->Acquire(MakeNamed(tenant, absl::StrCat(i)));
+    ASSERT_TRUE(lease.has_value());
+    Load(table, lease->slot());
+  }
+}
+
+int SlotsOf(const SlotTable& table, const std::string& tenant) {
+  int count = 0;
+  for (int32_t slot = 0; slot < table.num_slots(); ++slot) {
+    const auto& adapter = table.adapter(slot);
+    count += adapter != nullptr && adapter->tenant == tenant;
+  }
+  return count;
+}
+
+TEST(SlotTableTest, ColdAdaptersOfATenantEvictItsOwn) {
+  SlotTable table(6);
+  Use(&table, "hot", 1, 3);
+  Use(&table, "cold", 1, 1000);
+  EXPECT_EQ(SlotsOf(table, "hot"), 3);
+  for (int i = 1; i <= 3; ++i) {
+    EXPECT_TRUE(table.Find({"hot", absl::StrCat(i)}).has_value());
+  }
+  table.CheckInvariants();
+}
+
+TEST(SlotTableTest, ATenantGrowsToItsShareAndNoFurther) {
+  SlotTable table(6);
+  Use(&table, "first", 1, 10);
+  EXPECT_EQ(SlotsOf(table, "first"), 6);
+  Use(&table, "second", 1, 10);
+  EXPECT_EQ(SlotsOf(table, "first"), 3);
+  Use(&table, "third", 1, 10);
+  EXPECT_EQ(SlotsOf(table, "first"), 2);
+  EXPECT_EQ(SlotsOf(table, "second"), 2);
+  EXPECT_EQ(SlotsOf(table, "third"), 2);
+}
+
+TEST(SlotTableTest, AnOddSlotDoesNotGoToAndFro) {
+  SlotTable table(3);
+  Use(&table, "a", 1, 2);
+  Use(&table, "b", 1, 50);
+  EXPECT_EQ(SlotsOf(table, "a"), 2);
+  Use(&table, "a", 3, 50);
+  EXPECT_EQ(SlotsOf(table, "a"), 2);
+}
+
+TEST(SlotTableTest, MoreTenantsThanSlotsTakeTurns) {
+  SlotTable table(2);
+  for (int i = 0; i < 10; ++i) Use(&table, absl::StrCat("t", i), 1, 1);
+  EXPECT_EQ(SlotsOf(table, "t8") + SlotsOf(table, "t9"), 2);
+}
+
+TEST(SlotTableTest, SaysWhatAnAdapterWaitsFor) {
+  SlotTable table(4);
+  std::vector<SlotLease> leases;
+  for (const char* digest : {"1", "2"}) {
+    leases.push_back(*table.Acquire(MakeNamed("a", digest)));
+    leases.push_back(*table.Acquire(MakeNamed("b", digest)));
+  }
+  const auto more = MakeNamed("a", "3");
+  const auto other = MakeNamed("c", "1");
+  EXPECT_EQ(table.Access(*more), SlotAccess::kOwnShare);
+  EXPECT_EQ(table.Access(*other), SlotAccess::kFull);
+  for (const SlotLease& lease : leases) Load(&table, lease.slot());
+  leases.pop_back();  // b gives one back: not for a, which has its share
+  EXPECT_EQ(table.Access(*more), SlotAccess::kOwnShare);
+  EXPECT_EQ(table.Access(*other), SlotAccess::kGranted);
+  EXPECT_TRUE(table.MayTake(*more, leases[0].slot()));
+  EXPECT_FALSE(table.MayTake(*more, leases[1].slot()));
+  EXPECT_TRUE(table.MayTake(*other, leases[1].slot()));
+  leases.erase(leases.begin());
+  EXPECT_EQ(table.Access(*more), SlotAccess::kGranted);
+}
+
+TEST(SlotTableTest, PinnedSlotsAreNobodysShare) {
+  SlotTable table(4);
+  auto pin = table.Acquire(MakeNamed("a", "pinned"), LeaseKind::kHold);
+  Load(&table, pin->slot());
+  table.SetPinned(pin->slot(), true);
+  table.CheckInvariants();
+  EXPECT_EQ(table.used(), 0);
+  Use(&table, "b", 1, 3);
+  // With the pin "a" has none of the three that are shared.
+  Use(&table, "a", 1, 20);
+  EXPECT_EQ(SlotsOf(table, "a"), 2);
+  EXPECT_EQ(SlotsOf(table, "b"), 2);
+  EXPECT_TRUE(table.loaded(pin->slot()));
+  table.SetPinned(pin->slot(), false);
+  pin.reset();
+  table.CheckInvariants();
+  Use(&table, "a", 21, 23);
+  EXPECT_FALSE(table.Find({"a", "pinned"}).has_value());
+}
+
+TEST(SlotTableTest, ARetiringSlotIsLeftUntilItIsFreed) {
+  SlotTable table(2);
+  const auto a = MakeNamed("", "a");
+  auto lease = table.Acquire(a);
+  const int32_t slot = lease->slot();
+  table.BeginLoad(slot);
+  table.Retire(slot);
+  EXPECT_EQ(table.Access(*a), SlotAccess::kRetiring);
+  EXPECT_FALSE(table.Acquire(a).has_value());
+  lease.reset();
+  EXPECT_FALSE(table.retired(slot));
+  table.EndLoad(slot, true);
+  EXPECT_TRUE(table.retired(slot));
+  Use(&table, "", 1, 5);  // of the other slot
+  EXPECT_EQ(table.adapter(slot), a);
+  table.CheckInvariants();
+  const uint64_t releases = table.releases();
+  table.FreeRetired(slot);
+  EXPECT_GT(table.releases(), releases);
+  EXPECT_TRUE(table.Acquire(a).has_value());
+  table.CheckInvariants();
+}
+
+TEST(SlotTableTest, MemoryIsSharedByWhatIsLoaded) {
+  SlotTable table(16);  // of which the memory takes four
+  Use(&table, "a", 1, 4);
+  const auto first = table.Acquire(MakeNamed("b", "1"));
+  EXPECT_TRUE(table.EvictFor(first->slot()).has_value());
+  Load(&table, first->slot());
+  const auto second = table.Acquire(MakeNamed("b", "2"));
+  EXPECT_TRUE(table.EvictFor(second->slot()).has_value());
+  Load(&table, second->slot());
+  const auto third = table.Acquire(MakeNamed("b", "3"));
+  EXPECT_FALSE(table.EvictFor(third->slot()).has_value());
+  EXPECT_TRUE(table.OnlyOwnMemory(third->slot()));
+  EXPECT_EQ(SlotsOf(table, "a"), 2);
+}
+
+TEST(SlotTableTest, CountsHitsAndMissesOfSequences) {
+  SlotTable table(2);
+  const auto a = MakeNamed("", "a");
+  { const auto hold = table.Acquire(a, LeaseKind::kHold); }
+  Use(&table, "", 1, 1);
+  Use(&table, "", 1, 1);
+  EXPECT_EQ(table.misses(), 1u);
+  EXPECT_EQ(table.hits(), 1u);
 }
 
 TEST(SlotTableTest, InvariantsHoldUnderRandomUse) {
@@ -168,7 +320,8 @@ TEST(SlotTableTest, InvariantsHoldUnderRandomUse) {
       case 1: {
         const auto& adapter = adapters[rng() % adapters.size()];
         const bool can = table.CanAcquire(*adapter);
-        auto lease = table.Acquire(adapter);
+        auto lease = table.Acquire(
+            adapter, rng() % 4 == 0 ? LeaseKind::kHold : LeaseKind::kSequence);
         ASSERT_EQ(lease.has_value(), can);
         if (!lease) break;
         ASSERT_EQ(table.adapter(lease->slot()), adapter);
@@ -187,6 +340,10 @@ TEST(SlotTableTest, InvariantsHoldUnderRandomUse) {
             table.EndLoad(slot, rng() % 3 != 0);
           } else if (table.leases(slot) > 0 && !table.loaded(slot)) {
             table.BeginLoad(slot);
+          } else if (table.retired(slot)) {
+            table.FreeRetired(slot);
+          } else if (table.adapter(slot) != nullptr && rng() % 20 == 0) {
+            table.Retire(slot);
           }
         }
     }

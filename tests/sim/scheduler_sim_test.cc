@@ -1,9 +1,11 @@
 // Seeded simulation of scheduler, blocks and slots against the toy model of
 // FakeRunner: requests for one to five answers, scored prompts, arrivals,
 // aborts, deadlines, pauses, exhaustion, preemption, adapters that load slowly,
-// not at all or do not fit, numeric faults, failed steps, with and without a
-// step in flight. Each sequence must give the tokens it gives alone, and
-// everything must be back at the end.
+// not at all or do not fit, are pinned or unloaded, tenants with many cold
+// ones, numeric faults, failed steps, with and without a step in flight. Each
+// sequence must give the tokens it gives alone, everything must be back at the
+// end, and a tenant with at most an equal share of the slots never loses an
+// idle one to another tenant.
 //
 // DESCANT_SIM_SEED=n runs one seed; DESCANT_SIM_SEEDS=n runs n of them.
 #include <algorithm>
@@ -67,11 +69,16 @@ class Simulation {
     options.max_adapters = Chance(30) ? Pick(1, 3) : 0;
     options.eos_token_ids = kEos;
     scheduler_ = std::make_unique<Scheduler>(options);
+    scheduler_->slots().SetEvictionListener(
+        [this](int32_t slot, const Adapter& wanted) {
+          CheckEviction(slot, wanted);
+        });
 
     pipelined_ = Chance(40);
     faults_ = Chance(30);
     pauses_ = Chance(40);
     slow_loads_ = Chance(60);
+    operated_ = Chance(50);
     MakeClients();
   }
 
@@ -88,6 +95,10 @@ class Simulation {
       scheduler_->CheckInvariants();
     }
     EXPECT_TRUE(Done()) << "starved: " << Unfinished();
+    for (SlotLease& pin : pins_) {
+      scheduler_->slots().SetPinned(pin.slot(), false);
+    }
+    pins_.clear();
     for (auto& [id, client] : clients_) CheckAnswer(client);
     EXPECT_TRUE(scheduler_->idle());
     EXPECT_EQ(scheduler_->running(), 0);
@@ -102,6 +113,8 @@ class Simulation {
   uint64_t loaded() const { return loaded_; }
   uint64_t several_done() const { return several_done_; }
   uint64_t shared() const { return runner_->shared_entries(); }
+  uint64_t taken() const { return taken_; }
+  uint64_t unloaded() const { return unloaded_; }
 
  private:
   int32_t Pick(int32_t low, int32_t high) {
@@ -111,20 +124,27 @@ class Simulation {
   bool Chance(int32_t percent) { return Pick(0, 99) < percent; }
 
   void MakeClients() {
-    std::vector<std::shared_ptr<const Adapter>> adapters;
-    for (int i = 0; i < Pick(1, 7); ++i) {
-      adapters.push_back(MakeFakeAdapter(absl::StrCat("a", i)));
-      if (faults_ && Chance(15)) {
-        runner_->broken_digests.insert(adapters.back()->digest);
+    const int32_t tenants = Pick(1, 3);
+    // By tenant. One of them may have many, each used little.
+    std::vector<std::vector<std::shared_ptr<const Adapter>>> adapters(tenants);
+    for (int32_t tenant = 0; tenant < tenants; ++tenant) {
+      const int32_t count = Chance(25) ? Pick(8, 16) : Pick(1, 5);
+      for (int i = 0; i < count; ++i) {
+        adapters[tenant].push_back(MakeFakeAdapter(
+            absl::StrCat("a", i), absl::StrCat("t", tenant + 1)));
+        all_adapters_.push_back(adapters[tenant].back());
+        if (faults_ && Chance(10)) {
+          runner_->broken_digests.insert(adapters[tenant].back()->digest);
+        }
       }
     }
-    const int32_t tenants = Pick(1, 3);
     const int32_t count = Pick(3, 24);
     for (int i = 1; i <= count; ++i) {
       Client client;
       Request& request = client.request;
       request.id = i;
-      request.tenant = absl::StrCat("t", Pick(1, tenants));
+      const int32_t tenant = Pick(0, tenants - 1);
+      request.tenant = absl::StrCat("t", tenant + 1);
       request.priority = Chance(20) ? Pick(-1, 1) : 0;
       const int32_t longest =
           std::min(scheduler_->max_length() - 1, Chance(20) ? 300 : 60);
@@ -139,8 +159,8 @@ class Simulation {
       if (Chance(30)) request.sampling.n = Pick(2, 5);
       if (Chance(20)) request.sampling.prompt_logprobs = Pick(0, 2);
       if (Chance(70)) {
-        request.adapter =
-            adapters[Pick(0, static_cast<int32_t>(adapters.size()) - 1)];
+        const auto& own = adapters[tenant];
+        request.adapter = own[Pick(0, static_cast<int32_t>(own.size()) - 1)];
       }
       client.arrives = Chance(50) ? 0 : Pick(0, 150);
       if (Chance(12)) client.aborts = client.arrives + Pick(0, 80);
@@ -179,6 +199,81 @@ class Simulation {
     Take(nullptr);
   }
 
+  // Counted here from what the table shows, not from what it counts.
+  void CheckEviction(int32_t slot, const Adapter& wanted) {
+    const SlotTable& table = scheduler_->slots();
+    const std::string& loser = table.adapter(slot)->tenant;
+    EXPECT_EQ(table.leases(slot), 0);
+    if (loser == wanted.tenant) return;
+    ++taken_;
+    std::map<std::string, int> slots;
+    std::map<std::string, int> loaded;
+    int shared = 0;
+    int shared_loaded = 0;
+    slots[wanted.tenant] = 0;
+    loaded[wanted.tenant] = 0;
+    for (int32_t i = 0; i < table.num_slots(); ++i) {
+      if (table.pinned(i)) continue;
+      ++shared;
+      if (table.adapter(i) == nullptr) continue;
+      ++slots[table.adapter(i)->tenant];
+      if (!table.loaded(i)) continue;
+      ++loaded[table.adapter(i)->tenant];
+      ++shared_loaded;
+    }
+    // For a slot, or for the memory of one.
+    const bool for_slot = !table.Find(KeyOf(wanted)).has_value();
+    auto& counts = for_slot ? slots : loaded;
+    std::erase_if(counts, [&wanted](const auto& item) {
+      return item.second == 0 && item.first != wanted.tenant;
+    });
+    const int total = for_slot ? shared : shared_loaded;
+    EXPECT_GT(counts[loser], total / static_cast<int>(counts.size()));
+    EXPECT_GT(counts[loser], counts[wanted.tenant]);
+  }
+
+  // What operators do: pins that come and go, slots that are emptied.
+  void Operate() {
+    SlotTable& table = scheduler_->slots();
+    std::erase_if(pins_, [&](const SlotLease& pin) {
+      if (!Chance(2) && table.loaded(pin.slot())) return false;
+      if (table.loading(pin.slot())) return false;
+      table.SetPinned(pin.slot(), false);
+      return true;
+    });
+    for (int32_t slot = 0; slot < table.num_slots(); ++slot) {
+      if (!table.retiring(slot)) continue;
+      scheduler_->PreemptPausedOn(slot);
+      if (!table.retired(slot)) continue;
+      runner_->UnloadAdapter(slot);
+      table.FreeRetired(slot);
+      ++unloaded_;
+    }
+    if (step_ > 2000 || !Chance(10)) return;
+    const int32_t slot = Pick(0, table.num_slots() - 1);
+    if (Chance(50)) {
+      const bool pinned = std::any_of(
+          pins_.begin(), pins_.end(),
+          [slot](const SlotLease& pin) { return pin.slot() == slot; });
+      if (table.adapter(slot) != nullptr && !pinned) table.Retire(slot);
+      return;
+    }
+    const auto& adapter =
+        all_adapters_[Pick(0, static_cast<int32_t>(all_adapters_.size()) - 1)];
+    if (static_cast<int32_t>(pins_.size()) + 1 >= table.num_slots()) return;
+    const auto found = table.Find(KeyOf(*adapter));
+    if (found && table.pinned(*found)) return;
+    auto lease = table.Acquire(adapter, LeaseKind::kHold);
+    if (!lease) return;
+    table.SetPinned(lease->slot(), true);
+    if (!table.loaded(lease->slot()) && !table.loading(lease->slot())) {
+      table.BeginLoad(lease->slot());
+      runner_->UnloadAdapter(lease->slot());
+      loads_.push_back({lease->slot(), step_ + Pick(0, 12)});
+    }
+    pins_.push_back(std::move(*lease));
+  }
+
   // Loads take a while; each ends in the step in which it is due.
   void BeginLoads() {
     for (const int32_t slot : scheduler_->slots_to_load()) {
@@ -207,21 +302,40 @@ class Simulation {
     runner_->UnloadAdapter(slot);
     if (absl::IsResourceExhausted(status)) {
       if (table.leases(slot) == 0) return scheduler_->DeferSlot(slot);
-      if (const auto idle = table.EvictOne()) {
+      if (const auto idle = table.EvictFor(slot)) {
         runner_->UnloadAdapter(*idle);
         loads_.push_back({slot, step_ + 1});
         return;
       }
-      if (OthersLoaded(slot)) return scheduler_->DeferSlot(slot);
+      if (OthersLoaded(slot)) {
+        return scheduler_->DeferSlot(slot, table.OnlyOwnMemory(slot));
+      }
+      if (AnyRetired()) {  // its memory is about to come free
+        loads_.push_back({slot, step_ + 1});
+        return;
+      }
+      // Pinned ones fill the memory, or the adapter is not one for it.
+      pins_fill_ |= !pins_.empty();
     }
     scheduler_->SlotLoadFailed(slot);
     Take(nullptr);
   }
 
+  bool AnyRetired() const {
+    const SlotTable& table = scheduler_->slots();
+    for (int32_t i = 0; i < table.num_slots(); ++i) {
+      if (table.retired(i)) return true;
+    }
+    return false;
+  }
+
   bool OthersLoaded(int32_t slot) const {
     const SlotTable& table = scheduler_->slots();
     for (int32_t i = 0; i < table.num_slots(); ++i) {
-      if (i != slot && table.leases(i) > 0 && table.loaded(i)) return true;
+      if (i != slot && table.leases(i) > 0 && table.loaded(i) &&
+          !table.pinned(i)) {
+        return true;
+      }
     }
     return false;
   }
@@ -253,6 +367,7 @@ class Simulation {
   void PlainStep() {
     ClearTainted();
     EndLoads();
+    if (operated_) Operate();
     scheduler_->Schedule(now_);
     Take(nullptr);
     BeginLoads();
@@ -265,6 +380,7 @@ class Simulation {
   // The next step is scheduled before the last one's tokens are known.
   void PipelinedStep() {
     EndLoads();
+    if (operated_ && !in_flight_) Operate();
     scheduler_->Schedule(now_);
     Take(nullptr);
     BeginLoads();
@@ -349,7 +465,7 @@ class Simulation {
         EXPECT_EQ(choice.finish, choice.alone.reason) << "request " << id;
         return;
       case FinishReason::kError:
-        EXPECT_TRUE(faults_) << "request " << id;
+        EXPECT_TRUE(faults_ || pins_fill_) << "request " << id;
         break;
       default:
         break;
@@ -372,7 +488,13 @@ class Simulation {
     int64_t due;  // the step it ends in
   };
   std::vector<Load> loads_;  // in the order of their beginning
+  std::vector<std::shared_ptr<const Adapter>> all_adapters_;
+  std::vector<SlotLease> pins_;  // before scheduler_ goes, Run empties it
   uint64_t loaded_ = 0;
+  uint64_t taken_ = 0;  // slots that went from one tenant to another
+  uint64_t unloaded_ = 0;
+  bool pins_fill_ = false;
+  bool operated_ = false;
   bool slow_loads_ = false;
   bool pipelined_ = false;
   bool faults_ = false;
@@ -394,6 +516,8 @@ TEST(SchedulerSim, EverySequenceIsAsAlone) {
   uint64_t several = 0;
   uint64_t shared = 0;
   uint64_t loaded = 0;
+  uint64_t taken = 0;
+  uint64_t unloaded = 0;
   for (uint64_t seed = first; seed <= last; ++seed) {
     SCOPED_TRACE(absl::StrCat("DESCANT_SIM_SEED=", seed));
     Simulation simulation(seed);
@@ -402,16 +526,22 @@ TEST(SchedulerSim, EverySequenceIsAsAlone) {
     several += simulation.several_done();
     loaded += simulation.loaded();
     shared += simulation.shared();
+    taken += simulation.taken();
+    unloaded += simulation.unloaded();
     if (HasFailure()) break;
   }
   std::cout << "preemptions: " << preemptions << ", answers of several to a "
             << "request: " << several << ", shared blocks: " << shared
-            << ", loads: " << loaded << "\n";
+            << ", loads: " << loaded
+            << ", slots taken from other tenants: " << taken
+            << ", unloads: " << unloaded << "\n";
   // The simulation must reach what it is there for.
   if (last - first > 1000) {
     EXPECT_GT(preemptions, 1000u);
     EXPECT_GT(several, 1000u);
     EXPECT_GT(shared, 1000u);
+    EXPECT_GT(taken, 1000u);
+    EXPECT_GT(unloaded, 1000u);
   }
 }
 

@@ -45,6 +45,15 @@ bool Contains(const std::vector<int32_t>& values, int32_t value) {
   return std::find(values.begin(), values.end(), value) != values.end();
 }
 
+struct FakeImage final : public AdapterImage {
+  FakeImage(std::shared_ptr<const Adapter> a, uint64_t b)
+      : adapter(std::move(a)), size(b) {}
+  uint64_t bytes() const override { return size; }
+
+  const std::shared_ptr<const Adapter> adapter;
+  const uint64_t size;
+};
+
 }  // namespace
 
 std::shared_ptr<const Adapter> MakeFakeAdapter(const std::string& name,
@@ -332,8 +341,17 @@ absl::StatusOr<const StepOutput*> FakeRunner::Collect() {
   return &output_;
 }
 
-absl::Status FakeRunner::LoadAdapter(
-    int32_t slot, const std::shared_ptr<const Adapter>& adapter) {
+absl::StatusOr<std::shared_ptr<const AdapterImage>> FakeRunner::PackAdapter(
+    const std::shared_ptr<const Adapter>& adapter) const {
+  if (on_pack) on_pack(*adapter);
+  return std::shared_ptr<const AdapterImage>(
+      std::make_shared<FakeImage>(adapter, options_.adapter_bytes));
+}
+
+absl::Status FakeRunner::LoadImage(
+    int32_t slot, const std::shared_ptr<const AdapterImage>& image) {
+  const std::shared_ptr<const Adapter>& adapter =
+      static_cast<const FakeImage&>(*image).adapter;
   if (on_load) on_load(*adapter);
   MutexLock lock(&mutex_);
   slots_[slot] = nullptr;
@@ -350,6 +368,16 @@ absl::Status FakeRunner::LoadAdapter(
   }
   slots_[slot] = adapter;
   return absl::OkStatus();
+}
+
+AdapterMemory FakeRunner::adapter_memory() const {
+  MutexLock lock(&mutex_);
+  AdapterMemory memory;
+  for (const auto& adapter : slots_) {
+    memory.used += adapter != nullptr ? options_.adapter_bytes : 0;
+  }
+  memory.capacity = options_.arena_adapters * options_.adapter_bytes;
+  return memory;
 }
 
 void FakeRunner::UnloadAdapter(int32_t slot) {

@@ -35,6 +35,7 @@ struct FakeRunnerOptions {
   int32_t num_blocks = 0;
   int32_t vocab_size = 64;
   int32_t arena_adapters = 1 << 20;  // that fit in the arena
+  uint64_t adapter_bytes = 1;        // of each
 };
 
 // Breaches of the Batch contract are collected in violations().
@@ -44,11 +45,16 @@ class FakeRunner final : public Runner {
 
   absl::Status Launch(const Batch& batch) override;
   absl::StatusOr<const StepOutput*> Collect() override;
-  absl::Status LoadAdapter(
-      int32_t slot, const std::shared_ptr<const Adapter>& adapter) override;
+  absl::StatusOr<std::shared_ptr<const AdapterImage>> PackAdapter(
+      const std::shared_ptr<const Adapter>& adapter) const override;
+  absl::Status LoadImage(
+      int32_t slot, const std::shared_ptr<const AdapterImage>& image) override;
   void UnloadAdapter(int32_t slot) override;
+  AdapterMemory adapter_memory() const override;
   void ClearBlocks(absl::Span<const int32_t> blocks) override;
-  uint64_t AdapterBytes(const Adapter& adapter) const override { return 1; }
+  uint64_t AdapterBytes(const Adapter& adapter) const override {
+    return options_.adapter_bytes;
+  }
   int32_t num_blocks() const override { return options_.num_blocks; }
   const BatchLimits& limits() const override { return options_.limits; }
   std::string Describe() const override { return "fake"; }
@@ -63,11 +69,12 @@ class FakeRunner final : public Runner {
   uint64_t shared_entries() const { return shared_entries_; }
 
   // Faults to inject; set them before the call they concern.
-  std::set<std::string> broken_digests;  // LoadAdapter: INTERNAL
+  std::set<std::string> broken_digests;  // LoadImage: INTERNAL
   std::set<uint64_t> failing_steps;      // Collect: INTERNAL
   std::set<RequestId> faulty_requests;   // numeric fault at their next sample
-  // Called first in every Launch, LoadAdapter.
+  // Called first in every Launch, PackAdapter, LoadImage.
   std::function<void(const Batch&)> on_launch;
+  std::function<void(const Adapter&)> on_pack;
   std::function<void(const Adapter&)> on_load;
 
  private:
@@ -95,7 +102,7 @@ class FakeRunner final : public Runner {
   // another row leaves it sound.
   std::vector<bool> sound_;
   std::vector<int32_t> last_token_;  // by state slot
-  // Of LoadAdapter, which has a thread of its own.
+  // Of LoadImage, which has a thread of its own.
   mutable Mutex mutex_;
   std::vector<std::shared_ptr<const Adapter>> slots_ ABSL_GUARDED_BY(mutex_);
   std::set<int32_t> slots_in_use_ ABSL_GUARDED_BY(mutex_);  // by the step

@@ -171,6 +171,46 @@ TEST_F(SchedulerLifecycleTest, BackloggedTenantsStayWithinTheBound) {
   EXPECT_GT(served[0] + served[1], 10000);
 }
 
+// One tenant waits for its own share; the other's adapters still get slots,
+// however long that takes.
+TEST_F(SchedulerLifecycleTest, OnesOwnShareHoldsBackNobodyElse) {
+  options_.limits.max_slots = 4;
+  options_.num_blocks = 64;
+  const auto adapter = [](const char* tenant, const char* name) {
+    return MakeFakeAdapter(absl::StrCat(tenant, name), tenant);
+  };
+  const auto make = [&](RequestId id, const char* tenant, const char* name,
+                        int32_t tokens) {
+    Request request = Make(id, 2, tokens, adapter(tenant, name));
+    request.tenant = tenant;
+    return request;
+  };
+  // "b" has two slots before "a" comes: each has its share of four.
+  Preload(adapter("b", "1"));
+  Preload(adapter("b", "2"));
+  scheduler().Add(make(1, "a", "1", 180));
+  scheduler().Add(make(2, "a", "2", 180));
+  Step();
+  scheduler().Add(make(3, "a", "3", 2));  // waits for its own tenant's slots
+  for (int i = 0; i < 100; ++i) Step();
+  EXPECT_EQ(scheduler().waiting(), 1);
+  // Behind it, one that needs a slot of its own tenant's.
+  scheduler().Add(make(4, "b", "3", 2));
+  Step();
+  Step();
+  Step();
+  EXPECT_EQ(scheduler().waiting(), 1);
+  EXPECT_EQ(scheduler().slots().evictions(), 1u);
+  // But one of its own tenant that comes later waits with it, so that a slot
+  // comes free.
+  scheduler().Add(make(5, "a", "1", 2));
+  Step();
+  EXPECT_EQ(scheduler().waiting(), 2);
+  scheduler().Abort(1, FinishReason::kCancelled);
+  for (int i = 0; i < 6; ++i) Step();
+  EXPECT_EQ(scheduler().waiting(), 0);
+}
+
 TEST_F(SchedulerLifecycleTest, RefusesWhatCanNeverRun) {
   const Scheduler& s = scheduler();
   EXPECT_TRUE(s.Validate(Make(1, 199, 1)).ok());
