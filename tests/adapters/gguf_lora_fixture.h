@@ -114,10 +114,15 @@ struct GgufLoraPair {
   ValidatedAdapter validated;
 };
 
-// The file through the reader and the validator, in pieces.
+// The file through the reader and the validator, in pieces. *by_validator: an
+// error is the validator's.
 inline absl::StatusOr<GgufLoraPair> ReadGgufLora(
     const std::string& file, const BaseShape& base, size_t chunk = 1 << 20,
-    const AdapterLimits& limits = {}, uint64_t declared = 0) {
+    const AdapterLimits& limits = {}, uint64_t declared = 0,
+    bool* by_validator = nullptr) {
+  bool unused = false;
+  if (by_validator == nullptr) by_validator = &unused;
+  *by_validator = false;
   if (declared == 0) declared = file.size();
   auto reader = GgufLoraReader::Create(declared, &base, limits);
   if (!reader.ok()) return reader.status();
@@ -133,17 +138,20 @@ inline absl::StatusOr<GgufLoraPair> ReadGgufLora(
       auto created = AdapterValidator::Create(
           pair.config_json, (*reader)->safetensors_bytes(), &base, limits,
           /*hash_file=*/false);
+      *by_validator = !created.ok();
       if (!created.ok()) return created.status();
       validator = *std::move(created);
     }
     if (validator == nullptr) continue;
     status = validator->Append(BytesOf(out));
+    *by_validator = !status.ok();
     if (!status.ok()) return status;
     pair.safetensors += out;
   }
   const absl::Status finished = (*reader)->Finish();
   if (!finished.ok()) return finished;
   auto validated = validator->Finish();
+  *by_validator = !validated.ok();
   if (!validated.ok()) return validated.status();
   pair.validated = *std::move(validated);
   return pair;
