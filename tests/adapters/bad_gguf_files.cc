@@ -69,13 +69,13 @@ void AddContainers(Table* table) {
         41, absl::StrCat("version ", version),
         [=](GgufLoraDraft* d) { d->version = version; }, invalid);
   }
-  for (const int64_t extra : {int64_t{-3}, int64_t{1} << 62, INT64_MIN}) {
+  for (const int64_t extra : {int64_t{-5}, int64_t{1} << 62, INT64_MIN}) {
     table->Add(
         35, absl::StrCat("tensor count + ", extra),
         [=](GgufLoraDraft* d) { d->extra_tensors = extra; }, invalid);
     table->Add(
         35, absl::StrCat("value count + ", extra),
-        [=](GgufLoraDraft* d) { d->extra_values = extra - 2; }, invalid);
+        [=](GgufLoraDraft* d) { d->extra_values = extra; }, invalid);
   }
   table->Add(
       31, "more tensors than modules have",

@@ -29,7 +29,8 @@ class Choices {
     return texts[Next() % n];
   }
   std::string Text() {
-    const size_t size = std::min<size_t>(Next() % 32, bytes_.size());
+    const size_t wanted = Next() % 32;
+    const size_t size = std::min(wanted, bytes_.size());
     const std::string text(bytes_.substr(0, size));
     bytes_.remove_prefix(size);
     return text;
