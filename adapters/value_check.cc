@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
+#include <limits>
 
 #include "runtime/base/check.h"
 #include "runtime/base/float16.h"
@@ -27,15 +29,28 @@ uint32_t LimitBits(Dtype dtype, float limit) {
   }
 }
 
+// Whether all magnitudes are within the limit. Both are below the sign bit, so
+// signed comparisons do, which every x86-64 has for 16 bytes at a time.
+// (Written as vectors: at -O2 the compiler makes none of the plain loop.)
 template <typename Bits>
-Bits LargestMagnitude(absl::Span<const char> bytes, Bits mask) {
-  Bits largest = 0;
-  for (size_t i = 0; i < bytes.size(); i += sizeof(Bits)) {
-    const Bits magnitude =
-        static_cast<Bits>(LoadLittleEndian<Bits>(bytes.data() + i) & mask);
-    largest = std::max(largest, magnitude);
+bool AllWithin(absl::Span<const char> bytes, Bits limit) {
+  constexpr size_t kVectorBytes = 16;
+  using Vector __attribute__((vector_size(kVectorBytes))) = Bits;
+  constexpr Bits kMagnitude = std::numeric_limits<Bits>::max();
+  const char* at = bytes.data();
+  const char* const end = at + bytes.size();
+  Vector beyond{};
+  for (; end - at >= static_cast<ptrdiff_t>(kVectorBytes); at += kVectorBytes) {
+    Vector values;
+    std::memcpy(&values, at, sizeof(values));
+    beyond |= (values & kMagnitude) > limit;
   }
-  return largest;
+  Bits any = 0;
+  for (size_t i = 0; i < kVectorBytes / sizeof(Bits); ++i) any |= beyond[i];
+  for (; at < end; at += sizeof(Bits)) {
+    any |= (LoadLittleEndian<Bits>(at) & kMagnitude) > limit ? 1 : 0;
+  }
+  return any == 0;
 }
 
 }  // namespace
@@ -48,9 +63,9 @@ ValueCheck::ValueCheck(Dtype dtype, float max_abs_value)
 
 bool ValueCheck::Scan(absl::Span<const char> bytes) const {
   if (element_bytes_ == 4) {
-    return LargestMagnitude<uint32_t>(bytes, 0x7fffffffu) <= limit_;
+    return AllWithin<int32_t>(bytes, static_cast<int32_t>(limit_));
   }
-  return LargestMagnitude<uint16_t>(bytes, 0x7fffu) <= limit_;
+  return AllWithin<int16_t>(bytes, static_cast<int16_t>(limit_));
 }
 
 bool ValueCheck::Append(absl::Span<const char> bytes) {

@@ -6,7 +6,7 @@
 #   --no-apt   the Debian packages are there already
 #   --long     the long runs as well; those that passed on this commit before
 #              are not run again (results: build/long-results.tsv)
-#   --only     one stage: release, asan, tsan or format
+#   --only     one stage: release, asan, tsan, fuzz or format
 #
 # The last line is "N passed, N failed".
 set -uo pipefail
@@ -94,6 +94,69 @@ long_run() {
   fi
 }
 
+# Formats that clients or a damaged disk hand us: 30 seconds of libFuzzer each
+# (with --long 10,000,000 executions, in parts of a million).
+fuzz_targets=(safetensors_fuzz adapter_config_fuzz gguf_fuzz gguf_lora_fuzz
+  journal_fuzz)
+
+build_fuzz() {
+  cmake --preset fuzz >build/fuzz.configure.log 2>&1 ||
+    { cat build/fuzz.configure.log; return 1; }
+  cmake --build --preset fuzz --target "${fuzz_targets[@]/%/_libfuzzer}"
+}
+
+# fuzz TARGET OPTION ...: fails on a finding, whose input is then in
+# build/fuzz/findings/. New inputs are kept for the next run.
+fuzz() {
+  local target=$1 log
+  shift
+  log=build/fuzz/$target.log
+  mkdir -p build/fuzz/findings "build/fuzz/corpus/$target"
+  # (Short stacks, a small quarantine: the sanitizer's default costs more than
+  # the targets.)
+  if ! env ASAN_OPTIONS=malloc_context_size=4:quarantine_size_mb=16 \
+    "build/fuzz/tests/${target}_libfuzzer" -rss_limit_mb=2048 -timeout=20 \
+    -entropic=0 -print_final_stats=1 -artifact_prefix="build/fuzz/findings/$target-" \
+    "$@" "build/fuzz/corpus/$target" \
+    "tests/fuzz/corpus/${target%_fuzz}" >"$log" 2>&1; then
+    tail -n 60 "$log"
+    return 1
+  fi
+  sed -n "s/^stat::number_of_executed_units: */$target: executions /p" "$log"
+}
+
+# Two at a time.
+fuzz_shortly() {
+  local target i
+  local -a ids=()
+  say "fuzzing, 30 s each"
+  for ((i = 0; i < ${#fuzz_targets[@]}; i += 2)); do
+    ids=()
+    for target in "${fuzz_targets[@]:i:2}"; do
+      fuzz "$target" -max_total_time=30 &
+      ids+=("$target:$!")
+    done
+    for target in "${ids[@]}"; do
+      if wait "${target#*:}"; then
+        passed=$((passed + 1))
+      else
+        failed=$((failed + 1))
+        echo "FAILED: ${target%:*}"
+      fi
+    done
+  done
+}
+
+fuzz_long() {
+  local target part
+  for part in {1..10}; do
+    for target in "${fuzz_targets[@]}"; do
+      long_run "$target-million-$part" \
+        fuzz "$target" -runs=1000000 -seed="$part"
+    done
+  done
+}
+
 long_runs() {
   local bin=build/release/tests workload
   export DESCANT_SOURCE_DIR=$PWD DESCANT_DEPS_DIR=$PWD/.deps
@@ -133,6 +196,11 @@ for sanitizer in asan tsan; do
     run_ctest $sanitizer
   fi
 done
+if wanted fuzz; then
+  step "build, fuzz" build_fuzz
+  fuzz_shortly
+  if [ "$long" -eq 1 ]; then fuzz_long; fi
+fi
 
 # What the tests of an instruction set were skipped for.
 not_run() {

@@ -51,8 +51,9 @@ void FuzzFile(absl::Span<const char> file) {
       AdapterValidator::Create(kConfig, file.size(), &Base(), {});
   if (!validator.ok()) return;
   bool accepted = true;
-  for (size_t at = 0; at < file.size() && accepted; at += 5) {
-    accepted = (*validator)->Append(file.subspan(at, 5)).ok();
+  const size_t piece = std::max<size_t>(5, file.size() / 16);
+  for (size_t at = 0; at < file.size() && accepted; at += piece) {
+    accepted = (*validator)->Append(file.subspan(at, piece)).ok();
   }
   const auto validated = (*validator)->Finish();
   DESCANT_CHECK(accepted || !validated.ok());
