@@ -11,6 +11,7 @@
 #include "server/adapter_message.h"
 #include "server/pooled_call.h"
 #include "server/upload_call.h"
+#include "server/upload_header.h"
 
 namespace descant {
 namespace {
@@ -53,7 +54,7 @@ absl::Status ListPage(EdgeContext* edge, const std::string& tenant,
       AdapterPage page,
       edge->registry->List(tenant, request.page_size(), request.page_token()));
   for (const RegistryEntry& entry : page.entries) {
-    FillAdapter(entry, edge->facts.linear_modules, response->add_adapters());
+    DescribeAdapter(*edge, entry, response->add_adapters());
   }
   response->set_next_page_token(page.next_page_token);
   response->set_total_size(
@@ -72,6 +73,23 @@ AdapterService::UploadAdapter(grpc::CallbackServerContext* context,
   return call.get();
 }
 
+grpc::ServerUnaryReactor* AdapterService::QueryUpload(
+    grpc::CallbackServerContext* context, const v1::QueryUploadRequest* request,
+    v1::QueryUploadResponse* response) {
+  return RunPooled(
+      edge_, "QueryUpload", context,
+      [edge = edge_, request, response](const std::string& tenant,
+                                        CallFacts*) -> absl::Status {
+        DESCANT_RETURN_IF_ERROR(
+            ValidateUploadId(request->upload_id(), "upload_id"));
+        // What was not finished by now is given up, but not unknown.
+        DESCANT_RETURN_IF_ERROR(CheckAdmitting(*edge));
+        DESCANT_ASSIGN_OR_RETURN(
+            *response, edge->upload_table->Query(tenant, request->upload_id()));
+        return absl::OkStatus();
+      });
+}
+
 grpc::ServerUnaryReactor* AdapterService::GetAdapter(
     grpc::CallbackServerContext* context, const v1::GetAdapterRequest* request,
     v1::GetAdapterResponse* response) {
@@ -82,8 +100,7 @@ grpc::ServerUnaryReactor* AdapterService::GetAdapter(
         DESCANT_ASSIGN_OR_RETURN(
             const RegistryEntry entry,
             FindEntry(*edge, tenant, request->adapter_id(), facts));
-        FillAdapter(entry, edge->facts.linear_modules,
-                    response->mutable_adapter());
+        DescribeAdapter(*edge, entry, response->mutable_adapter());
         return absl::OkStatus();
       });
 }

@@ -14,6 +14,10 @@ class AdapterService final : public v1::AdapterService::CallbackService {
   grpc::ServerReadReactor<v1::UploadAdapterRequest>* UploadAdapter(
       grpc::CallbackServerContext* context,
       v1::UploadAdapterResponse* response) override;
+  grpc::ServerUnaryReactor* QueryUpload(
+      grpc::CallbackServerContext* context,
+      const v1::QueryUploadRequest* request,
+      v1::QueryUploadResponse* response) override;
   grpc::ServerUnaryReactor* GetAdapter(
       grpc::CallbackServerContext* context,
       const v1::GetAdapterRequest* request,
