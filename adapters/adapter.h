@@ -4,6 +4,7 @@
 #define DESCANT_ADAPTERS_ADAPTER_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -63,13 +64,16 @@ struct Adapter {
   std::shared_ptr<const AdapterSource> source;
 };
 
-// What a name stands for in the store and in listings: an Adapter without its
+// Free text of the owner, part of a version. See adapters/labels.h.
+using AdapterLabels = std::map<std::string, std::string>;
+
+// One version of a name in the store and in listings: an Adapter without its
 // bytes.
 struct AdapterInfo {
   std::string tenant;
   std::string name;
   std::string digest;
-  uint64_t version = 0;     // grows with every upload of the store
+  uint64_t version = 0;     // grows with every change of the store
   uint64_t file_bytes = 0;  // of the safetensors file
   int32_t max_rank = 0;
   int32_t num_modules = 0;
@@ -78,6 +82,7 @@ struct AdapterInfo {
   std::string base_fingerprint;
   std::string base_model_name;
   double created_unix = 0;
+  AdapterLabels labels;
 };
 
 }  // namespace descant

@@ -17,6 +17,7 @@ inline constexpr absl::string_view kAdapterNotFound = "ADAPTER_NOT_FOUND";
 inline constexpr absl::string_view kAdapterExists = "ADAPTER_EXISTS";
 inline constexpr absl::string_view kAdapterVersionMismatch =
     "ADAPTER_VERSION_MISMATCH";
+inline constexpr absl::string_view kLabelInvalid = "LABEL_INVALID";
 inline constexpr absl::string_view kPageTokenInvalid = "PAGE_TOKEN_INVALID";
 inline constexpr absl::string_view kPageSizeInvalid = "PAGE_SIZE_INVALID";
 
@@ -29,6 +30,11 @@ inline constexpr absl::string_view kUploadSha256Invalid =
     "UPLOAD_SHA256_INVALID";
 inline constexpr absl::string_view kUploadSha256Mismatch =
     "UPLOAD_SHA256_MISMATCH";
+inline constexpr absl::string_view kUploadFormat = "UPLOAD_FORMAT";
+// Quotas: open uploads and staged bytes; adapters; bytes.
+inline constexpr absl::string_view kUploadLimit = "UPLOAD_LIMIT";
+inline constexpr absl::string_view kAdapterQuota = "ADAPTER_QUOTA";
+inline constexpr absl::string_view kStoreQuota = "STORE_QUOTA";
 
 // adapter_config.json.
 inline constexpr absl::string_view kConfigInvalid = "ADAPTER_CONFIG_INVALID";

@@ -1,5 +1,7 @@
 #include "adapters/journal.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -29,6 +31,30 @@ uint64_t NumberOf(const JsonValue& record, absl::string_view key) {
   return value == nullptr ? 0 : value->unsigned_integer();
 }
 
+constexpr struct {
+  JournalRecord::Op op;
+  absl::string_view name;
+} kOps[] = {{JournalRecord::Op::kPut, "put"},
+            {JournalRecord::Op::kDelete, "delete"},
+            {JournalRecord::Op::kMark, "mark"}};
+
+void DecodeLabels(const JsonValue& record, AdapterLabels* labels) {
+  const JsonValue* value = record.Find("labels");
+  if (value == nullptr) return;
+  for (const auto& [key, text] : value->object())
+    (*labels)[key] = text.string();
+}
+
+std::string EncodeLabels(const AdapterLabels& labels) {
+  std::string text = ",\"labels\":{";
+  const char* separator = "";
+  for (const auto& [key, value] : labels) {
+    absl::StrAppend(&text, separator, JsonQuote(key), ":", JsonQuote(value));
+    separator = ",";
+  }
+  return text + "}";
+}
+
 // False where the payload is not a record of this format.
 bool DecodePayload(absl::string_view payload, JournalRecord* record) {
   JsonLimits limits;
@@ -36,9 +62,14 @@ bool DecodePayload(absl::string_view payload, JournalRecord* record) {
   const absl::StatusOr<JsonValue> root = ParseJson(payload, limits);
   if (!root.ok() || root->kind() != JsonValue::kObject) return false;
   const std::string op = TextOf(*root, "op");
-  if (op != "put" && op != "delete") return false;
-  record->op =
-      op == "put" ? JournalRecord::Op::kPut : JournalRecord::Op::kDelete;
+  const auto* named =
+      std::find_if(std::begin(kOps), std::end(kOps),
+                   [&op](const auto& known) { return known.name == op; });
+  if (named == std::end(kOps)) return false;
+  record->op = named->op;
+  const uint64_t keep = NumberOf(*root, "keep");
+  record->keep = std::max<uint64_t>(keep, 1);
+  DecodeLabels(*root, &record->info.labels);
   AdapterInfo& info = record->info;
   info.tenant = TextOf(*root, "tenant");
   info.name = TextOf(*root, "name");
@@ -57,32 +88,69 @@ bool DecodePayload(absl::string_view payload, JournalRecord* record) {
   return true;
 }
 
+std::string PathOf(const std::string& directory) {
+  return directory + "/journal";
+}
+std::string TemporaryPath(const std::string& directory) {
+  return directory + "/journal.new";
+}
+
+absl::Status RemoveIfThere(Fs* fs, const std::string& path) {
+  const absl::Status removed = fs->Remove(path);
+  return absl::IsNotFound(removed) ? absl::OkStatus() : removed;
+}
+
+// A file of these bytes, durable but for its name, open at its end.
+absl::StatusOr<std::unique_ptr<WritableFile>> WriteAside(
+    Fs* fs, const std::string& path, absl::string_view bytes) {
+  DESCANT_RETURN_IF_ERROR(RemoveIfThere(fs, path));
+  DESCANT_ASSIGN_OR_RETURN(auto file, fs->Create(path));
+  DESCANT_RETURN_IF_ERROR(
+      file->Append(absl::MakeConstSpan(bytes.data(), bytes.size())));
+  DESCANT_RETURN_IF_ERROR(Failpoint("store.before_rotate_sync"));
+  DESCANT_RETURN_IF_ERROR(file->Sync());
+  return file;
+}
+
 // Written aside and renamed, so that a journal without its magic is damage,
 // never an interrupted start.
 absl::Status CreateJournal(Fs* fs, const std::string& directory) {
-  const std::string temporary = directory + "/journal.new";
-  if (const absl::Status removed = fs->Remove(temporary);
-      !removed.ok() && !absl::IsNotFound(removed)) {
-    return removed;
-  }
-  DESCANT_ASSIGN_OR_RETURN(const auto file, fs->Create(temporary));
   DESCANT_RETURN_IF_ERROR(
-      file->Append(absl::MakeConstSpan(kMagic.data(), kMagic.size())));
-  DESCANT_RETURN_IF_ERROR(file->Sync());
-  DESCANT_RETURN_IF_ERROR(fs->Rename(temporary, directory + "/journal"));
+      WriteAside(fs, TemporaryPath(directory), kMagic).status());
+  DESCANT_RETURN_IF_ERROR(
+      fs->Rename(TemporaryPath(directory), PathOf(directory)));
   return fs->SyncDirectory(directory);
+}
+
+absl::StatusOr<JournalContent> ReadJournal(Fs* fs,
+                                           const std::string& directory) {
+  DESCANT_ASSIGN_OR_RETURN(const std::string bytes,
+                           ReadFile(fs, PathOf(directory), kMaxJournalBytes));
+  JournalContent content = DecodeJournal(bytes);
+  if (content.valid_bytes == 0) {
+    return ReasonedError(absl::StatusCode::kDataLoss, reason::kStoreCorrupt,
+                         "the store's journal is damaged at its beginning");
+  }
+  return content;
+}
+
+absl::Status ReadOnly() {
+  return ReasonedError(absl::StatusCode::kFailedPrecondition,
+                       reason::kStoreReadOnly, "the store is read-only");
 }
 
 }  // namespace
 
 std::string EncodeRecord(const JournalRecord& record) {
   const AdapterInfo& info = record.info;
-  const bool put = record.op == JournalRecord::Op::kPut;
-  std::string payload = absl::StrCat("{\"op\":\"", put ? "put" : "delete",
-                                     "\",\"version\":", info.version,
-                                     ",\"tenant\":", JsonQuote(info.tenant),
-                                     ",\"name\":", JsonQuote(info.name));
-  if (put) {
+  std::string payload =
+      absl::StrCat("{\"op\":\"", kOps[static_cast<size_t>(record.op)].name,
+                   "\",\"version\":", info.version);
+  if (record.op != JournalRecord::Op::kMark) {
+    absl::StrAppend(&payload, ",\"tenant\":", JsonQuote(info.tenant),
+                    ",\"name\":", JsonQuote(info.name));
+  }
+  if (record.op == JournalRecord::Op::kPut) {
     absl::StrAppend(
         &payload, ",\"digest\":", JsonQuote(info.digest),
         ",\"file_bytes\":", info.file_bytes, ",\"max_rank\":", info.max_rank,
@@ -91,7 +159,9 @@ std::string EncodeRecord(const JournalRecord& record) {
         ",\"parameters\":", info.parameters,
         ",\"base_fingerprint\":", JsonQuote(info.base_fingerprint),
         ",\"base_model_name\":", JsonQuote(info.base_model_name),
-        ",\"created_unix\":", absl::StrFormat("%.3f", info.created_unix));
+        ",\"created_unix\":", absl::StrFormat("%.3f", info.created_unix),
+        ",\"keep\":", record.keep);
+    if (!info.labels.empty()) payload += EncodeLabels(info.labels);
   }
   payload += "}";
   std::string bytes;
@@ -125,43 +195,89 @@ JournalContent DecodeJournal(absl::string_view bytes) {
 
 absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(
     Fs* fs, const std::string& directory, std::vector<JournalRecord>* records) {
-  const std::string path = directory + "/journal";
-  absl::StatusOr<std::string> bytes = ReadFile(fs, path, kMaxJournalBytes);
-  if (absl::IsNotFound(bytes.status())) {
+  absl::StatusOr<JournalContent> content = ReadJournal(fs, directory);
+  if (absl::IsNotFound(content.status())) {
     DESCANT_RETURN_IF_ERROR(CreateJournal(fs, directory));
-    bytes = std::string(kMagic);
+    content = JournalContent{{}, kMagic.size()};
   }
-  DESCANT_RETURN_IF_ERROR(bytes.status());
-  JournalContent content = DecodeJournal(*bytes);
-  if (content.valid_bytes == 0) {
-    return ReasonedError(absl::StatusCode::kDataLoss, reason::kStoreCorrupt,
-                         "the store's journal is damaged at its beginning");
-  }
-  DESCANT_ASSIGN_OR_RETURN(auto file,
-                           fs->OpenAppend(path, content.valid_bytes));
+  DESCANT_RETURN_IF_ERROR(content.status());
+  DESCANT_RETURN_IF_ERROR(RemoveIfThere(fs, TemporaryPath(directory)));
+  DESCANT_ASSIGN_OR_RETURN(
+      auto file, fs->OpenAppend(PathOf(directory), content->valid_bytes));
   // What a crash left written but not synced is made durable before it is
   // served.
   DESCANT_RETURN_IF_ERROR(file->Sync());
-  *records = std::move(content.records);
+  *records = std::move(content->records);
   return std::unique_ptr<Journal>(
-      new Journal(std::move(file), content.valid_bytes));
+      new Journal(fs, directory, std::move(file), content->valid_bytes));
+}
+
+absl::StatusOr<std::unique_ptr<Journal>> Journal::OpenReadOnly(
+    Fs* fs, const std::string& directory, std::vector<JournalRecord>* records) {
+  DESCANT_ASSIGN_OR_RETURN(JournalContent content, ReadJournal(fs, directory));
+  *records = std::move(content.records);
+  std::unique_ptr<Journal> journal(
+      new Journal(fs, directory, nullptr, content.valid_bytes));
+  journal->Fail();
+  return journal;
 }
 
 absl::Status Journal::Append(const JournalRecord& record) {
-  if (failed_) {
-    return ReasonedError(absl::StatusCode::kFailedPrecondition,
-                         reason::kStoreReadOnly,
-                         "the store is read-only after a failed write");
-  }
+  if (failed_) return ReadOnly();
   const std::string bytes = EncodeRecord(record);
+  // Would end the valid prefix when it is read.
+  if (bytes.size() > kMaxRecordBytes) {
+    return absl::InvalidArgumentError("the journal's record is too long");
+  }
   failed_ = true;  // unless all of it succeeds
   DESCANT_RETURN_IF_ERROR(Failpoint("store.before_journal"));
-  DESCANT_RETURN_IF_ERROR(
-      file_->Append(absl::MakeConstSpan(bytes.data(), bytes.size())));
+  const absl::Status written =
+      file_->Append(absl::MakeConstSpan(bytes.data(), bytes.size()));
+  if (!written.ok()) {
+    failed_ = !absl::IsResourceExhausted(written) || !CutBack();
+    return written;
+  }
   DESCANT_RETURN_IF_ERROR(Failpoint("store.before_journal_sync"));
-  DESCANT_RETURN_IF_ERROR(file_->Sync());
+  // A failed sync is final: what it says of a second one can't be trusted. So
+  // a full disk that shows here only is no passing trouble.
+  if (!file_->Sync().ok()) return ReadOnly();
+  DESCANT_RETURN_IF_ERROR(Failpoint("store.after_journal_sync"));
   failed_ = false;
   bytes_ += bytes.size();
+  return absl::OkStatus();
+}
+
+bool Journal::CutBack() {
+  auto file = fs_->OpenAppend(PathOf(directory_), bytes_);
+  if (!file.ok() || !(*file)->Sync().ok()) return false;
+  file_ = *std::move(file);
+  return true;
+}
+
+absl::Status Journal::Rotate(const std::vector<JournalRecord>& records) {
+  if (failed_) return ReadOnly();
+  std::string bytes(kMagic);
+  for (const JournalRecord& record : records) bytes += EncodeRecord(record);
+  const std::string temporary = TemporaryPath(directory_);
+  DESCANT_RETURN_IF_ERROR(Failpoint("store.before_rotate"));
+  absl::StatusOr<std::unique_ptr<WritableFile>> file =
+      WriteAside(fs_, temporary, bytes);
+  if (file.ok()) {
+    const absl::Status point = Failpoint("store.before_rotate_rename");
+    if (!point.ok()) file = point;
+  }
+  if (!file.ok()) {
+    fs_->Remove(temporary).IgnoreError();
+    return std::move(file).status();
+  }
+  failed_ = true;  // unless all of it succeeds
+  DESCANT_RETURN_IF_ERROR(fs_->Rename(temporary, PathOf(directory_)));
+  DESCANT_RETURN_IF_ERROR(Failpoint("store.before_rotate_directory_sync"));
+  DESCANT_RETURN_IF_ERROR(fs_->SyncDirectory(directory_));
+  DESCANT_RETURN_IF_ERROR(Failpoint("store.after_rotate"));
+  failed_ = false;
+  file_ = *std::move(file);
+  bytes_ = bytes.size();
   return absl::OkStatus();
 }
 

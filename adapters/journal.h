@@ -1,5 +1,6 @@
 // The store's journal: an append-only file of checksummed records. A record
 // that is torn or damaged ends the valid prefix; what follows is cut off.
+// journal.new is a journal that is being written to replace it.
 //
 // File: "DSCJRNL1", then records: u32 length, u32 CRC32C of the payload, then
 // the payload (one JSON object). Little-endian.
@@ -21,10 +22,14 @@
 namespace descant {
 
 struct JournalRecord {
-  enum class Op { kPut, kDelete };
+  // kMark: nothing but that versions up to this one have been given.
+  enum class Op { kPut, kDelete, kMark };
   Op op = Op::kPut;
-  // kPut: everything. kDelete: tenant, name and version.
+  // kPut: everything. kDelete: tenant, name and version. kMark: version.
   AdapterInfo info;
+  // kPut: how many versions of the name, the newest ones, this one included,
+  // remain after it. Records of older servers say nothing: 1.
+  uint64_t keep = 1;
 };
 
 std::string EncodeRecord(const JournalRecord& record);
@@ -39,15 +44,27 @@ JournalContent DecodeJournal(absl::string_view bytes);
 // One writer.
 class Journal {
  public:
-  // Creates the file or recovers it: a torn tail is cut off. Appends `records`
-  // with what it holds. Durable on return.
+  // Creates the file or recovers it: a torn tail is cut off, a rotation that
+  // did not end is given up. Appends `records` with what it holds. Durable on
+  // return.
   static absl::StatusOr<std::unique_ptr<Journal>> Open(
       Fs* fs, const std::string& directory,
       std::vector<JournalRecord>* records);
+  // Of a store that cannot be written: changes nothing and fails every Append.
+  // NOT_FOUND where there is no journal.
+  static absl::StatusOr<std::unique_ptr<Journal>> OpenReadOnly(
+      Fs* fs, const std::string& directory,
+      std::vector<JournalRecord>* records);
 
-  // Durable on return. Any failure is final: every later call fails with
-  // FAILED_PRECONDITION, STORE_READ_ONLY, until the store is opened again.
+  // Durable on return. RESOURCE_EXHAUSTED: no room, nothing has changed. Any
+  // other failure is final: every later call fails with FAILED_PRECONDITION,
+  // STORE_READ_ONLY, until the store is opened again.
   absl::Status Append(const JournalRecord& record);
+
+  // Replaces the file by one that holds just `records`; crash safe at every
+  // step. A failure before the rename leaves the old file in use, one at it or
+  // after it is final.
+  absl::Status Rotate(const std::vector<JournalRecord>& records);
 
   bool failed() const { return failed_; }
   // A failure elsewhere in the store that must end writing.
@@ -55,9 +72,15 @@ class Journal {
   uint64_t bytes() const { return bytes_; }
 
  private:
-  Journal(std::unique_ptr<WritableFile> file, uint64_t bytes)
-      : file_(std::move(file)), bytes_(bytes) {}
+  Journal(Fs* fs, const std::string& directory,
+          std::unique_ptr<WritableFile> file, uint64_t bytes)
+      : fs_(fs), directory_(directory), file_(std::move(file)), bytes_(bytes) {}
 
+  // Cuts off what a failed write left. False where that failed too.
+  bool CutBack();
+
+  Fs* const fs_;
+  const std::string directory_;
   std::unique_ptr<WritableFile> file_;
   uint64_t bytes_;
   bool failed_ = false;

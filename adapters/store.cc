@@ -1,15 +1,11 @@
 #include "adapters/store.h"
 
-#include <map>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
-#include "adapters/blob.h"
 #include "adapters/error_reason.h"
-#include "adapters/identity.h"
 #include "adapters/name.h"
+#include "adapters/store_error.h"
 #include "runtime/base/check.h"
 #include "runtime/base/failpoint.h"
 #include "runtime/base/reason.h"
@@ -19,34 +15,6 @@ namespace descant {
 namespace {
 
 using absl::StatusCode;
-
-absl::Status ReadOnly() {
-  return ReasonedError(StatusCode::kFailedPrecondition, reason::kStoreReadOnly,
-                       "the store is read-only after a failed write");
-}
-
-// What the disk's answer means to a client.
-absl::Status WriteError(const absl::Status& status) {
-  if (absl::IsResourceExhausted(status)) {
-    return ReasonedError(StatusCode::kResourceExhausted, reason::kStoreFull,
-                         "the store is full");
-  }
-  return ReadOnly();
-}
-
-AdapterInfo MakeInfo(const UploadSpec& spec, const ValidatedAdapter& validated,
-                     const BaseShape& base, double now) {
-  AdapterInfo info;
-  info.tenant = spec.tenant;
-  info.name = spec.name;
-  info.digest = validated.digest;
-  info.file_bytes = spec.declared_size;
-  DescribeModules(validated, &info);
-  info.base_fingerprint = base.fingerprint;
-  info.base_model_name = validated.config.base_model_name;
-  info.created_unix = now;
-  return info;
-}
 
 std::shared_ptr<const StoredTensorsContext> MakeContext(
     Fs* fs, const StoreOptions& options, std::shared_ptr<const BaseShape> base,
@@ -60,35 +28,33 @@ std::shared_ptr<const StoredTensorsContext> MakeContext(
   return context;
 }
 
-}  // namespace
-
-AdapterUpload::~AdapterUpload() {
-  if (file_ == nullptr) return;
-  file_.reset();
-  store_->fs_->Remove(staging_path_).IgnoreError();
-}
-
-absl::Status AdapterUpload::Append(absl::Span<const char> chunk) {
-  if (!status_.ok()) return status_;
-  status_ = validator_->Append(chunk);
-  if (!status_.ok()) return status_;
-  const absl::Status written = file_->Append(chunk);
-  if (!written.ok()) status_ = WriteError(written);
-  return status_;
-}
-
-absl::StatusOr<PublishResult> AdapterUpload::Commit() {
-  DESCANT_RETURN_IF_ERROR(status_);
-  status_ = absl::FailedPreconditionError("the upload has ended");
-  DESCANT_ASSIGN_OR_RETURN(const ValidatedAdapter validated,
-                           validator_->Finish());
-  if (!spec_.sha256.empty() && spec_.sha256 != validated.file_sha256) {
+absl::Status CheckSpec(const UploadSpec& spec, const std::string& model_name,
+                       const BaseShape& base) {
+  DESCANT_RETURN_IF_ERROR(ValidateAdapterName(spec.name, model_name));
+  DESCANT_RETURN_IF_ERROR(ValidateLabels(spec.labels));
+  if (!spec.sha256.empty() && !IsSha256Hex(spec.sha256)) {
     return ReasonedError(StatusCode::kInvalidArgument,
-                         reason::kUploadSha256Mismatch,
-                         "sha256 does not match the bytes", "sha256");
+                         reason::kUploadSha256Invalid,
+                         "sha256: want 64 lower-case hex digits", "sha256");
   }
-  return store_->Publish(this, validated);
+  DESCANT_RETURN_IF_ERROR(CheckBaseFingerprint(spec.base_fingerprint, base));
+  if (spec.format != AdapterFormat::kSafetensors) {
+    return ReasonedError(StatusCode::kInvalidArgument, reason::kUploadFormat,
+                         "format: only safetensors is accepted", "format");
+  }
+  return absl::OkStatus();
 }
+
+absl::Status CheckExpectation(const absl::StatusOr<RegistryEntry>& current,
+                              std::optional<uint64_t> expected) {
+  const uint64_t version = current.ok() ? current->info.version : 0;
+  if (!expected.has_value() || *expected == version) return absl::OkStatus();
+  return ReasonedError(StatusCode::kAborted, reason::kAdapterVersionMismatch,
+                       "the adapter's version is not the expected one",
+                       "expected_version");
+}
+
+}  // namespace
 
 AdapterStore::AdapterStore(Fs* fs, const Clock* clock,
                            const StoreOptions& options,
@@ -99,7 +65,12 @@ AdapterStore::AdapterStore(Fs* fs, const Clock* clock,
       options_(options),
       base_(std::move(base)),
       registry_(registry),
-      context_(MakeContext(fs, options, base_, registry)) {}
+      context_(MakeContext(fs, options, base_, registry)),
+      rotate_at_(options.rotate_bytes),
+      blobs_(context_),
+      ledger_(options.total, options.per_tenant) {
+  DESCANT_CHECK(options.max_versions >= 1);
+}
 
 AdapterStore::~AdapterStore() = default;
 
@@ -108,157 +79,122 @@ bool AdapterStore::read_only() const {
   return journal_->failed();
 }
 
+StoreStats AdapterStore::Stats() const {
+  const AdapterRegistry::Usage usage = registry_->TotalUsage();
+  StoreStats stats;
+  stats.adapters = usage.adapters;
+  stats.versions = usage.versions;
+  stats.quarantined = usage.damaged;
+  MutexLock lock(&mutex_);
+  stats.stored_bytes = ledger_.total().stored_bytes;
+  stats.staged_bytes = ledger_.total().staged_bytes;
+  stats.open_uploads = ledger_.total().uploads;
+  stats.garbage_bytes = blobs_.garbage_bytes();
+  stats.journal_bytes = journal_->bytes();
+  stats.read_only = journal_->failed();
+  return stats;
+}
+
 absl::StatusOr<std::unique_ptr<AdapterUpload>> AdapterStore::BeginUpload(
     UploadSpec spec) {
-  DESCANT_RETURN_IF_ERROR(ValidateAdapterName(spec.name, options_.model_name));
-  if (!spec.sha256.empty() && !IsSha256Hex(spec.sha256)) {
-    return ReasonedError(StatusCode::kInvalidArgument,
-                         reason::kUploadSha256Invalid,
-                         "sha256: want 64 lower-case hex digits", "sha256");
-  }
-  DESCANT_RETURN_IF_ERROR(CheckBaseFingerprint(spec.base_fingerprint, *base_));
-  std::unique_ptr<AdapterUpload> upload(new AdapterUpload);
+  DESCANT_RETURN_IF_ERROR(CheckSpec(spec, options_.model_name, *base_));
+  std::unique_ptr<AdapterUpload> upload(new AdapterUpload(this));
+  // The config, the sizes: before anything is reserved.
   DESCANT_ASSIGN_OR_RETURN(
       upload->validator_,
       AdapterValidator::Create(spec.config_json, spec.declared_size,
                                base_.get(), options_.limits));
   {
     MutexLock lock(&mutex_);
-    if (journal_->failed()) return ReadOnly();
+    if (journal_->failed()) return StoreReadOnly();
+    const auto current = registry_->Get(spec.tenant, spec.name);
+    DESCANT_RETURN_IF_ERROR(
+        CheckExpectation(current, spec.condition.expected_version));
+    StoreUsage ask;
+    ask.uploads = 1;
+    ask.staged_bytes = spec.declared_size;
+    if (!current.ok()) ask.adapters = 1;
+    DESCANT_RETURN_IF_ERROR(ledger_.Check(spec.tenant, ask));
+    if (spec.validate_only) ask = StoreUsage{.uploads = 1};
+    ledger_.Add(spec.tenant, ask);
+    upload->reserved_ = ask;
     upload->staging_path_ =
         absl::StrCat(options_.directory, "/staging/", next_staging_++);
   }
-  absl::StatusOr<std::unique_ptr<WritableFile>> file =
-      fs_->Create(upload->staging_path_);
-  if (!file.ok()) return WriteError(file.status());
-  upload->store_ = this;
-  upload->file_ = *std::move(file);
-  const std::string prefix =
-      EncodeBlobPrefix(spec.config_json, spec.declared_size);
-  if (const absl::Status written = upload->file_->Append(
-          absl::MakeConstSpan(prefix.data(), prefix.size()));
-      !written.ok()) {
-    return WriteError(written);
-  }
   upload->spec_ = std::move(spec);
+  DESCANT_RETURN_IF_ERROR(upload->BeginPair(upload->spec_.config_json,
+                                            upload->spec_.declared_size));
   return upload;
 }
 
-absl::StatusOr<PublishResult> AdapterStore::Publish(
-    AdapterUpload* upload, const ValidatedAdapter& validated) {
-  const UploadSpec& spec = upload->spec_;
-  // Checked again under the lock; here it saves the work of a lost cause.
-  DESCANT_RETURN_IF_ERROR(registry_
-                              ->CheckPublish(spec.tenant, spec.name,
-                                             validated.digest, spec.condition)
-                              .status());
-  if (const absl::Status synced = SyncStaging(upload); !synced.ok()) {
-    MutexLock lock(&mutex_);
-    journal_->Fail();  // a failed sync is final
-    return WriteError(synced);
-  }
-  RegistryEntry entry;
-  entry.info = MakeInfo(spec, validated, *base_, clock_->UnixSeconds());
-
+void AdapterStore::Release(const std::string& tenant,
+                           const StoreUsage& reserved) {
   MutexLock lock(&mutex_);
-  if (journal_->failed()) return ReadOnly();
-  DESCANT_ASSIGN_OR_RETURN(
-      const PublishOutcome outcome,
-      registry_->CheckPublish(spec.tenant, spec.name, validated.digest,
-                              spec.condition));
-  const absl::StatusOr<RegistryEntry> former =
-      registry_->Get(spec.tenant, spec.name);
-  if (outcome == PublishOutcome::kUnchanged) {
-    return PublishResult{former->info, outcome};
-  }
-  DESCANT_RETURN_IF_ERROR(InstallBlob(upload, validated.digest));
-  entry.info.version = next_version_;
-  const absl::Status recorded =
-      journal_->Append({JournalRecord::Op::kPut, entry.info});
-  if (!recorded.ok()) return WriteError(recorded);
-  ++next_version_;
-  entry.adapter = AddReference(entry.info);
-  const AdapterInfo info = entry.info;
-  const auto published =
-      registry_->Publish(std::move(entry), {.replace = true});
-  DESCANT_CHECK(published.ok());  // the condition was checked above
-  if (former.ok()) RemoveReference(former->info);
-  return PublishResult{info, outcome};
-}
-
-absl::Status AdapterStore::SyncStaging(AdapterUpload* upload) {
-  DESCANT_RETURN_IF_ERROR(Failpoint("store.before_blob_sync"));
-  return upload->file_->Sync();
-}
-
-absl::Status AdapterStore::InstallBlob(AdapterUpload* upload,
-                                       const std::string& digest) {
-  const std::string& tenant = upload->spec_.tenant;
-  const std::string directory = context_->TenantDirectory(tenant);
-  const auto install = [&]() -> absl::Status {
-    DESCANT_RETURN_IF_ERROR(fs_->CreateDirectory(directory));
-    DESCANT_RETURN_IF_ERROR(fs_->SyncDirectory(options_.directory + "/blobs"));
-    DESCANT_RETURN_IF_ERROR(Failpoint("store.before_rename"));
-    DESCANT_RETURN_IF_ERROR(
-        fs_->Rename(upload->staging_path_, context_->BlobPath(tenant, digest)));
-    upload->file_.reset();
-    DESCANT_RETURN_IF_ERROR(Failpoint("store.before_directory_sync"));
-    return fs_->SyncDirectory(directory);
-  };
-  const absl::Status status = install();
-  if (status.ok()) return status;
-  // Which of these steps are on disk is not known any more.
-  if (!absl::IsResourceExhausted(status)) journal_->Fail();
-  return WriteError(status);
+  ledger_.Subtract(tenant, reserved);
 }
 
 absl::Status AdapterStore::Delete(absl::string_view tenant,
-                                  absl::string_view name) {
+                                  absl::string_view name,
+                                  std::optional<uint64_t> expected_version) {
   MutexLock lock(&mutex_);
-  DESCANT_ASSIGN_OR_RETURN(const RegistryEntry entry,
-                           registry_->Get(tenant, name));
-  if (journal_->failed()) return ReadOnly();
-  JournalRecord record{JournalRecord::Op::kDelete, entry.info};
+  const absl::StatusOr<RegistryEntry> entry = registry_->Get(tenant, name);
+  DESCANT_RETURN_IF_ERROR(entry.status());
+  DESCANT_RETURN_IF_ERROR(CheckExpectation(entry, expected_version));
+  if (journal_->failed()) return StoreReadOnly();
+  JournalRecord record{JournalRecord::Op::kDelete, entry->info};
   record.info.version = next_version_;
+  DESCANT_RETURN_IF_ERROR(Failpoint("store.before_delete"));
   if (const absl::Status recorded = journal_->Append(record); !recorded.ok()) {
-    return WriteError(recorded);
+    return StoreWriteError(recorded);
   }
   ++next_version_;
-  DESCANT_RETURN_IF_ERROR(registry_->Remove(tenant, name));
-  DESCANT_RETURN_IF_ERROR(Failpoint("store.before_blob_remove"));
-  RemoveReference(entry.info);
+  std::vector<RegistryEntry> removed;
+  DESCANT_RETURN_IF_ERROR(registry_->Remove(tenant, name, &removed));
+  DropLocked(removed);
+  ledger_.Subtract(tenant, {.adapters = 1});
+  RotateJournalLocked();
   return absl::OkStatus();
 }
 
-std::shared_ptr<const Adapter> AdapterStore::AddReference(
-    const AdapterInfo& info) {
-  Reference& reference = references_[{info.tenant, info.digest}];
-  if (reference.names++ == 0) {
-    reference.tensors = std::make_shared<StoredTensors>(context_);
-  }
-  auto adapter = std::make_shared<Adapter>();
-  adapter->tenant = info.tenant;
-  adapter->name = info.name;
-  adapter->digest = info.digest;
-  adapter->max_rank = info.max_rank;
-  adapter->created_unix = info.created_unix;
-  adapter->source = reference.tensors;
-  return adapter;
+std::shared_ptr<StoredTensors> AdapterStore::SourceOf(
+    const AdapterInfo& info) const {
+  MutexLock lock(&mutex_);
+  const BlobReferences::Reference* reference =
+      blobs_.Find(info.tenant, info.digest);
+  return reference == nullptr ? nullptr : reference->tensors;
 }
 
-// Requests in flight may not have loaded the adapter yet: where there are any,
-// they keep the file open.
-void AdapterStore::RemoveReference(const AdapterInfo& info) {
-  const auto it = references_.find({info.tenant, info.digest});
-  DESCANT_CHECK(it != references_.end() && it->second.names > 0);
-  if (--it->second.names > 0) return;
-  const std::shared_ptr<StoredTensors> tensors = it->second.tensors;
-  references_.erase(it);
-  if (tensors.use_count() > 1) {
-    absl::StatusOr<Blob> blob = Blob::Open(fs_, BlobPath(info));
-    if (blob.ok()) tensors->Keep(*std::move(blob));
+absl::StatusOr<std::unique_ptr<StoredFiles>> AdapterStore::OpenFiles(
+    const RegistryEntry& entry) {
+  std::shared_ptr<StoredTensors> source = SourceOf(entry.info);
+  if (source == nullptr) {
+    return ReasonedError(StatusCode::kNotFound, reason::kAdapterNotFound,
+                         "no adapter of that name", "adapter_id");
   }
-  fs_->Remove(BlobPath(info)).IgnoreError();
+  if (source->damaged()) return DataLoss();
+  return StoredFiles::Open(fs_, PathOf(entry.info), entry.info,
+                           std::move(source));
+}
+
+VerifyResult AdapterStore::Verify(const AdapterInfo& info) {
+  VerifyResult result;
+  result.info = info;
+  std::shared_ptr<StoredTensors> source = SourceOf(info);
+  if (source == nullptr) {
+    result.status =
+        ReasonedError(StatusCode::kNotFound, reason::kAdapterNotFound,
+                      "no adapter of that name", "adapter_id");
+    return result;
+  }
+  auto files = StoredFiles::Open(fs_, PathOf(info), info, source);
+  result.status = files.ok() ? (*files)->Finish() : files.status();
+  if (files.ok()) result.bytes = (*files)->safetensors_bytes();
+  if (result.status.ok() && source->damaged()) {
+    source->set_damaged(false);
+    registry_->Restore(info.tenant, info.digest, source, result.bytes,
+                       base_->fingerprint);
+  }
+  return result;
 }
 
 }  // namespace descant

@@ -1,4 +1,6 @@
 // Opening a store: format, lock, journal, blobs, clean-up.
+#include <algorithm>
+#include <deque>
 #include <map>
 #include <utility>
 
@@ -6,9 +8,12 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "adapters/blob.h"
 #include "adapters/error_reason.h"
+#include "adapters/name.h"
 #include "adapters/store.h"
+#include "adapters/store_error.h"
 #include "runtime/base/log.h"
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
@@ -18,9 +23,15 @@ namespace {
 
 using absl::StatusCode;
 
-constexpr int32_t kFormatNumber = 1;
-constexpr absl::string_view kFormatText = "1\n";
-constexpr uint64_t kMaxFormatBytes = 64;
+// 1: names had one version. A server of that format would take the blobs of
+// earlier versions for garbage.
+constexpr int32_t kFormatNumber = 2;
+constexpr absl::string_view kFormatText = "2\n";
+
+absl::Status StoreLocked() {
+  return ReasonedError(StatusCode::kUnavailable, reason::kStoreLocked,
+                       "another process uses the adapter store");
+}
 
 std::string ParentOf(const std::string& path) {
   const size_t slash = path.find_last_of('/');
@@ -28,72 +39,46 @@ std::string ParentOf(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-// The latest record of each name.
-std::vector<AdapterInfo> Replay(const std::vector<JournalRecord>& records) {
-  std::map<std::pair<std::string, std::string>, AdapterInfo> current;
-  for (const JournalRecord& record : records) {
+// The versions of each name that remain, oldest first, as the records say.
+std::vector<std::deque<AdapterInfo>> Replay(
+    std::vector<JournalRecord> records) {
+  std::map<std::pair<std::string, std::string>, std::deque<AdapterInfo>> names;
+  for (JournalRecord& record : records) {
     const std::pair key(record.info.tenant, record.info.name);
-    if (record.op == JournalRecord::Op::kPut) {
-      current[key] = record.info;
-    } else {
-      current.erase(key);
-    }
+    if (record.op == JournalRecord::Op::kDelete) names.erase(key);
+    if (record.op != JournalRecord::Op::kPut) continue;
+    std::deque<AdapterInfo>& history = names[key];
+    history.push_back(std::move(record.info));
+    while (history.size() > record.keep) history.pop_front();
   }
-  std::vector<AdapterInfo> infos;
-  for (auto& [key, info] : current) infos.push_back(std::move(info));
-  return infos;
+  std::vector<std::deque<AdapterInfo>> histories;
+  for (auto& [key, history] : names) histories.push_back(std::move(history));
+  return histories;
+}
+
+// No permission, or no room: the store may still be read.
+bool ForbidsWriting(const absl::Status& status) {
+  return ReasonOf(status).empty() && (absl::IsFailedPrecondition(status) ||
+                                      absl::IsResourceExhausted(status));
+}
+
+bool IsDigest(absl::string_view text) {
+  return absl::ConsumePrefix(&text, "sha256:") && IsSha256Hex(text);
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<AdapterStore>> AdapterStore::Open(
-    Fs* fs, const Clock* clock, const StoreOptions& options,
-    std::shared_ptr<const BaseShape> base, AdapterRegistry* registry) {
-  std::unique_ptr<AdapterStore> store(
-      new AdapterStore(fs, clock, options, std::move(base), registry));
-  DESCANT_RETURN_IF_ERROR(store->Prepare());
-  DESCANT_RETURN_IF_ERROR(store->Recover());
-  store->CleanUp();
-  return store;
-}
-
-// Directories, the lock, then the format, before anything else is touched.
-absl::Status AdapterStore::Prepare() {
-  const std::string& root = options_.directory;
-  DESCANT_RETURN_IF_ERROR(fs_->CreateDirectory(root));
-  DESCANT_RETURN_IF_ERROR(fs_->SyncDirectory(ParentOf(root)));
-  absl::StatusOr<std::unique_ptr<FileLock>> lock = fs_->Lock(root + "/LOCK");
-  if (absl::IsUnavailable(lock.status())) {
-    return ReasonedError(StatusCode::kUnavailable, reason::kStoreLocked,
-                         "another process uses the adapter store");
-  }
-  DESCANT_RETURN_IF_ERROR(lock.status());
-  lock_ = *std::move(lock);
-  DESCANT_RETURN_IF_ERROR(CheckFormat());
-  DESCANT_RETURN_IF_ERROR(fs_->CreateDirectory(root + "/blobs"));
-  DESCANT_RETURN_IF_ERROR(fs_->CreateDirectory(root + "/staging"));
-  return fs_->SyncDirectory(root);
-}
-
-absl::Status AdapterStore::CheckFormat() {
-  const std::string path = options_.directory + "/FORMAT";
-  const absl::StatusOr<std::string> text = ReadFile(fs_, path, kMaxFormatBytes);
-  if (absl::IsNotFound(text.status())) {
-    const std::string temporary = path + ".new";
-    if (const absl::Status removed = fs_->Remove(temporary);
-        !removed.ok() && !absl::IsNotFound(removed)) {
-      return removed;
-    }
-    DESCANT_ASSIGN_OR_RETURN(const auto file, fs_->Create(temporary));
-    DESCANT_RETURN_IF_ERROR(file->Append(
-        absl::MakeConstSpan(kFormatText.data(), kFormatText.size())));
-    DESCANT_RETURN_IF_ERROR(file->Sync());
-    DESCANT_RETURN_IF_ERROR(fs_->Rename(temporary, path));
-    return fs_->SyncDirectory(options_.directory);
-  }
-  DESCANT_RETURN_IF_ERROR(text.status());
+absl::StatusOr<int32_t> ReadStoreFormat(Fs* fs, const std::string& directory) {
+  constexpr uint64_t kMaxFormatBytes = 64;
+  DESCANT_ASSIGN_OR_RETURN(const auto file,
+                           fs->OpenRead(directory + "/FORMAT"));
+  std::string text(std::min(file->size(), kMaxFormatBytes), '\0');
+  DESCANT_ASSIGN_OR_RETURN(const size_t got,
+                           file->Read(0, absl::MakeSpan(text)));
+  text.resize(got);
   int32_t number = 0;
-  if (!absl::SimpleAtoi(absl::StripAsciiWhitespace(*text), &number) ||
+  if (file->size() > kMaxFormatBytes ||
+      !absl::SimpleAtoi(absl::StripAsciiWhitespace(text), &number) ||
       number < 1) {
     return ReasonedError(StatusCode::kDataLoss, reason::kStoreCorrupt,
                          "the store's FORMAT file is damaged");
@@ -104,31 +89,140 @@ absl::Status AdapterStore::CheckFormat() {
         absl::StrCat("the store has format ", number,
                      ", this server reads up to ", kFormatNumber));
   }
+  return number;
+}
+
+absl::StatusOr<std::unique_ptr<AdapterStore>> AdapterStore::Open(
+    Fs* fs, const Clock* clock, const StoreOptions& options,
+    std::shared_ptr<const BaseShape> base, AdapterRegistry* registry) {
+  std::unique_ptr<AdapterStore> store(
+      new AdapterStore(fs, clock, options, std::move(base), registry));
+  DESCANT_RETURN_IF_ERROR(store->Prepare());
+  DESCANT_RETURN_IF_ERROR(store->Recover());
+  if (!store->opened_read_only_) store->CleanUp();
+  return store;
+}
+
+absl::Status AdapterStore::Prepare() {
+  const absl::Status writable = PrepareWritable();
+  if (!ForbidsWriting(writable)) return writable;
+  return PrepareReadOnly(writable);
+}
+
+// Directories, the lock, then the format, before anything else is touched.
+absl::Status AdapterStore::PrepareWritable() {
+  const std::string& root = options_.directory;
+  DESCANT_RETURN_IF_ERROR(fs_->CreateDirectory(root));
+  DESCANT_RETURN_IF_ERROR(fs_->SyncDirectory(ParentOf(root)));
+  DESCANT_RETURN_IF_ERROR(TakeLock());
+  DESCANT_RETURN_IF_ERROR(CheckFormat(/*writable=*/true));
+  DESCANT_RETURN_IF_ERROR(fs_->CreateDirectory(context_->blobs));
+  DESCANT_RETURN_IF_ERROR(fs_->CreateDirectory(root + "/staging"));
+  DESCANT_RETURN_IF_ERROR(fs_->SyncDirectory(root));
+  return ProbeWriting();
+}
+
+absl::Status AdapterStore::PrepareReadOnly(const absl::Status& why) {
+  opened_read_only_ = true;
+  const std::string& root = options_.directory;
+  if (lock_ == nullptr) {
+    auto lock = fs_->LockShared(root + "/LOCK");
+    if (absl::IsUnavailable(lock.status())) return StoreLocked();
+    // Without one where there is none to take: nobody writes here.
+    if (lock.ok()) lock_ = *std::move(lock);
+  }
+  absl::Status readable = CheckFormat(/*writable=*/false);
+  if (readable.ok()) readable = fs_->OpenRead(root + "/journal").status();
+  if (absl::IsNotFound(readable) || ForbidsWriting(readable)) {
+    return ReasonedError(StatusCode::kFailedPrecondition,
+                         reason::kStoreReadOnly,
+                         "the store's directory cannot be written, and holds "
+                         "no store that can be read");
+  }
+  DESCANT_RETURN_IF_ERROR(readable);
+  recovery_.messages.push_back(
+      absl::StrCat("the adapter store cannot be written (",
+                   std::string(why.message()), "): it is served read-only"));
   return absl::OkStatus();
+}
+
+absl::Status AdapterStore::TakeLock() {
+  auto lock = fs_->Lock(options_.directory + "/LOCK");
+  if (absl::IsUnavailable(lock.status())) return StoreLocked();
+  DESCANT_RETURN_IF_ERROR(lock.status());
+  lock_ = *std::move(lock);
+  return absl::OkStatus();
+}
+
+absl::Status AdapterStore::CheckFormat(bool writable) {
+  const absl::StatusOr<int32_t> number =
+      ReadStoreFormat(fs_, options_.directory);
+  if (absl::IsNotFound(number.status()) && writable) return WriteFormat();
+  DESCANT_RETURN_IF_ERROR(number.status());
+  // The records of older formats are records of this one.
+  return *number < kFormatNumber && writable ? WriteFormat() : absl::OkStatus();
+}
+
+absl::Status AdapterStore::WriteFormat() {
+  const std::string path = options_.directory + "/FORMAT";
+  const std::string temporary = path + ".new";
+  if (const absl::Status removed = fs_->Remove(temporary);
+      !removed.ok() && !absl::IsNotFound(removed)) {
+    return removed;
+  }
+  DESCANT_ASSIGN_OR_RETURN(const auto file, fs_->Create(temporary));
+  DESCANT_RETURN_IF_ERROR(file->Append(
+      absl::MakeConstSpan(kFormatText.data(), kFormatText.size())));
+  DESCANT_RETURN_IF_ERROR(file->Sync());
+  DESCANT_RETURN_IF_ERROR(fs_->Rename(temporary, path));
+  return fs_->SyncDirectory(options_.directory);
+}
+
+// A full disk shows at the start, not at the first upload.
+absl::Status AdapterStore::ProbeWriting() {
+  const std::string path = options_.directory + "/staging/probe";
+  if (const absl::Status removed = fs_->Remove(path);
+      !removed.ok() && !absl::IsNotFound(removed)) {
+    return removed;
+  }
+  const std::string block(4096, '\0');
+  absl::Status written;
+  {
+    DESCANT_ASSIGN_OR_RETURN(const auto file, fs_->Create(path));
+    written = file->Append(absl::MakeConstSpan(block.data(), block.size()));
+    if (written.ok()) written = file->Sync();
+  }
+  fs_->Remove(path).IgnoreError();
+  return written;
 }
 
 absl::Status AdapterStore::Recover() {
   std::vector<JournalRecord> records;
-  {
-    MutexLock lock(&mutex_);
-    DESCANT_ASSIGN_OR_RETURN(journal_,
-                             Journal::Open(fs_, options_.directory, &records));
-    for (const JournalRecord& record : records) {
-      next_version_ = std::max(next_version_, record.info.version + 1);
+  MutexLock lock(&mutex_);
+  DESCANT_ASSIGN_OR_RETURN(
+      journal_, opened_read_only_
+                    ? Journal::OpenReadOnly(fs_, options_.directory, &records)
+                    : Journal::Open(fs_, options_.directory, &records));
+  for (const JournalRecord& record : records) {
+    next_version_ = std::max(next_version_, record.info.version + 1);
+  }
+  for (std::deque<AdapterInfo>& history : Replay(std::move(records))) {
+    ledger_.Add(history.front().tenant, {.adapters = 1});
+    for (AdapterInfo& info : history) {
+      RecoverOne(std::move(info), history.size());
     }
   }
-  for (const AdapterInfo& info : Replay(records)) RecoverOne(info);
   return absl::OkStatus();
 }
 
-void AdapterStore::RecoverOne(const AdapterInfo& info) {
+void AdapterStore::RecoverOne(AdapterInfo info, size_t keep) {
+  live_bytes_ += EncodeRecord({JournalRecord::Op::kPut, info, keep}).size();
   RegistryEntry entry;
-  entry.info = info;
-  if (info.base_fingerprint != base_->fingerprint) {
+  const absl::Status stored = CheckStored(&info);
+  if (absl::IsFailedPrecondition(stored)) {
     entry.state = AdapterState::kIncompatible;
     ++recovery_.incompatible;
-  } else if (const absl::Status stored = CheckStored(&entry.info);
-             stored.ok()) {
+  } else if (stored.ok()) {
     ++recovery_.ready;
   } else {
     entry.state = AdapterState::kCorrupt;
@@ -137,43 +231,46 @@ void AdapterStore::RecoverOne(const AdapterInfo& info) {
         absl::StrCat("adapter ", LogSafe(info.name), " version ", info.version,
                      " is quarantined: ", std::string(stored.message())));
   }
-  MutexLock lock(&mutex_);
-  std::shared_ptr<const Adapter> adapter = AddReference(entry.info);
-  if (entry.state == AdapterState::kReady) entry.adapter = std::move(adapter);
-  registry_->Publish(std::move(entry), {.replace = true}).IgnoreError();
+  entry.info = std::move(info);
+  entry.adapter = AddReferenceLocked(entry.info);
+  if (entry.state == AdapterState::kCorrupt) {
+    blobs_.Find(entry.info.tenant, entry.info.digest)
+        ->tensors->set_damaged(true);
+  }
+  registry_->Put(std::move(entry), keep);
 }
 
 // The blob's header and size, not its tensors: a start must not read them all.
+// FAILED_PRECONDITION: sound, and not for this server.
 absl::Status AdapterStore::CheckStored(AdapterInfo* info) {
-  if (info->max_rank > options_.limits.max_rank) {
-    return absl::InvalidArgumentError(absl::StrCat("its rank ", info->max_rank,
-                                                   " is above the limit of ",
-                                                   options_.limits.max_rank));
+  if (!IsDigest(info->digest)) return DataLoss();
+  const absl::StatusOr<Blob> blob = Blob::Open(fs_, PathOf(*info));
+  if (!blob.ok()) {
+    return absl::DataLossError(std::string(blob.status().message()));
   }
-  if (info->file_bytes > options_.limits.max_file_bytes) {
-    return absl::InvalidArgumentError("its file is above the limit");
-  }
-  DESCANT_ASSIGN_OR_RETURN(const Blob blob, Blob::Open(fs_, BlobPath(*info)));
-  if (blob.safetensors_bytes() != info->file_bytes) {
-    return ReasonedError(StatusCode::kDataLoss, reason::kAdapterDataLoss,
-                         "its file has another size than was stored");
+  // The digest is the proof of the content, not its length: the same digest
+  // may have been stored as other bytes.
+  info->file_bytes = blob->safetensors_bytes();
+  if (info->base_fingerprint != base_->fingerprint ||
+      info->max_rank > options_.limits.max_rank ||
+      info->file_bytes > options_.limits.max_file_bytes) {
+    return absl::FailedPreconditionError("not for this server");
   }
   if (info->module_kinds != 0) return absl::OkStatus();
-  return blob.ReadAdapter(base_.get(), options_.limits, info).status();
+  const absl::Status read =
+      blob->ReadAdapter(base_.get(), options_.limits, info).status();
+  return read.ok() ? read : absl::DataLossError(std::string(read.message()));
 }
 
 // Removes what no record names. Links are removed, never followed. Failures
 // cost space, not correctness.
 void AdapterStore::CleanUp() {
   absl::flat_hash_set<std::string> wanted;
-  {
-    MutexLock lock(&mutex_);
-    for (const auto& [key, reference] : references_) {
-      wanted.insert(context_->BlobPath(key.first, key.second));
-    }
+  for (const AdapterInfo& info : registry_->AllVersions()) {
+    wanted.insert(PathOf(info));
   }
   RemoveUnwanted(options_.directory + "/staging", {});
-  const std::string blobs = options_.directory + "/blobs";
+  const std::string& blobs = context_->blobs;
   const auto tenants = fs_->ListDirectory(blobs);
   if (!tenants.ok()) return;
   for (const DirectoryEntry& tenant : *tenants) {

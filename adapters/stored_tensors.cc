@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "adapters/blob.h"
 #include "adapters/error_reason.h"
 #include "adapters/identity.h"
 #include "runtime/base/log.h"
@@ -17,30 +18,33 @@ using absl::StatusCode;
 
 constexpr size_t kTenantIdDigits = 32;
 
-// Of memory, file handles or permissions: says nothing of the content.
-bool IsPassing(const absl::Status& status) {
-  return absl::IsResourceExhausted(status) || absl::IsUnavailable(status) ||
-         absl::IsFailedPrecondition(status);
-}
-
 }  // namespace
 
-std::string StoredTensorsContext::TenantDirectory(
-    absl::string_view tenant) const {
+std::string TenantDirectory(absl::string_view blobs, absl::string_view tenant) {
   return absl::StrCat(blobs, "/",
                       HexOf(Sha256Of(tenant)).substr(0, kTenantIdDigits));
 }
 
-std::string StoredTensorsContext::BlobPath(absl::string_view tenant,
-                                           absl::string_view digest) const {
+std::string BlobPath(absl::string_view blobs, absl::string_view tenant,
+                     absl::string_view digest) {
   absl::ConsumePrefix(&digest, "sha256:");
-  return absl::StrCat(TenantDirectory(tenant), "/", digest);
+  return absl::StrCat(TenantDirectory(blobs, tenant), "/", digest);
 }
 
-void StoredTensors::Keep(Blob blob) {
-  auto kept = std::make_shared<const Blob>(std::move(blob));
-  MutexLock lock(&mutex_);
-  kept_ = std::move(kept);
+bool IsPassing(const absl::Status& read_error) {
+  return absl::IsResourceExhausted(read_error) ||
+         absl::IsUnavailable(read_error) ||
+         absl::IsFailedPrecondition(read_error);
+}
+
+absl::Status DataLoss() {
+  return ReasonedError(StatusCode::kDataLoss, reason::kAdapterDataLoss,
+                       "the adapter's stored bytes are damaged", "adapter_id");
+}
+
+absl::Status Unreadable() {
+  return ReasonedError(StatusCode::kUnavailable, reason::kAdapterUnreadable,
+                       "the adapter cannot be read right now", "adapter_id");
 }
 
 absl::StatusOr<std::shared_ptr<const Adapter>> StoredTensors::Read(
@@ -50,19 +54,11 @@ absl::StatusOr<std::shared_ptr<const Adapter>> StoredTensors::Read(
   info.name = adapter.name;
   info.digest = adapter.digest;
   info.created_unix = adapter.created_unix;
-  std::shared_ptr<const Blob> blob = kept();
-  if (blob == nullptr) {
-    absl::StatusOr<Blob> opened = Blob::Open(
-        context_->fs, context_->BlobPath(adapter.tenant, adapter.digest));
-    if (opened.ok()) {
-      blob = std::make_shared<const Blob>(*std::move(opened));
-    } else {
-      // Its name may have gone since: then it was kept before.
-      blob = kept();
-      if (blob == nullptr) return std::move(opened).status();
-    }
-  }
-  return blob->ReadAdapter(context_->base.get(), context_->limits, &info);
+  DESCANT_ASSIGN_OR_RETURN(
+      const Blob blob,
+      Blob::Open(context_->fs,
+                 BlobPath(context_->blobs, adapter.tenant, adapter.digest)));
+  return blob.ReadAdapter(context_->base.get(), context_->limits, &info);
 }
 
 absl::StatusOr<std::shared_ptr<const Adapter>> StoredTensors::Load(
@@ -73,14 +69,17 @@ absl::StatusOr<std::shared_ptr<const Adapter>> StoredTensors::Load(
   if (IsPassing(status)) {
     LogWarning("adapter ", LogSafe(adapter.name),
                " cannot be read: ", status.ToString());
-    return ReasonedError(StatusCode::kUnavailable, reason::kAdapterUnreadable,
-                         "the adapter cannot be read right now", "adapter_id");
+    return Unreadable();
   }
   LogWarning("adapter ", LogSafe(adapter.name),
              " is quarantined: ", std::string(status.message()));
-  context_->registry->Quarantine(adapter);
-  return ReasonedError(StatusCode::kDataLoss, reason::kAdapterDataLoss,
-                       "the adapter's stored bytes are damaged", "adapter_id");
+  Quarantine(adapter.tenant);
+  return DataLoss();
+}
+
+void StoredTensors::Quarantine(absl::string_view tenant) const {
+  damaged_.store(true);
+  context_->registry->Quarantine(tenant, this);
 }
 
 }  // namespace descant

@@ -84,6 +84,7 @@ absl::Status App::OpenStore(const ServerConfig& config,
   options.model_name = backend.model->name;
   options.limits.max_rank = config.max_adapter_rank;
   options.limits.max_file_bytes = config.max_upload_size;
+  options.total.max_adapters = config.max_stored_adapters;
   // Shares the model, whose part the shape is.
   std::shared_ptr<const BaseShape> base(backend.model,
                                         &backend.model->base_shape);

@@ -8,13 +8,14 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "adapters/error_reason.h"
 #include "grpcpp/support/status.h"
 #include "runtime/core/request.h"
 
 namespace descant {
 
-// Reasons (ErrorInfo.reason) of the edge. Those of adapters are in
-// adapters/error_reason.h, those of the engine QUEUE_FULL and DRAINING.
+// Reasons (ErrorInfo.reason) of the edge. Those of adapters and their quotas
+// are in adapters/error_reason.h, those of the engine QUEUE_FULL and DRAINING.
 namespace reason {
 inline constexpr absl::string_view kFieldInvalid = "FIELD_INVALID";
 inline constexpr absl::string_view kPromptMissing = "PROMPT_MISSING";
@@ -30,7 +31,6 @@ inline constexpr absl::string_view kDraining = "DRAINING";
 inline constexpr absl::string_view kStreamStalled = "STREAM_STALLED";
 inline constexpr absl::string_view kUploadIdle = "UPLOAD_IDLE";
 inline constexpr absl::string_view kUploadProtocol = "UPLOAD_PROTOCOL";
-inline constexpr absl::string_view kUploadLimit = "UPLOAD_LIMIT";
 // Uploads with an upload_id: server/UPLOADS.md.
 inline constexpr absl::string_view kUploadIdInvalid = "UPLOAD_ID_INVALID";
 inline constexpr absl::string_view kUploadUnknown = "UPLOAD_UNKNOWN";
@@ -38,9 +38,7 @@ inline constexpr absl::string_view kUploadMismatch = "UPLOAD_MISMATCH";
 inline constexpr absl::string_view kUploadOffset = "UPLOAD_OFFSET";
 inline constexpr absl::string_view kUploadBusy = "UPLOAD_BUSY";
 inline constexpr absl::string_view kUploadTakenOver = "UPLOAD_TAKEN_OVER";
-inline constexpr absl::string_view kLabelInvalid = "LABEL_INVALID";
 inline constexpr absl::string_view kDownloadLimit = "DOWNLOAD_LIMIT";
-inline constexpr absl::string_view kAdapterQuota = "ADAPTER_QUOTA";
 inline constexpr absl::string_view kUnauthenticated = "UNAUTHENTICATED";
 inline constexpr absl::string_view kAdapterNumeric = "ADAPTER_NUMERIC";
 }  // namespace reason

@@ -177,14 +177,6 @@ absl::StatusOr<UploadCall::Next> UploadCall::Open(
   if (!upload_id_.empty()) DESCANT_RETURN_IF_ERROR(Claim(header));
   if (is_echo_) return Next::kEnd;
   if (upload_ != nullptr) return Next::kRead;
-  if (edge_->registry->TotalUsage().adapters >=
-          edge_->options.max_stored_adapters &&
-      !edge_->registry->Get(spec.tenant, spec.name).ok()) {
-    return ReasonedError(
-        absl::StatusCode::kResourceExhausted, reason::kAdapterQuota,
-        absl::StrCat("the server keeps at most ",
-                     edge_->options.max_stored_adapters, " adapters"));
-  }
   DESCANT_ASSIGN_OR_RETURN(upload_, edge_->store->BeginUpload(spec));
   return Next::kRead;
 }

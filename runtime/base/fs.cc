@@ -46,6 +46,14 @@ absl::Status ErrnoStatus(int error, absl::string_view operation) {
   }
 }
 
+// Calls `call` until it isn't interrupted by a signal.
+template <typename Call>
+auto Uninterrupted(Call call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
 // Owns a descriptor.
 class Descriptor {
  public:
@@ -63,10 +71,9 @@ class Descriptor {
 
 absl::StatusOr<Descriptor> Open(const std::string& path, int flags,
                                 absl::string_view operation) {
-  int fd = -1;
-  do {
-    fd = ::open(path.c_str(), flags | O_NOFOLLOW | O_CLOEXEC, 0600);
-  } while (fd < 0 && errno == EINTR);
+  const int fd = Uninterrupted([&] {
+    return ::open(path.c_str(), flags | O_NOFOLLOW | O_CLOEXEC, 0600);
+  });
   if (fd < 0) return ErrnoStatus(errno, operation);
   return Descriptor(fd);
 }
@@ -87,18 +94,18 @@ class PosixWritableFile final : public WritableFile {
 
   absl::Status Append(absl::Span<const char> data) override {
     while (!data.empty()) {
-      const ssize_t written = ::write(file_.get(), data.data(), data.size());
-      if (written < 0) {
-        if (errno == EINTR) continue;
-        return ErrnoStatus(errno, "write");
-      }
+      const ssize_t written = Uninterrupted(
+          [&] { return ::write(file_.get(), data.data(), data.size()); });
+      if (written < 0) return ErrnoStatus(errno, "write");
       data.remove_prefix(static_cast<size_t>(written));
     }
     return absl::OkStatus();
   }
 
   absl::Status Sync() override {
-    if (::fdatasync(file_.get()) != 0) return ErrnoStatus(errno, "fdatasync");
+    if (Uninterrupted([&] { return ::fdatasync(file_.get()); }) != 0) {
+      return ErrnoStatus(errno, "fdatasync");
+    }
     return absl::OkStatus();
   }
 
@@ -115,13 +122,11 @@ class PosixReadableFile final : public ReadableFile {
                               absl::Span<char> out) const override {
     size_t done = 0;
     while (done < out.size()) {
-      const ssize_t got =
-          ::pread(file_.get(), out.data() + done, out.size() - done,
-                  static_cast<off_t>(offset + done));
-      if (got < 0) {
-        if (errno == EINTR) continue;
-        return ErrnoStatus(errno, "read");
-      }
+      const ssize_t got = Uninterrupted([&] {
+        return ::pread(file_.get(), out.data() + done, out.size() - done,
+                       static_cast<off_t>(offset + done));
+      });
+      if (got < 0) return ErrnoStatus(errno, "read");
       if (got == 0) break;
       done += static_cast<size_t>(got);
     }
@@ -157,7 +162,9 @@ absl::StatusOr<std::unique_ptr<WritableFile>> PosixFs::OpenAppend(
   DESCANT_ASSIGN_OR_RETURN(Descriptor file,
                            Open(path, O_WRONLY | O_NONBLOCK, "open"));
   DESCANT_RETURN_IF_ERROR(RegularFileSize(file).status());
-  if (::ftruncate(file.get(), static_cast<off_t>(size)) != 0) {
+  if (Uninterrupted([&] {
+        return ::ftruncate(file.get(), static_cast<off_t>(size));
+      }) != 0) {
     return ErrnoStatus(errno, "truncate");
   }
   if (::lseek(file.get(), 0, SEEK_END) < 0) return ErrnoStatus(errno, "seek");
@@ -173,19 +180,23 @@ absl::StatusOr<std::unique_ptr<ReadableFile>> PosixFs::OpenRead(
 }
 
 absl::Status PosixFs::Rename(const std::string& from, const std::string& to) {
-  if (::rename(from.c_str(), to.c_str()) != 0) {
+  if (Uninterrupted([&] { return ::rename(from.c_str(), to.c_str()); }) != 0) {
     return ErrnoStatus(errno, "rename");
   }
   return absl::OkStatus();
 }
 
 absl::Status PosixFs::Remove(const std::string& path) {
-  if (::unlink(path.c_str()) != 0) return ErrnoStatus(errno, "remove");
+  if (Uninterrupted([&] { return ::unlink(path.c_str()); }) != 0) {
+    return ErrnoStatus(errno, "remove");
+  }
   return absl::OkStatus();
 }
 
 absl::Status PosixFs::CreateDirectory(const std::string& path) {
-  if (::mkdir(path.c_str(), 0700) == 0) return absl::OkStatus();
+  if (Uninterrupted([&] { return ::mkdir(path.c_str(), 0700); }) == 0) {
+    return absl::OkStatus();
+  }
   const int error = errno;
   struct stat info = {};
   if (error == EEXIST && ::lstat(path.c_str(), &info) == 0) {
@@ -196,7 +207,9 @@ absl::Status PosixFs::CreateDirectory(const std::string& path) {
 }
 
 absl::Status PosixFs::RemoveDirectory(const std::string& path) {
-  if (::rmdir(path.c_str()) != 0) return ErrnoStatus(errno, "remove directory");
+  if (Uninterrupted([&] { return ::rmdir(path.c_str()); }) != 0) {
+    return ErrnoStatus(errno, "remove directory");
+  }
   return absl::OkStatus();
 }
 
@@ -204,7 +217,7 @@ absl::Status PosixFs::SyncDirectory(const std::string& path) {
   DESCANT_ASSIGN_OR_RETURN(
       const Descriptor directory,
       Open(path, O_RDONLY | O_DIRECTORY, "open directory"));
-  if (::fsync(directory.get()) != 0) {
+  if (Uninterrupted([&] { return ::fsync(directory.get()); }) != 0) {
     return ErrnoStatus(errno, "fsync directory");
   }
   return absl::OkStatus();
@@ -237,15 +250,31 @@ absl::StatusOr<std::vector<DirectoryEntry>> PosixFs::ListDirectory(
   return entries;
 }
 
-absl::StatusOr<std::unique_ptr<FileLock>> PosixFs::Lock(
-    const std::string& path) {
-  DESCANT_ASSIGN_OR_RETURN(
-      Descriptor file, Open(path, O_RDWR | O_CREAT | O_NONBLOCK, "open lock"));
-  if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+namespace {
+
+absl::StatusOr<std::unique_ptr<FileLock>> TakeLock(const std::string& path,
+                                                   int flags, int operation) {
+  DESCANT_ASSIGN_OR_RETURN(Descriptor file,
+                           Open(path, flags | O_NONBLOCK, "open lock"));
+  DESCANT_RETURN_IF_ERROR(RegularFileSize(file).status());
+  if (Uninterrupted([&] { return ::flock(file.get(), operation | LOCK_NB); }) !=
+      0) {
     if (errno == EWOULDBLOCK) return absl::UnavailableError("lock is taken");
     return ErrnoStatus(errno, "lock");
   }
   return std::make_unique<PosixFileLock>(std::move(file));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<FileLock>> PosixFs::Lock(
+    const std::string& path) {
+  return TakeLock(path, O_RDWR | O_CREAT, LOCK_EX);
+}
+
+absl::StatusOr<std::unique_ptr<FileLock>> PosixFs::LockShared(
+    const std::string& path) {
+  return TakeLock(path, O_RDONLY, LOCK_SH);
 }
 
 absl::StatusOr<std::string> ReadFile(Fs* fs, const std::string& path,

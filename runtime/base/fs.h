@@ -54,7 +54,8 @@ struct DirectoryEntry {
 // component. Thread-safe. Errors: NOT_FOUND, ALREADY_EXISTS,
 // RESOURCE_EXHAUSTED (ENOSPC, EDQUOT, EMFILE), FAILED_PRECONDITION (EROFS,
 // EACCES, EPERM), INVALID_ARGUMENT (not a regular file), UNAVAILABLE (the
-// lock is taken), else DATA_LOSS (EIO and the rest).
+// lock is taken), else DATA_LOSS (EIO and the rest). Interrupted calls (EINTR)
+// and short counts are continued, never reported.
 class Fs {
  public:
   virtual ~Fs() = default;
@@ -83,6 +84,10 @@ class Fs {
   // An exclusive advisory lock on a file made for it.
   virtual absl::StatusOr<std::unique_ptr<FileLock>> Lock(
       const std::string& path) = 0;
+  // A shared one on a file that is there; needs no permission to write. Keeps
+  // Lock out, and is kept out by it.
+  virtual absl::StatusOr<std::unique_ptr<FileLock>> LockShared(
+      const std::string& path) = 0;
 };
 
 // The real one. Stateless.
@@ -102,6 +107,8 @@ class PosixFs final : public Fs {
   absl::StatusOr<std::vector<DirectoryEntry>> ListDirectory(
       const std::string& path) override;
   absl::StatusOr<std::unique_ptr<FileLock>> Lock(
+      const std::string& path) override;
+  absl::StatusOr<std::unique_ptr<FileLock>> LockShared(
       const std::string& path) override;
 };
 

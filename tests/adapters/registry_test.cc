@@ -12,21 +12,27 @@ namespace descant {
 namespace {
 
 RegistryEntry Entry(const std::string& tenant, const std::string& name,
-                    const std::string& digest) {
+                    const std::string& digest, uint64_t version = 1) {
   auto adapter = std::make_shared<Adapter>();
   adapter->tenant = tenant;
   adapter->name = name;
   adapter->digest = digest;
   RegistryEntry entry;
-  entry.info = {tenant, name, digest};
+  entry.info.tenant = tenant;
+  entry.info.name = name;
+  entry.info.digest = digest;
+  entry.info.version = version;
   entry.info.file_bytes = 10;
   entry.adapter = adapter;
   return entry;
 }
 
+// "d7" is version 7.
 std::string Publish(AdapterRegistry* registry, const std::string& digest,
                     const PublishCondition& condition = {}) {
-  const auto outcome = registry->Publish(Entry("t", "a", digest), condition);
+  const uint64_t version = std::stoull(digest.substr(1));
+  const auto outcome =
+      registry->Publish(Entry("t", "a", digest, version), condition);
   if (!outcome.ok()) return Outcome(outcome.status());
   constexpr const char* kNames[] = {"created", "replaced", "unchanged"};
   return kNames[static_cast<int>(*outcome)];
@@ -38,11 +44,10 @@ TEST(RegistryTest, Rows15To18Conditions) {
   EXPECT_EQ(Publish(&registry, "d1"), "unchanged");
   EXPECT_EQ(Publish(&registry, "d2"), "ALREADY_EXISTS ADAPTER_EXISTS");
   EXPECT_EQ(Publish(&registry, "d2", {.replace = true}), "replaced");
-  EXPECT_EQ(
-      Publish(&registry, "d3", {.replace = true, .expected_digest = "d1"}),
-      "ABORTED ADAPTER_VERSION_MISMATCH");
-  EXPECT_EQ(Publish(&registry, "d3", {.expected_digest = "d2"}), "replaced");
-  EXPECT_EQ(Publish(&registry, "d4", {.expected_digest = ""}),
+  EXPECT_EQ(Publish(&registry, "d3", {.replace = true, .expected_version = 1}),
+            "ABORTED ADAPTER_VERSION_MISMATCH");
+  EXPECT_EQ(Publish(&registry, "d3", {.expected_version = 2}), "replaced");
+  EXPECT_EQ(Publish(&registry, "d4", {.expected_version = 0}),
             "ABORTED ADAPTER_VERSION_MISMATCH");
 }
 
@@ -155,9 +160,9 @@ TEST(RegistryTest, Usage) {
 
 TEST(RegistryTest, ReadersSeeWholeVersionsDuringReplacement) {
   AdapterRegistry registry;
-  Publish(&registry, "d0");
+  Publish(&registry, "d1");
   std::thread writer([&registry] {
-    for (int i = 1; i < 2000; ++i) {
+    for (int i = 2; i < 2000; ++i) {
       Publish(&registry, absl::StrCat("d", i), {.replace = true});
     }
   });

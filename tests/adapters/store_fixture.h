@@ -18,26 +18,22 @@
 #include "adapters/store.h"
 #include "runtime/base/failpoint.h"
 #include "tests/adapters/adapter_fixture.h"
+#include "tests/testing/fake_clock.h"
 
 namespace descant {
-
-class FixedClock final : public Clock {
- public:
-  MonotonicTime Now() const override { return {}; }
-  double UnixSeconds() const override { return 1.5; }
-};
 
 // A store with its registry, on any Fs.
 struct TestStore {
   AdapterRegistry registry;
-  FixedClock clock;
+  FakeClock clock;
+  // Directory and model_name are Open's. Garbage has no grace by default.
+  StoreOptions options{.garbage_grace = Duration::zero()};
   std::unique_ptr<AdapterStore> store;
 
   absl::Status Open(Fs* fs, const std::string& directory,
                     const std::string& fingerprint = "sha256:tiny") {
     BaseShape base = TinyBase();
     base.fingerprint = fingerprint;
-    StoreOptions options;
     options.directory = directory;
     options.model_name = "tiny";
     auto opened = AdapterStore::Open(

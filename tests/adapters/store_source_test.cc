@@ -12,21 +12,26 @@ namespace {
 
 TEST_F(StoreTest, ReplacedVersionsServeRequestsInFlight) {
   TestStore store;
+  store.options.max_versions = 1;
   ASSERT_TRUE(store.Open(&fs_, root_).ok());
   ASSERT_TRUE(store.Upload("acme", "a", 1).ok());
-  const auto held = store.registry.Lookup("acme", {"a", ""});
+  auto held = store.registry.Lookup("acme", {"a", ""});
   ASSERT_TRUE(held.ok());
   ASSERT_TRUE(store.Upload("acme", "a", 2, true).ok());
   EXPECT_NE((*store.registry.Lookup("acme", {"a", ""}))->digest,
             (*held)->digest);
-  // Its file is gone, and it is loaded all the same.
-  EXPECT_EQ(Blobs().size(), 1u);
+  // Its file stays as long as somebody may load it.
+  store.store->CollectGarbage();
+  EXPECT_EQ(Blobs().size(), 2u);
   const auto loaded = (*held)->source->Load(**held);
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ((*loaded)->digest, (*held)->digest);
   EXPECT_EQ(
       Outcome(store.registry.Lookup("acme", {"a", (*held)->digest}).status()),
       "NOT_FOUND ADAPTER_NOT_FOUND");
+  held = absl::CancelledError();
+  store.store->CollectGarbage();
+  EXPECT_EQ(Blobs().size(), 1u);
 }
 
 TEST_F(StoreTest, AStartReadsNoTensors) {
@@ -74,17 +79,23 @@ TEST_F(StoreTest, TwoNamesOfOneBlobAreLoadedAfterBothAreGone) {
   ASSERT_TRUE(store.Open(&fs_, root_).ok());
   ASSERT_TRUE(store.Upload("acme", "a", 1).ok());
   ASSERT_TRUE(store.Upload("acme", "b", 1).ok());
-  const auto a = store.registry.Lookup("acme", {"a", ""});
-  const auto b = store.registry.Lookup("acme", {"b", ""});
+  auto a = store.registry.Lookup("acme", {"a", ""});
+  auto b = store.registry.Lookup("acme", {"b", ""});
   ASSERT_TRUE(store.store->Delete("acme", "a").ok());
   ASSERT_TRUE(store.store->Delete("acme", "b").ok());
-  EXPECT_TRUE(Blobs().empty());
+  store.store->CollectGarbage();
   EXPECT_TRUE((*a)->source->Load(**a).ok());
   EXPECT_TRUE((*b)->source->Load(**b).ok());
-  // A new upload of the same bytes has a file of its own.
+  // A new upload of the same bytes revives the file.
   ASSERT_TRUE(store.Upload("acme", "a", 1).ok());
   EXPECT_EQ(Blobs().size(), 1u);
+  EXPECT_EQ(store.store->Stats().garbage_bytes, 0u);
   EXPECT_TRUE((*a)->source->Load(**a).ok());
+  ASSERT_TRUE(store.store->Delete("acme", "a").ok());
+  a = absl::CancelledError();
+  b = absl::CancelledError();
+  store.store->CollectGarbage();
+  EXPECT_TRUE(Blobs().empty());
 }
 
 }  // namespace

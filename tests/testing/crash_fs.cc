@@ -257,4 +257,9 @@ absl::StatusOr<std::unique_ptr<FileLock>> CrashFs::Lock(
   return std::make_unique<CrashFileLock>(&locks_, path);
 }
 
+absl::StatusOr<std::unique_ptr<FileLock>> CrashFs::LockShared(
+    const std::string& path) {
+  return Lock(path);
+}
+
 }  // namespace descant

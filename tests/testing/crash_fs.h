@@ -71,6 +71,9 @@ class CrashFs final : public Fs {
       const std::string& path) override;
   absl::StatusOr<std::unique_ptr<FileLock>> Lock(
       const std::string& path) override;
+  // As exclusive as Lock: no test shares one.
+  absl::StatusOr<std::unique_ptr<FileLock>> LockShared(
+      const std::string& path) override;
 
  private:
   friend class CrashWritableFile;
