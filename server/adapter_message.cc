@@ -91,6 +91,7 @@ void FillAdapter(const RegistryEntry& entry, absl::Span<const BaseModule> base,
   message->mutable_create_time()->set_nanos(
       static_cast<int32_t>((info.created_unix - seconds) * 1e9));
   message->set_version(info.version);
+  message->mutable_labels()->insert(info.labels.begin(), info.labels.end());
   message->set_level(residency.level);
   message->set_pinned(residency.pinned);
   if (entry.state != AdapterState::kReady) return;

@@ -31,6 +31,14 @@ class AdapterService final : public v1::AdapterService::CallbackService {
       const v1::DeleteAdapterRequest* request,
       v1::DeleteAdapterResponse* response) override;
 
+  grpc::ServerUnaryReactor* RollbackAdapter(
+      grpc::CallbackServerContext* context,
+      const v1::RollbackAdapterRequest* request,
+      v1::RollbackAdapterResponse* response) override;
+  grpc::ServerWriteReactor<v1::DownloadAdapterResponse>* DownloadAdapter(
+      grpc::CallbackServerContext* context,
+      const v1::DownloadAdapterRequest* request) override;
+
  private:
   EdgeContext* const edge_;
 };

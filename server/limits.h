@@ -61,9 +61,6 @@ inline constexpr int kMaxEmptyChunks = 16;
 inline constexpr int kMaxParallelUploads = 8;
 inline constexpr int kMaxParallelUploadsPerTenant = 6;
 inline constexpr size_t kMaxBaseFingerprintBytes = 128;
-inline constexpr size_t kMaxLabels = 16;
-inline constexpr size_t kMaxLabelKeyBytes = 63;
-inline constexpr size_t kMaxLabelValueBytes = 256;
 // Uploads with an upload_id. Each that is not finished holds an open file and
 // at most a safetensors header (1 MiB) of memory; a result some kilobytes.
 inline constexpr size_t kMinUploadIdBytes = 8;

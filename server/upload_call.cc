@@ -101,6 +101,7 @@ absl::Status UploadCall::TakeHeaderLocked() {
   name_ = spec.name;
   upload_id_ = header.upload_id();
   declared_ = spec.declared_size;
+  validate_only_ = spec.validate_only;
   PostLocked([this, spec = std::move(spec), header = std::move(header)] {
     return Open(spec, header);
   });
@@ -213,11 +214,12 @@ absl::StatusOr<UploadCall::Next> UploadCall::Commit(const std::string& bytes) {
   // The entry carries more than the result; another upload may have replaced
   // it since, and then the result is still what was stored.
   auto entry = edge_->registry->Get(result.info.tenant, result.info.name);
-  if (!entry.ok() || entry->info.digest != result.info.digest) {
+  if (!entry.ok() || entry->info.version != result.info.version) {
     entry = RegistryEntry{.info = result.info};
   }
   DescribeAdapter(*edge_, *entry, response_->mutable_adapter());
-  response_->set_created(result.outcome != PublishOutcome::kUnchanged);
+  response_->set_created(!validate_only_ &&
+                         result.outcome != PublishOutcome::kUnchanged);
   return Next::kEnd;
 }
 
@@ -270,8 +272,9 @@ void UploadCall::Record(const absl::Status& status) {
   edge_->metrics->RecordUpload(code, status.ok() ? declared_ : 0,
                                edge_->clock->Now() - begun_);
   if (status.ok()) {
-    LogInfo("adapter ", AdapterLabel(tenant_, name_), " stored, ", declared_,
-            " bytes, ", response_->adapter().digest());
+    LogInfo("adapter ", AdapterLabel(tenant_, name_),
+            validate_only_ ? " checked, " : " stored, ", declared_, " bytes, ",
+            response_->adapter().digest());
   }
 }
 

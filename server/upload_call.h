@@ -93,6 +93,7 @@ class UploadCall final
   std::string name_;
   std::string upload_id_;  // "": it ends with its stream
   uint64_t declared_ = 0;
+  bool validate_only_ = false;
 
   std::string gathered_ ABSL_GUARDED_BY(mutex_);
   uint64_t received_ ABSL_GUARDED_BY(mutex_) = 0;  // gathered_ included

@@ -1,12 +1,11 @@
 #include "server/upload_header.h"
 
 #include <algorithm>
-#include <cstdint>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "adapters/error_reason.h"
+#include "adapters/labels.h"
 #include "adapters/name.h"
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
@@ -15,71 +14,6 @@
 
 namespace descant {
 namespace {
-
-constexpr char kLabelsField[] = "header.labels";
-
-absl::Status LabelError(absl::string_view message) {
-  return FieldError(kLabelsField, message, reason::kLabelInvalid);
-}
-
-// The code point that `*text` begins with, which is taken off it; -1 where it
-// begins with no valid one.
-int32_t NextCodePoint(absl::string_view* text) {
-  const auto byte = [&](size_t i) {
-    return i < text->size() ? static_cast<uint8_t>((*text)[i]) : 0;
-  };
-  const uint8_t lead = byte(0);
-  const size_t length = lead < 0x80                    ? 1
-                        : lead >= 0xc2 && lead <= 0xdf ? 2
-                        : lead >= 0xe0 && lead <= 0xef ? 3
-                        : lead >= 0xf0 && lead <= 0xf4 ? 4
-                                                       : 0;
-  if (length == 0) return -1;
-  int32_t code = length == 1 ? lead : lead & (0x7f >> length);
-  for (size_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return -1;
-    code = code << 6 | (byte(i) & 0x3f);
-  }
-  const bool overlong =
-      (length == 3 && code < 0x800) || (length == 4 && code < 0x10000);
-  const bool surrogate = code >= 0xd800 && code <= 0xdfff;
-  if (overlong || surrogate || code > 0x10ffff) return -1;
-  text->remove_prefix(length);
-  return code;
-}
-
-bool IsPrintable(int32_t code) {
-  if (code < 0x20 || (code >= 0x7f && code <= 0x9f)) return false;  // controls
-  if (code == 0x2028 || code == 0x2029) return false;  // line separators
-  // Marks and embeddings that reorder the text around them.
-  if (code == 0x061c || code == 0x200e || code == 0x200f) return false;
-  if (code >= 0x202a && code <= 0x202e) return false;
-  if (code >= 0x2066 && code <= 0x2069) return false;
-  if (code == 0xfeff || (code >= 0xfff0 && code <= 0xfffb)) return false;
-  if (code >= 0xe0000 && code <= 0xe007f) return false;  // invisible tags
-  return (code & 0xfffe) != 0xfffe;                      // no character
-}
-
-bool IsLabelKey(absl::string_view key) {
-  if (key.empty() || key.size() > limits::kMaxLabelKeyBytes) return false;
-  const bool characters = std::all_of(key.begin(), key.end(), [](char c) {
-    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' ||
-           c == '_' || c == '-';
-  });
-  return characters &&
-         absl::ascii_isalnum(static_cast<unsigned char>(key[0])) &&
-         !absl::StrContains(key, "..");
-}
-
-absl::Status CheckLabels(const v1::UploadAdapterHeader& header) {
-  if (static_cast<size_t>(header.labels_size()) > limits::kMaxLabels) {
-    return LabelError(absl::StrCat("more than ", limits::kMaxLabels));
-  }
-  for (const auto& [key, value] : header.labels()) {
-    DESCANT_RETURN_IF_ERROR(ValidateLabel(key, value));
-  }
-  return absl::OkStatus();
-}
 
 absl::Status CheckFormat(const v1::UploadAdapterHeader& header) {
   switch (header.format()) {
@@ -151,42 +85,33 @@ absl::Status ValidateUploadId(absl::string_view upload_id,
       reason::kUploadIdInvalid);
 }
 
-absl::Status ValidateLabel(absl::string_view key, absl::string_view value) {
-  if (!IsLabelKey(key)) {
-    return LabelError("a key must follow the grammar of adapter names");
-  }
-  if (value.size() > limits::kMaxLabelValueBytes) {
-    return LabelError(absl::StrCat("a value is longer than ",
-                                   limits::kMaxLabelValueBytes, " bytes"));
-  }
-  while (!value.empty()) {
-    const int32_t code = NextCodePoint(&value);
-    if (code < 0 || !IsPrintable(code)) {
-      return LabelError("a value must be printable UTF-8");
-    }
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<UploadSpec> MakeUploadSpec(const v1::UploadAdapterHeader& header,
                                           const EdgeContext& edge) {
   DESCANT_RETURN_IF_ERROR(ValidateAdapterName(header.name(), edge.facts.name));
   DESCANT_RETURN_IF_ERROR(CheckFormat(header));
   DESCANT_RETURN_IF_ERROR(CheckSize(header, edge.options.max_upload_bytes));
   DESCANT_RETURN_IF_ERROR(CheckContinuation(header));
-  DESCANT_RETURN_IF_ERROR(CheckLabels(header));
   if (header.base_fingerprint().size() > limits::kMaxBaseFingerprintBytes) {
     return FieldError("header.base_fingerprint",
                       absl::StrCat("longer than ",
                                    limits::kMaxBaseFingerprintBytes, " bytes"));
   }
   UploadSpec spec;
+  spec.labels.insert(header.labels().begin(), header.labels().end());
+  DESCANT_RETURN_IF_ERROR(ValidateLabels(spec.labels));
   spec.name = header.name();
   spec.config_json = header.config_json();
   spec.declared_size = header.size_bytes();
   spec.sha256 = header.sha256();
   spec.base_fingerprint = header.base_fingerprint();
   spec.condition.replace = header.replace();
+  if (header.has_expected_version()) {
+    spec.condition.expected_version = header.expected_version();
+  }
+  if (header.format() == v1::ADAPTER_FORMAT_GGUF) {
+    spec.format = AdapterFormat::kGguf;
+  }
+  spec.validate_only = header.validate_only();
   return spec;
 }
 

@@ -22,10 +22,6 @@ absl::StatusOr<UploadSpec> MakeUploadSpec(const v1::UploadAdapterHeader& header,
 absl::Status ValidateUploadId(absl::string_view upload_id,
                               absl::string_view field);
 
-// One label: INVALID_ARGUMENT LABEL_INVALID. The value must be UTF-8 without
-// control characters, line separators or what reorders text.
-absl::Status ValidateLabel(absl::string_view key, absl::string_view value);
-
 }  // namespace descant
 
 #endif  // DESCANT_SERVER_UPLOAD_HEADER_H_

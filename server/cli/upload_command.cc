@@ -138,7 +138,7 @@ void AddUploadCommand(CLI::App* adapters, Command* chosen) {
   command
       ->add_option("--label", options->labels,
                    "KEY=VALUE to keep with the version; may be repeated")
-      ->take_all()
+      ->allow_extra_args(false)  // what follows may be the name
       ->check(CheckLabel);
   command->add_option("--base-fingerprint", options->base_fingerprint,
                       "Refuse unless the server's base model has this one");
