@@ -48,10 +48,18 @@ v1::UploadAdapterHeader Comparable(const v1::UploadAdapterHeader& header) {
 absl::Status CheckSame(const v1::UploadAdapterHeader& first,
                        const v1::UploadAdapterHeader& now) {
   const google::protobuf::Descriptor* type = first.GetDescriptor();
+  const google::protobuf::Reflection* reflection = first.GetReflection();
   for (int i = 0; i < type->field_count(); ++i) {
     const google::protobuf::FieldDescriptor* field = type->field(i);
     google::protobuf::util::MessageDifferencer differencer;
-    if (differencer.CompareWithFields(first, now, {field}, {field})) continue;
+    // "Unset" and "zero" of an optional field are two things.
+    const bool same_presence =
+        !field->has_presence() ||
+        reflection->HasField(first, field) == reflection->HasField(now, field);
+    if (same_presence &&
+        differencer.CompareWithFields(first, now, {field}, {field})) {
+      continue;
+    }
     return FieldError(absl::StrCat("header.", field->name()),
                       "must be as in the upload's first stream",
                       reason::kUploadMismatch);

@@ -81,7 +81,7 @@ std::vector<std::string> TenantMethods() {
 TEST(AuthenticationTest, NoMethodAnswersWithoutAKey) {
   TestServer server({.tenants = TwoTenants()});
   const std::vector<std::string> methods = TenantMethods();
-  ASSERT_EQ(methods.size(), 9u);
+  ASSERT_EQ(methods.size(), 13u);
   const std::vector<std::pair<const char*, Credentials>> cases = {
       {"none", {}},
       {"empty", {""}},

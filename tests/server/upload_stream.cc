@@ -113,7 +113,7 @@ bool NothingIsStaged(TestServer* server) {
   for (int i = 0; i < 500; ++i) {
     const StoreStats stats = server->app().edge()->store->Stats();
     if (server->StagedFiles() == 0 && stats.open_uploads == 0 &&
-        stats.staged_bytes == 0) {
+        stats.staged_bytes == 0 && server->app().edge()->uploads.held() == 0) {
       return true;
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(10));

@@ -55,7 +55,7 @@ grpc::Status DeleteAdapter(TestServer* server, const std::string& adapter_id,
                            v1::DeleteAdapterResponse* response = nullptr);
 
 // Whether nothing of any upload is left, within five seconds: no staged file,
-// nothing reserved.
+// nothing reserved, no stream.
 bool NothingIsStaged(TestServer* server);
 
 }  // namespace descant

@@ -201,6 +201,19 @@ TEST_F(UploadTableTest, ClosedItParksNothing) {
                                     absl::StatusCode::kUnavailable}));
 }
 
+TEST_F(UploadTableTest, UnsetIsNotZero) {
+  ASSERT_EQ(Reason("t", "id"), "OK");
+  table_->Park("t", "id", nullptr, 5);
+  v1::UploadAdapterHeader header = Header("id", 5);
+  header.set_expected_version(0);
+  EXPECT_EQ(Reason("t", header), "UPLOAD_MISMATCH");
+  header.clear_expected_version();
+  header.set_base_fingerprint("");
+  EXPECT_EQ(Reason("t", header), "UPLOAD_MISMATCH");
+  header.clear_base_fingerprint();
+  EXPECT_EQ(Reason("t", header), "OK");
+}
+
 // Nothing that a client can make large is kept.
 TEST_F(UploadTableTest, WhatIsComparedIsSmall) {
   v1::UploadAdapterHeader header = Header("id");

@@ -1,5 +1,6 @@
 // Versions of a name over real gRPC: listing, rollback, guarded deletion,
 // labels, and uploads that are only checked.
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,7 +44,8 @@ class VersionsTest : public ::testing::Test {
 
   std::vector<uint64_t> VersionsOf(const std::string& name) {
     std::vector<uint64_t> versions;
-    for (const v1::Adapter& adapter : Get(name).versions()) {
+    const v1::GetAdapterResponse response = Get(name);
+    for (const v1::Adapter& adapter : response.versions()) {
       versions.push_back(adapter.version());
     }
     return versions;
