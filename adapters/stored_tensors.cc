@@ -20,7 +20,8 @@ constexpr size_t kTenantIdDigits = 32;
 
 }  // namespace
 
-std::string TenantDirectory(absl::string_view blobs, absl::string_view tenant) {
+std::string TenantBlobDirectory(absl::string_view blobs,
+                                absl::string_view tenant) {
   return absl::StrCat(blobs, "/",
                       HexOf(Sha256Of(tenant)).substr(0, kTenantIdDigits));
 }
@@ -28,7 +29,7 @@ std::string TenantDirectory(absl::string_view blobs, absl::string_view tenant) {
 std::string BlobPath(absl::string_view blobs, absl::string_view tenant,
                      absl::string_view digest) {
   absl::ConsumePrefix(&digest, "sha256:");
-  return absl::StrCat(TenantDirectory(blobs, tenant), "/", digest);
+  return absl::StrCat(TenantBlobDirectory(blobs, tenant), "/", digest);
 }
 
 bool IsPassing(const absl::Status& read_error) {

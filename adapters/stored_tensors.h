@@ -19,7 +19,8 @@ namespace descant {
 
 // Of the SHA-256s of tenant and content: no client string becomes a path.
 // `blobs` is the directory.
-std::string TenantDirectory(absl::string_view blobs, absl::string_view tenant);
+std::string TenantBlobDirectory(absl::string_view blobs,
+                                absl::string_view tenant);
 std::string BlobPath(absl::string_view blobs, absl::string_view tenant,
                      absl::string_view digest);
 

@@ -76,7 +76,7 @@ const char* StateReason(AdapterState state) {
 }  // namespace
 
 void FillAdapter(const RegistryEntry& entry, absl::Span<const BaseModule> base,
-                 v1::Adapter* message) {
+                 const AdapterResidency& residency, v1::Adapter* message) {
   const AdapterInfo& info = entry.info;
   message->set_name(info.name);
   message->set_digest(info.digest);
@@ -90,11 +90,24 @@ void FillAdapter(const RegistryEntry& entry, absl::Span<const BaseModule> base,
   message->mutable_create_time()->set_seconds(static_cast<int64_t>(seconds));
   message->mutable_create_time()->set_nanos(
       static_cast<int32_t>((info.created_unix - seconds) * 1e9));
+  message->set_version(info.version);
+  message->mutable_labels()->insert(info.labels.begin(), info.labels.end());
+  message->set_level(residency.level);
+  message->set_pinned(residency.pinned);
   if (entry.state != AdapterState::kReady) return;
   for (std::string& name : Names(info.module_kinds, base)) {
     message->add_target_modules(std::move(name));
   }
   message->set_parameter_count(info.parameters);
+}
+
+void DescribeAdapter(const EdgeContext& edge, const RegistryEntry& entry,
+                     v1::Adapter* message) {
+  AdapterResidency residency;
+  if (edge.residency_of != nullptr) {
+    residency = edge.residency_of(entry.info.tenant, entry.info.digest);
+  }
+  FillAdapter(entry, edge.facts.linear_modules, residency, message);
 }
 
 std::vector<std::string> TargetModules(absl::Span<const BaseModule> base) {

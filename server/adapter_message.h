@@ -9,13 +9,18 @@
 #include "adapters/base_shape.h"
 #include "adapters/registry.h"
 #include "descant/v1/adapter.pb.h"
+#include "server/edge_context.h"
 
 namespace descant {
 
 // Never the tenant: a caller sees only its own.
 // `base`: the model's linear modules.
 void FillAdapter(const RegistryEntry& entry, absl::Span<const BaseModule> base,
-                 v1::Adapter* message);
+                 const AdapterResidency& residency, v1::Adapter* message);
+
+// The same as `edge` knows it.
+void DescribeAdapter(const EdgeContext& edge, const RegistryEntry& entry,
+                     v1::Adapter* message);
 
 // The last parts of the modules' paths ("q_proj"), as many as tell them apart
 // (GPT-2's "attn.c_proj" and "mlp.c_proj"), each once, in order of LinearKind.

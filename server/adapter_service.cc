@@ -1,7 +1,10 @@
 #include "server/adapter_service.h"
 
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "adapters/error_reason.h"
 #include "adapters/name.h"
@@ -9,40 +12,80 @@
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
 #include "server/adapter_message.h"
+#include "server/download_call.h"
 #include "server/pooled_call.h"
 #include "server/upload_call.h"
+#include "server/upload_header.h"
 
 namespace descant {
 namespace {
 
-// The entry that `adapter_id` names; a pinned version that the name does not
-// stand for is as absent as an unknown name.
+// The kept version that `adapter_id` names.
 absl::StatusOr<RegistryEntry> FindEntry(const EdgeContext& edge,
                                         const std::string& tenant,
                                         const std::string& adapter_id,
                                         CallFacts* facts) {
   DESCANT_ASSIGN_OR_RETURN(const AdapterId id, ParseAdapterId(adapter_id));
   facts->adapter_id = adapter_id;
-  DESCANT_ASSIGN_OR_RETURN(RegistryEntry entry,
-                           edge.registry->Get(tenant, id.name));
-  if (!id.digest.empty() && id.digest != entry.info.digest) {
-    return ReasonedError(absl::StatusCode::kNotFound, reason::kAdapterNotFound,
-                         "no adapter of this name and version");
-  }
-  return entry;
+  return edge.registry->Find(tenant, id);
 }
 
-absl::Status DeleteOne(EdgeContext* edge, const std::string& tenant,
-                       const v1::DeleteAdapterRequest& request,
-                       v1::DeleteAdapterResponse* response, CallFacts* facts) {
+absl::Status GetOne(EdgeContext* edge, const std::string& tenant,
+                    const v1::GetAdapterRequest& request,
+                    v1::GetAdapterResponse* response, CallFacts* facts) {
   DESCANT_ASSIGN_OR_RETURN(
       const RegistryEntry entry,
       FindEntry(*edge, tenant, request.adapter_id(), facts));
-  DESCANT_RETURN_IF_ERROR(edge->store->Delete(tenant, entry.info.name));
-  const std::string label = AdapterLabel(tenant, entry.info.name);
+  DescribeAdapter(*edge, entry, response->mutable_adapter());
+  // The name may have gone in between.
+  DESCANT_ASSIGN_OR_RETURN(const std::vector<RegistryEntry> versions,
+                           edge->registry->Versions(tenant, entry.info.name));
+  for (const RegistryEntry& version : versions) {
+    DescribeAdapter(*edge, version, response->add_versions());
+  }
+  return absl::OkStatus();
+}
+
+// A pinned version is deleted, with its name, only while it is the current one.
+absl::Status DeleteOne(EdgeContext* edge, const std::string& tenant,
+                       const v1::DeleteAdapterRequest& request,
+                       v1::DeleteAdapterResponse* response, CallFacts* facts) {
+  AdapterInfo info;
+  absl::Status deleted;
+  do {
+    DESCANT_ASSIGN_OR_RETURN(
+        const RegistryEntry entry,
+        FindEntry(*edge, tenant, request.adapter_id(), facts));
+    info = entry.info;
+    deleted = edge->store->Delete(tenant, info.name, info.version);
+    // Replaced in between: what goes is what the answer says, so once more.
+  } while (absl::IsAborted(deleted) && request.adapter_id() == info.name);
+  DESCANT_RETURN_IF_ERROR(deleted);
+  const std::string label = AdapterLabel(tenant, info.name);
   edge->metrics->ForgetAdapter(label);
-  response->set_digest(entry.info.digest);
-  LogInfo("adapter ", label, " deleted, ", entry.info.digest);
+  response->set_digest(info.digest);
+  LogInfo("adapter ", label, " deleted, ", info.digest);
+  return absl::OkStatus();
+}
+
+absl::Status RollBackOne(EdgeContext* edge, const std::string& tenant,
+                         const v1::RollbackAdapterRequest& request,
+                         v1::RollbackAdapterResponse* response,
+                         CallFacts* facts) {
+  DESCANT_ASSIGN_OR_RETURN(const AdapterId id,
+                           ParseAdapterId(request.adapter_id()));
+  facts->adapter_id = request.adapter_id();
+  std::optional<uint64_t> expected;
+  if (request.has_expected_version()) expected = request.expected_version();
+  DESCANT_ASSIGN_OR_RETURN(const PublishResult result,
+                           edge->store->Rollback(tenant, id, expected));
+  auto entry = edge->registry->Get(tenant, id.name);
+  if (!entry.ok() || entry->info.version != result.info.version) {
+    entry = RegistryEntry{.info = result.info};
+  }
+  DescribeAdapter(*edge, *entry, response->mutable_adapter());
+  LogInfo("adapter ", AdapterLabel(tenant, id.name), " rolled back to ",
+          result.info.digest);
   return absl::OkStatus();
 }
 
@@ -53,7 +96,7 @@ absl::Status ListPage(EdgeContext* edge, const std::string& tenant,
       AdapterPage page,
       edge->registry->List(tenant, request.page_size(), request.page_token()));
   for (const RegistryEntry& entry : page.entries) {
-    FillAdapter(entry, edge->facts.linear_modules, response->add_adapters());
+    DescribeAdapter(*edge, entry, response->add_adapters());
   }
   response->set_next_page_token(page.next_page_token);
   response->set_total_size(
@@ -72,20 +115,31 @@ AdapterService::UploadAdapter(grpc::CallbackServerContext* context,
   return call.get();
 }
 
+grpc::ServerUnaryReactor* AdapterService::QueryUpload(
+    grpc::CallbackServerContext* context, const v1::QueryUploadRequest* request,
+    v1::QueryUploadResponse* response) {
+  return RunPooled(
+      edge_, "QueryUpload", context,
+      [edge = edge_, request, response](const std::string& tenant,
+                                        CallFacts*) -> absl::Status {
+        DESCANT_RETURN_IF_ERROR(
+            ValidateUploadId(request->upload_id(), "upload_id"));
+        // What was not finished by now is given up, but not unknown.
+        DESCANT_RETURN_IF_ERROR(CheckAdmitting(*edge));
+        DESCANT_ASSIGN_OR_RETURN(
+            *response, edge->upload_table->Query(tenant, request->upload_id()));
+        return absl::OkStatus();
+      });
+}
+
 grpc::ServerUnaryReactor* AdapterService::GetAdapter(
     grpc::CallbackServerContext* context, const v1::GetAdapterRequest* request,
     v1::GetAdapterResponse* response) {
-  return RunPooled(
-      edge_, "GetAdapter", context,
-      [edge = edge_, request, response](const std::string& tenant,
-                                        CallFacts* facts) -> absl::Status {
-        DESCANT_ASSIGN_OR_RETURN(
-            const RegistryEntry entry,
-            FindEntry(*edge, tenant, request->adapter_id(), facts));
-        FillAdapter(entry, edge->facts.linear_modules,
-                    response->mutable_adapter());
-        return absl::OkStatus();
-      });
+  return RunPooled(edge_, "GetAdapter", context,
+                   [edge = edge_, request, response](const std::string& tenant,
+                                                     CallFacts* facts) {
+                     return GetOne(edge, tenant, *request, response, facts);
+                   });
 }
 
 grpc::ServerUnaryReactor* AdapterService::ListAdapters(
@@ -108,6 +162,27 @@ grpc::ServerUnaryReactor* AdapterService::DeleteAdapter(
                                                      CallFacts* facts) {
                      return DeleteOne(edge, tenant, *request, response, facts);
                    });
+}
+
+grpc::ServerUnaryReactor* AdapterService::RollbackAdapter(
+    grpc::CallbackServerContext* context,
+    const v1::RollbackAdapterRequest* request,
+    v1::RollbackAdapterResponse* response) {
+  return RunPooled(edge_, "RollbackAdapter", context,
+                   [edge = edge_, request, response](const std::string& tenant,
+                                                     CallFacts* facts) {
+                     return RollBackOne(edge, tenant, *request, response,
+                                        facts);
+                   });
+}
+
+grpc::ServerWriteReactor<v1::DownloadAdapterResponse>*
+AdapterService::DownloadAdapter(grpc::CallbackServerContext* context,
+                                const v1::DownloadAdapterRequest* request) {
+  const auto call = std::make_shared<DownloadCall>(edge_, context, request);
+  edge_->egress->Watch(std::weak_ptr<Egress::Call>(call));
+  call->Begin();
+  return call.get();
 }
 
 }  // namespace descant

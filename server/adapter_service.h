@@ -14,6 +14,10 @@ class AdapterService final : public v1::AdapterService::CallbackService {
   grpc::ServerReadReactor<v1::UploadAdapterRequest>* UploadAdapter(
       grpc::CallbackServerContext* context,
       v1::UploadAdapterResponse* response) override;
+  grpc::ServerUnaryReactor* QueryUpload(
+      grpc::CallbackServerContext* context,
+      const v1::QueryUploadRequest* request,
+      v1::QueryUploadResponse* response) override;
   grpc::ServerUnaryReactor* GetAdapter(
       grpc::CallbackServerContext* context,
       const v1::GetAdapterRequest* request,
@@ -26,6 +30,14 @@ class AdapterService final : public v1::AdapterService::CallbackService {
       grpc::CallbackServerContext* context,
       const v1::DeleteAdapterRequest* request,
       v1::DeleteAdapterResponse* response) override;
+
+  grpc::ServerUnaryReactor* RollbackAdapter(
+      grpc::CallbackServerContext* context,
+      const v1::RollbackAdapterRequest* request,
+      v1::RollbackAdapterResponse* response) override;
+  grpc::ServerWriteReactor<v1::DownloadAdapterResponse>* DownloadAdapter(
+      grpc::CallbackServerContext* context,
+      const v1::DownloadAdapterRequest* request) override;
 
  private:
   EdgeContext* const edge_;

@@ -84,6 +84,7 @@ absl::Status App::OpenStore(const ServerConfig& config,
   options.model_name = backend.model->name;
   options.limits.max_rank = config.max_adapter_rank;
   options.limits.max_file_bytes = config.max_upload_size;
+  options.total.max_adapters = config.max_stored_adapters;
   // Shares the model, whose part the shape is.
   std::shared_ptr<const BaseShape> base(backend.model,
                                         &backend.model->base_shape);
@@ -157,6 +158,8 @@ void App::FillEdge(const ServerConfig& config, const Backend& backend) {
       std::make_unique<FrontPool>(limits::kFrontThreads, limits::kFrontQueue);
   upload_pool_ =
       std::make_unique<FrontPool>(limits::kUploadThreads, limits::kUploadQueue);
+  download_pool_ = std::make_unique<FrontPool>(limits::kDownloadThreads,
+                                               limits::kDownloadQueue);
   edge_.engine = engine_.get();
   edge_.tokenizer = backend.tokenizer;
   auto chat = ChatTemplate::Parse(TemplateText(model, *backend.tokenizer));
@@ -170,8 +173,15 @@ void App::FillEdge(const ServerConfig& config, const Backend& backend) {
   edge_.metrics = metrics_.get();
   edge_.front_pool = front_pool_.get();
   edge_.upload_pool = upload_pool_.get();
+  edge_.download_pool = download_pool_.get();
   edge_.egress = egress_.get();
   edge_.clock = &clock_;
+  edge_.upload_table = std::make_shared<UploadTable>(
+      UploadTableOptions{}, &clock_, upload_pool_.get(),
+      [this](absl::StatusCode code, Duration took) {
+        metrics_->RecordUpload(absl::StatusCodeToString(code), 0, took);
+      });
+  egress_->Watch(edge_.upload_table);
   edge_.tenants = config.tenants;
   edge_.seed_state = RandomSeed();
 }
@@ -243,6 +253,7 @@ void App::CheckLiveness() {
 void App::Drain(MonotonicTime deadline) {
   SetReady(false);
   edge_.draining = true;
+  if (edge_.upload_table != nullptr) edge_.upload_table->Close();
   constexpr Duration kPoll = std::chrono::milliseconds(20);
   while (edge_.active_calls.load() > 0 && clock_.Now() < deadline) {
     std::this_thread::sleep_for(kPoll);
@@ -264,6 +275,7 @@ App::~App() {
   exposer_.reset();
   front_pool_.reset();
   upload_pool_.reset();
+  download_pool_.reset();
   egress_.reset();
 }
 

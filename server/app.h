@@ -62,6 +62,7 @@ class App {
   EdgeContext edge_;
   std::unique_ptr<FrontPool> front_pool_;
   std::unique_ptr<FrontPool> upload_pool_;
+  std::unique_ptr<FrontPool> download_pool_;
   std::unique_ptr<GenerationService> generation_;
   std::unique_ptr<AdapterService> adapters_;
   std::unique_ptr<AdminService> admin_;

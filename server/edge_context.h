@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -12,16 +13,20 @@
 #include "adapters/base_shape.h"
 #include "adapters/registry.h"
 #include "adapters/store.h"
+#include "descant/v1/adapter.pb.h"
 #include "grpcpp/server_context.h"
 #include "runtime/base/clock.h"
 #include "runtime/engine.h"
 #include "runtime/tokenizer/chat_template.h"
 #include "runtime/tokenizer/tokenizer.h"
+#include "server/call_limit.h"
 #include "server/egress.h"
 #include "server/front_pool.h"
+#include "server/limits.h"
 #include "server/metrics.h"
 #include "server/request_validation.h"
 #include "server/tenants.h"
+#include "server/upload_table.h"
 
 namespace descant {
 
@@ -50,6 +55,12 @@ struct EdgeOptions {
   int32_t max_running = 0;
 };
 
+// Where an adapter's tensors are, beside the disk.
+struct AdapterResidency {
+  v1::AdapterLevel level = v1::ADAPTER_LEVEL_UNSPECIFIED;
+  bool pinned = false;
+};
+
 // Thread-safe: pointers to thread-safe parts, constants and atomics.
 struct EdgeContext {
   Engine* engine = nullptr;
@@ -60,18 +71,30 @@ struct EdgeContext {
   Metrics* metrics = nullptr;
   FrontPool* front_pool = nullptr;
   FrontPool* upload_pool = nullptr;
+  FrontPool* download_pool = nullptr;
+  std::shared_ptr<UploadTable> upload_table;
   Egress* egress = nullptr;
   const Clock* clock = nullptr;
   std::shared_ptr<const TenantDirectory> tenants;  // null: tenants are off
   ModelFacts facts;
   EdgeOptions options;
 
+  // Of one version, cheap, on any thread; null: not known.
+  std::function<AdapterResidency(const std::string& tenant,
+                                 const std::string& digest)>
+      residency_of;
+
   // Set once, by the drain.
   std::atomic<bool> draining{false};
   std::atomic<RequestId> next_request_id{1};
   std::atomic<uint64_t> seed_state{0};
-  std::atomic<int> uploads{0};
-  // Generations and uploads that are not done: what a drain waits for.
+  // Streams, not uploads: one that is parked takes no place.
+  CallLimit uploads{limits::kMaxParallelUploads,
+                    limits::kMaxParallelUploadsPerTenant};
+  CallLimit downloads{limits::kMaxParallelDownloads,
+                      limits::kMaxParallelDownloadsPerTenant};
+  // Generations, uploads and downloads that are not done: what a drain waits
+  // for.
   std::atomic<int> active_calls{0};
 
   // A seed for a request that brought none.

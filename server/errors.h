@@ -31,6 +31,14 @@ inline constexpr absl::string_view kDraining = "DRAINING";
 inline constexpr absl::string_view kStreamStalled = "STREAM_STALLED";
 inline constexpr absl::string_view kUploadIdle = "UPLOAD_IDLE";
 inline constexpr absl::string_view kUploadProtocol = "UPLOAD_PROTOCOL";
+// Uploads with an upload_id: server/UPLOADS.md.
+inline constexpr absl::string_view kUploadIdInvalid = "UPLOAD_ID_INVALID";
+inline constexpr absl::string_view kUploadUnknown = "UPLOAD_UNKNOWN";
+inline constexpr absl::string_view kUploadMismatch = "UPLOAD_MISMATCH";
+inline constexpr absl::string_view kUploadOffset = "UPLOAD_OFFSET";
+inline constexpr absl::string_view kUploadBusy = "UPLOAD_BUSY";
+inline constexpr absl::string_view kUploadTakenOver = "UPLOAD_TAKEN_OVER";
+inline constexpr absl::string_view kDownloadLimit = "DOWNLOAD_LIMIT";
 inline constexpr absl::string_view kUnauthenticated = "UNAUTHENTICATED";
 inline constexpr absl::string_view kAdapterNumeric = "ADAPTER_NUMERIC";
 }  // namespace reason

@@ -59,8 +59,26 @@ inline constexpr uint64_t kMaxConfigBytes = 64 << 10;
 inline constexpr uint64_t kMaxChunkBytes = 2 << 20;
 inline constexpr int kMaxEmptyChunks = 16;
 inline constexpr int kMaxParallelUploads = 8;
+inline constexpr int kMaxParallelUploadsPerTenant = 6;
+inline constexpr size_t kMaxBaseFingerprintBytes = 128;
+// Uploads with an upload_id. Each that is not finished holds an open file and
+// at most a safetensors header (1 MiB) of memory; a result some kilobytes.
+inline constexpr size_t kMinUploadIdBytes = 8;
+inline constexpr size_t kMaxUploadIdBytes = 64;
+inline constexpr size_t kMaxOpenUploads = 128;
+inline constexpr size_t kMaxOpenUploadsPerTenant = 32;
+inline constexpr size_t kMaxUploadResults = 1024;
+inline constexpr size_t kMaxUploadResultsPerTenant = 64;
+inline constexpr Duration kUploadKeepTimeout = std::chrono::minutes(10);
 // Small chunks are gathered up to this size before they are validated.
 inline constexpr size_t kUploadBatchBytes = 512 << 10;
+
+// Downloads. Each holds one chunk, and what the transport has of it.
+inline constexpr uint64_t kDownloadChunkBytes = 1 << 20;
+inline constexpr int kMaxParallelDownloads = 16;
+inline constexpr int kMaxParallelDownloadsPerTenant = 8;
+inline constexpr int kDownloadThreads = 2;
+inline constexpr size_t kDownloadQueue = 64;
 
 // Front pool: what may wait to be validated and tokenized.
 inline constexpr int kFrontThreads = 2;

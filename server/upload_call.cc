@@ -4,12 +4,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "adapters/error_reason.h"
-#include "adapters/name.h"
 #include "runtime/base/log.h"
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
 #include "server/adapter_message.h"
 #include "server/limits.h"
+#include "server/upload_header.h"
 
 namespace descant {
 namespace {
@@ -19,43 +19,8 @@ absl::Status ProtocolError(absl::string_view message) {
                        reason::kUploadProtocol, message, "part");
 }
 
-absl::StatusOr<UploadSpec> MakeSpec(const v1::UploadAdapterHeader& header,
-                                    const EdgeOptions& options,
-                                    absl::string_view model_name) {
-  DESCANT_RETURN_IF_ERROR(ValidateAdapterName(header.name(), model_name));
-  if (header.config_json().size() > limits::kMaxConfigBytes) {
-    return FieldError(
-        "header.config_json",
-        absl::StrCat("longer than ", limits::kMaxConfigBytes, " bytes"),
-        reason::kConfigInvalid);
-  }
-  if (header.format() != v1::ADAPTER_FORMAT_UNSPECIFIED &&
-      header.format() != v1::ADAPTER_FORMAT_SAFETENSORS) {
-    return FieldError("header.format", "must be safetensors");
-  }
-  if (header.size_bytes() == 0) {
-    return FieldError("header.size_bytes", "must be set",
-                      reason::kUploadSizeMissing);
-  }
-  if (header.size_bytes() > options.max_upload_bytes) {
-    return ReasonedError(
-        absl::StatusCode::kResourceExhausted, reason::kUploadTooLarge,
-        absl::StrCat("more than the ", options.max_upload_bytes,
-                     " bytes an adapter may have"),
-        "header.size_bytes");
-  }
-  if (header.has_sha256() && !IsSha256Hex(header.sha256())) {
-    return FieldError("header.sha256", "must be 64 lower-case hex digits",
-                      reason::kUploadSha256Invalid);
-  }
-  UploadSpec spec;
-  spec.name = header.name();
-  spec.config_json = header.config_json();
-  spec.declared_size = header.size_bytes();
-  spec.sha256 = header.sha256();
-  spec.base_fingerprint = header.base_fingerprint();
-  spec.condition.replace = header.replace();
-  return spec;
+absl::Status Cancelled() {
+  return absl::CancelledError("the upload was cancelled");
 }
 
 }  // namespace
@@ -66,12 +31,13 @@ UploadCall::UploadCall(EdgeContext* edge, grpc::CallbackServerContext* context,
       context_(context),
       response_(response),
       start_(edge->clock->Now()),
-      last_message_(start_) {
+      last_message_(start_),
+      begun_(start_) {
   edge_->active_calls.fetch_add(1);
 }
 
 UploadCall::~UploadCall() {
-  if (counted_) edge_->uploads.fetch_sub(1);
+  if (counted_) edge_->uploads.Release(tenant_);
   edge_->active_calls.fetch_sub(1);
 }
 
@@ -79,17 +45,17 @@ void UploadCall::Begin() {
   MutexLock lock(&mutex_);
   self_ = shared_from_this();
   absl::StatusOr<std::string> tenant = AuthenticateCall(*edge_, *context_);
-  if (!tenant.ok()) return EndLocked(tenant.status());
+  if (!tenant.ok()) return EndLocked(tenant.status(), Leave::kNothing);
   tenant_ = *std::move(tenant);
   if (auto status = CheckAdmitting(*edge_); !status.ok()) {
-    return EndLocked(status);
+    return EndLocked(status, Leave::kNothing);
   }
-  counted_ = true;
-  if (edge_->uploads.fetch_add(1) >= limits::kMaxParallelUploads) {
-    return EndLocked(ReasonedError(
-        absl::StatusCode::kResourceExhausted, reason::kUploadLimit,
-        absl::StrCat("more than ", limits::kMaxParallelUploads,
-                     " uploads at once")));
+  counted_ = edge_->uploads.TryAcquire(tenant_);
+  if (!counted_) {
+    return EndLocked(
+        ReasonedError(absl::StatusCode::kResourceExhausted,
+                      reason::kUploadLimit, "too many uploads at once"),
+        Leave::kNothing);
   }
   ReadLocked();
 }
@@ -105,11 +71,11 @@ void UploadCall::OnReadDone(bool ok) {
   reading_ = false;
   if (ended_) return;
   if (cancelled_ || (!ok && context_->IsCancelled())) {
-    return EndLocked(absl::CancelledError("the upload was cancelled"));
+    return EndLocked(Cancelled(), Leave::kParked);
   }
   const absl::Status status = ok ? TakeMessageLocked() : TakeEndLocked();
-  if (!status.ok()) return EndLocked(status);
-  if (ok && !working_) ReadLocked();
+  if (!status.ok()) return EndLocked(status, Leave::kNothing);
+  if (ok && !working_ && !ended_) ReadLocked();
 }
 
 absl::Status UploadCall::TakeMessageLocked() {
@@ -128,15 +94,18 @@ absl::Status UploadCall::TakeMessageLocked() {
 
 absl::Status UploadCall::TakeHeaderLocked() {
   if (has_header_) return ProtocolError("a second header");
-  DESCANT_ASSIGN_OR_RETURN(
-      UploadSpec spec,
-      MakeSpec(message_.header(), edge_->options, edge_->facts.name));
+  v1::UploadAdapterHeader header = std::move(*message_.mutable_header());
+  DESCANT_ASSIGN_OR_RETURN(UploadSpec spec, MakeUploadSpec(header, *edge_));
   spec.tenant = tenant_;
   has_header_ = true;
   name_ = spec.name;
+  upload_id_ = header.upload_id();
   declared_ = spec.declared_size;
-  return PostLocked(false,
-                    [this, spec = std::move(spec)] { return Open(spec); });
+  validate_only_ = spec.validate_only;
+  PostLocked([this, spec = std::move(spec), header = std::move(header)] {
+    return Open(spec, header);
+  });
+  return absl::OkStatus();
 }
 
 absl::Status UploadCall::TakeChunkLocked() {
@@ -158,104 +127,199 @@ absl::Status UploadCall::TakeChunkLocked() {
   gathered_.append(chunk);
   if (gathered_.size() < limits::kUploadBatchBytes) return absl::OkStatus();
   std::string bytes = std::exchange(gathered_, {});
-  return PostLocked(false,
-                    [this, bytes = std::move(bytes)] { return Store(bytes); });
+  PostLocked([this, bytes = std::move(bytes)]() -> absl::StatusOr<Next> {
+    DESCANT_RETURN_IF_ERROR(Store(bytes));
+    return Next::kRead;
+  });
+  return absl::OkStatus();
 }
 
 absl::Status UploadCall::TakeEndLocked() {
   if (!has_header_) return ProtocolError("the stream ended without a header");
-  if (received_ < declared_) {
-    return ReasonedError(absl::StatusCode::kInvalidArgument,
-                         reason::kUploadTruncated,
-                         absl::StrCat("the stream ended after ", received_,
-                                      " of ", declared_, " bytes"),
-                         "chunk");
-  }
   std::string bytes = std::exchange(gathered_, {});
-  return PostLocked(true,
-                    [this, bytes = std::move(bytes)] { return Commit(bytes); });
+  const bool is_whole = received_ == declared_;
+  PostLocked([this, is_whole, bytes = std::move(bytes)] {
+    return is_whole ? Commit(bytes) : StopShort(bytes);
+  });
+  return absl::OkStatus();
 }
 
 template <typename Work>
-absl::Status UploadCall::PostLocked(bool last, Work work) {
+void UploadCall::PostLocked(Work work) {
   working_ = true;
   auto self = shared_from_this();
   const bool posted =
-      edge_->upload_pool->TryPost([self, last, work = std::move(work)] {
-        absl::Status status = work();
+      edge_->upload_pool->TryPost([self, work = std::move(work)] {
+        const absl::StatusOr<Next> next = work();
         MutexLock lock(&self->mutex_);
         self->working_ = false;
-        if (self->ended_) {
-          self->upload_.reset();
-          return;
-        }
-        // A commit that succeeded stays, whether or not the client is there.
-        if (status.ok() && self->cancelled_ && !last) {
-          status = absl::CancelledError("the upload was cancelled");
-        }
-        if (!status.ok() || last) return self->EndLocked(status);
-        self->ReadLocked();
+        self->AfterWorkLocked(next);
       });
-  if (posted) return absl::OkStatus();
+  if (posted) return;
   working_ = false;
-  return PoolFull();
+  EndLocked(PoolFull(), Leave::kParked);
 }
 
-absl::Status UploadCall::Open(const UploadSpec& spec) {
-  if (edge_->registry->TotalUsage().adapters >=
-          edge_->options.max_stored_adapters &&
-      !edge_->registry->Get(spec.tenant, spec.name).ok()) {
-    return ReasonedError(
-        absl::StatusCode::kResourceExhausted, reason::kAdapterQuota,
-        absl::StrCat("the server keeps at most ",
-                     edge_->options.max_stored_adapters, " adapters"));
+void UploadCall::AfterWorkLocked(const absl::StatusOr<Next>& next) {
+  if (!next.ok()) {
+    // What is wrong with the content stays wrong; what stopped may go on.
+    return EndLocked(next.status(),
+                     stopped_short_ ? Leave::kParked : Leave::kNothing);
   }
+  // A commit that succeeded stays, whether or not the client is there.
+  if (*next == Next::kEnd) return EndLocked(absl::OkStatus(), Leave::kNothing);
+  if (!interruption_.ok()) return EndLocked(interruption_, Leave::kParked);
+  received_ = stored_;
+  ReadLocked();
+}
+
+absl::StatusOr<UploadCall::Next> UploadCall::Open(
+    const UploadSpec& spec, const v1::UploadAdapterHeader& header) {
+  if (!upload_id_.empty()) DESCANT_RETURN_IF_ERROR(Claim(header));
+  if (is_echo_) return Next::kEnd;
+  if (upload_ != nullptr) return Next::kRead;
   DESCANT_ASSIGN_OR_RETURN(upload_, edge_->store->BeginUpload(spec));
+  return Next::kRead;
+}
+
+absl::Status UploadCall::Claim(const v1::UploadAdapterHeader& header) {
+  absl::StatusOr<ClaimedUpload> claimed = edge_->upload_table->Claim(
+      tenant_, header, std::weak_ptr<UploadHolder>(shared_from_this()));
+  is_echo_ = !claimed.ok() || claimed->result.has_value();
+  if (!claimed.ok()) return claimed.status();
+  if (is_echo_) {
+    *response_ = *std::move(claimed->result);
+    return absl::OkStatus();
+  }
+  claimed_ = true;
+  upload_ = std::move(claimed->upload);
+  stored_ = claimed->committed;
+  begun_ = claimed->begun;
   return absl::OkStatus();
 }
 
 absl::Status UploadCall::Store(const std::string& bytes) {
-  return upload_->Append({bytes.data(), bytes.size()});
+  if (bytes.empty()) return absl::OkStatus();
+  DESCANT_RETURN_IF_ERROR(upload_->Append({bytes.data(), bytes.size()}));
+  stored_ += bytes.size();
+  if (claimed_) {
+    edge_->upload_table->SetCommitted(tenant_, upload_id_, stored_);
+  }
+  return absl::OkStatus();
 }
 
-absl::Status UploadCall::Commit(const std::string& bytes) {
-  if (!bytes.empty()) DESCANT_RETURN_IF_ERROR(Store(bytes));
+absl::StatusOr<UploadCall::Next> UploadCall::Commit(const std::string& bytes) {
+  DESCANT_RETURN_IF_ERROR(Store(bytes));
   DESCANT_ASSIGN_OR_RETURN(const PublishResult result, upload_->Commit());
   // The entry carries more than the result; another upload may have replaced
   // it since, and then the result is still what was stored.
   auto entry = edge_->registry->Get(result.info.tenant, result.info.name);
-  if (!entry.ok() || entry->info.digest != result.info.digest) {
+  if (!entry.ok() || entry->info.version != result.info.version) {
     entry = RegistryEntry{.info = result.info};
   }
-  FillAdapter(*entry, edge_->facts.linear_modules,
-              response_->mutable_adapter());
-  response_->set_created(result.outcome != PublishOutcome::kUnchanged);
-  return absl::OkStatus();
+  DescribeAdapter(*edge_, *entry, response_->mutable_adapter());
+  response_->set_created(!validate_only_ &&
+                         result.outcome != PublishOutcome::kUnchanged);
+  return Next::kEnd;
 }
 
-void UploadCall::EndLocked(const absl::Status& status) {
+absl::StatusOr<UploadCall::Next> UploadCall::StopShort(
+    const std::string& bytes) {
+  DESCANT_RETURN_IF_ERROR(Store(bytes));
+  stopped_short_ = true;
+  return ReasonedError(absl::StatusCode::kInvalidArgument,
+                       reason::kUploadTruncated,
+                       absl::StrCat("the stream ended after ", stored_, " of ",
+                                    declared_, " bytes"),
+                       "chunk");
+}
+
+void UploadCall::InterruptLocked(const absl::Status& status) {
+  if (ended_) return;
+  if (!working_) return EndLocked(status, Leave::kParked);
+  if (interruption_.ok()) interruption_ = status;
+}
+
+void UploadCall::EndLocked(const absl::Status& status, Leave leave) {
   if (ended_) return;
   ended_ = true;
-  // Removes what was staged, unless it was committed.
-  if (!working_) upload_.reset();
-  const MonotonicTime now = edge_->clock->Now();
-  edge_->metrics->RecordUpload(absl::StatusCodeToString(status.code()),
-                               status.ok() ? received_ : 0, now - start_);
-  if (status.ok()) {
-    LogInfo("adapter ", AdapterLabel(tenant_, name_), " stored, ", received_,
-            " bytes, ", response_->adapter().digest());
+  const bool parks = claimed_ && upload_ != nullptr &&
+                     leave == Leave::kParked && !edge_->draining;
+  if (parks) {
+    ParkLocked();
+  } else {
+    if (claimed_ && status.ok()) {
+      edge_->upload_table->Complete(tenant_, upload_id_, *response_);
+    } else if (claimed_) {
+      edge_->upload_table->Forget(tenant_, upload_id_);
+    }
+    // Removes what was staged, unless it was committed.
+    DropUploadLocked();
+    Record(status);
   }
   CallFacts facts;
-  facts.adapter_id = name_;
+  if (ReasonOf(status) != reason::kUploadUnknown) facts.adapter_id = name_;
   Finish(ToGrpcStatus(status, facts));
+}
+
+// An upload counts once, however many streams it took.
+void UploadCall::Record(const absl::Status& status) {
+  const std::string code = absl::StatusCodeToString(status.code());
+  if (is_echo_) {
+    if (!status.ok()) edge_->metrics->RecordRefusal("UploadAdapter", code);
+    return;
+  }
+  edge_->metrics->RecordUpload(code, status.ok() ? declared_ : 0,
+                               edge_->clock->Now() - begun_);
+  if (status.ok()) {
+    LogInfo("adapter ", AdapterLabel(tenant_, name_),
+            validate_only_ ? " checked, " : " stored, ", declared_, " bytes, ",
+            response_->adapter().digest());
+  }
+}
+
+void UploadCall::ParkLocked() {
+  if (!gathered_.empty()) {
+    working_ = true;
+    auto self = shared_from_this();
+    std::string bytes = std::exchange(gathered_, {});
+    if (edge_->upload_pool->TryPost(
+            [self, bytes = std::move(bytes)] { self->StoreAndPark(bytes); })) {
+      return;
+    }
+    working_ = false;
+  }
+  edge_->upload_table->Park(tenant_, upload_id_, std::move(upload_), stored_);
+}
+
+void UploadCall::StoreAndPark(const std::string& bytes) {
+  if (const absl::Status status = Store(bytes); !status.ok()) {
+    edge_->upload_table->Forget(tenant_, upload_id_);
+    upload_.reset();
+    return Record(status);
+  }
+  edge_->upload_table->Park(tenant_, upload_id_, std::move(upload_), stored_);
+}
+
+// Files are removed on the pool too; where it is full, here.
+void UploadCall::DropUploadLocked() {
+  if (upload_ == nullptr) return;
+  std::shared_ptr<AdapterUpload> last(std::move(upload_));
+  edge_->upload_pool->TryPost(
+      [last = std::move(last)]() mutable { last.reset(); });
 }
 
 void UploadCall::OnCancel() {
   MutexLock lock(&mutex_);
   cancelled_ = true;
-  if (!working_) {
-    EndLocked(absl::CancelledError("the upload was cancelled"));
-  }
+  InterruptLocked(Cancelled());
+}
+
+void UploadCall::GiveWay() {
+  MutexLock lock(&mutex_);
+  InterruptLocked(ReasonedError(absl::StatusCode::kAborted,
+                                reason::kUploadTakenOver,
+                                "another stream goes on with this upload"));
 }
 
 void UploadCall::Sweep(MonotonicTime now) {
@@ -264,9 +328,10 @@ void UploadCall::Sweep(MonotonicTime now) {
       now - last_message_ <= edge_->options.upload_idle_timeout) {
     return;
   }
-  EndLocked(ReasonedError(absl::StatusCode::kDeadlineExceeded,
-                          reason::kUploadIdle,
-                          "the upload sent nothing for too long"));
+  EndLocked(
+      ReasonedError(absl::StatusCode::kDeadlineExceeded, reason::kUploadIdle,
+                    "the upload sent nothing for too long"),
+      Leave::kParked);
 }
 
 void UploadCall::OnDone() { self_.reset(); }

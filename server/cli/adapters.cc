@@ -1,17 +1,15 @@
-// `descant adapters`: upload, list, get, delete.
+// `descant adapters`: list, get, versions, rollback, delete. What moves an
+// adapter's bytes, and watch, is in files of their own.
 #include <cstdio>
-#include <fstream>
-#include <iterator>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "adapters/formats/mapped_file.h"
-#include "server/cli/adapter_upload.h"
+#include "server/cli/adapter_commands.h"
 #include "server/cli/command.h"
 #include "server/cli/connection.h"
 #include "server/cli/error_report.h"
@@ -27,20 +25,16 @@ namespace {
 constexpr size_t kShortDigest = 19;
 constexpr int kPageSize = 1000;
 
-struct UploadOptions {
-  std::string name;
-  std::string folder;
-  bool replace = false;
-  std::optional<std::string> base_fingerprint;
-};
-
 std::string Render(const v1::Adapter& adapter) {
   Table table({{"adapter"}, {adapter.name()}});
   table.AddRow({"digest", adapter.digest()});
+  table.AddRow({"version", absl::StrCat(adapter.version())});
   table.AddRow({"state", AdapterStateName(adapter.state())});
   if (!adapter.state_reason().empty()) {
     table.AddRow({"reason", adapter.state_reason()});
   }
+  table.AddRow({"held in", AdapterLevelName(adapter.level()) +
+                               (adapter.pinned() ? ", pinned" : "")});
   table.AddRow({"rank", absl::StrCat(adapter.max_rank())});
   table.AddRow(
       {"modules", absl::StrCat(adapter.module_count(), ": ",
@@ -49,11 +43,19 @@ std::string Render(const v1::Adapter& adapter) {
   table.AddRow({"size", FormatBytes(adapter.size_bytes())});
   table.AddRow({"trained on", adapter.base_model_name_or_path()});
   table.AddRow({"created", FormatTime(adapter.create_time())});
+  // Sorted: a map of Protobuf has no order.
+  const std::map<std::string, std::string> labels(adapter.labels().begin(),
+                                                  adapter.labels().end());
+  for (const auto& [key, value] : labels) {
+    table.AddRow({"label " + key, value});
+  }
   return table.Render();
 }
 
-std::string Render(const std::vector<v1::Adapter>& adapters) {
+template <typename Adapters>
+std::string RenderAll(const Adapters& adapters) {
   Table table({{"name"},
+               {"version", Align::kRight},
                {"rank", Align::kRight},
                {"modules"},
                {"size", Align::kRight},
@@ -61,7 +63,8 @@ std::string Render(const std::vector<v1::Adapter>& adapters) {
                {"digest"},
                {"created"}});
   for (const v1::Adapter& adapter : adapters) {
-    table.AddRow({adapter.name(), absl::StrCat(adapter.max_rank()),
+    table.AddRow({adapter.name(), absl::StrCat(adapter.version()),
+                  absl::StrCat(adapter.max_rank()),
                   absl::StrJoin(adapter.target_modules(), " "),
                   FormatBytes(adapter.size_bytes()),
                   AdapterStateName(adapter.state()),
@@ -71,49 +74,17 @@ std::string Render(const std::vector<v1::Adapter>& adapters) {
   return table.Render();
 }
 
-absl::StatusOr<std::string> ReadText(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(absl::StrCat("can't read ", path));
-  return std::string(std::istreambuf_iterator<char>(file), {});
-}
-
-ExitCode Upload(const UploadOptions& options, const GlobalOptions& global) {
-  const absl::StatusOr<std::string> config =
-      ReadText(options.folder + "/adapter_config.json");
-  if (!config.ok()) return ReportError(config.status());
-  const absl::StatusOr<MappedFile> file =
-      MappedFile::Open(options.folder + "/adapter_model.safetensors");
-  if (!file.ok()) return ReportError(file.status());
-  v1::UploadAdapterHeader header;
-  header.set_name(ToValidUtf8(options.name));
-  header.set_config_json(*config);
-  header.set_format(v1::ADAPTER_FORMAT_SAFETENSORS);
-  header.set_replace(options.replace);
-  if (options.base_fingerprint) {
-    header.set_base_fingerprint(*options.base_fingerprint);
-  }
-  const Connection connection = Connect(global.target, global.api_key);
-  v1::UploadAdapterResponse response;
-  grpc::Status status;
-  {
-    const absl::Span<const char> bytes = file->bytes();
-    ProgressBar bar(options.name, bytes.size());
-    status = UploadAdapter(
-        connection.adapters.get(), std::move(header),
-        absl::string_view(bytes.data(), bytes.size()),
-        [&bar](uint64_t sent) { bar.Update(sent); }, &response);
-  }
-  if (!status.ok()) return ReportError(status, global.target);
-  const v1::Adapter& adapter = response.adapter();
+template <typename Adapters>
+void PrintAll(const Adapters& adapters, const GlobalOptions& global) {
   if (global.json) {
-    Json json = AdapterJson(adapter);
-    json["created"] = response.created();
-    PrintJson(json);
+    Json list = Json::array();
+    for (const v1::Adapter& adapter : adapters) {
+      list.push_back(AdapterJson(adapter));
+    }
+    PrintJson(list);
   } else {
-    std::printf("%s@%s%s\n", adapter.name().c_str(), adapter.digest().c_str(),
-                response.created() ? "" : " (was there already)");
+    std::fputs(RenderAll(adapters).c_str(), stdout);
   }
-  return kExitOk;
 }
 
 ExitCode List(const GlobalOptions& global) {
@@ -132,32 +103,60 @@ ExitCode List(const GlobalOptions& global) {
                     page.adapters().end());
     request.set_page_token(page.next_page_token());
   } while (!request.page_token().empty());
-  if (global.json) {
-    Json list = Json::array();
-    for (const v1::Adapter& adapter : adapters) {
-      list.push_back(AdapterJson(adapter));
-    }
-    PrintJson(list);
-  } else {
-    std::fputs(Render(adapters).c_str(), stdout);
-  }
+  PrintAll(adapters, global);
   return kExitOk;
 }
 
-ExitCode Get(const std::string& id, const GlobalOptions& global) {
+grpc::Status Find(const std::string& id, const GlobalOptions& global,
+                  v1::GetAdapterResponse* response) {
   const Connection connection = Connect(global.target, global.api_key);
   grpc::ClientContext context;
   SetShortDeadline(&context);
   v1::GetAdapterRequest request;
   request.set_adapter_id(ToValidUtf8(id));
+  return connection.adapters->GetAdapter(&context, request, response);
+}
+
+ExitCode Get(const std::string& id, const GlobalOptions& global) {
   v1::GetAdapterResponse response;
-  const grpc::Status status =
-      connection.adapters->GetAdapter(&context, request, &response);
+  const grpc::Status status = Find(id, global, &response);
   if (!status.ok()) return ReportError(status, global.target);
   if (global.json) {
     PrintJson(AdapterJson(response.adapter()));
   } else {
     std::fputs(Render(response.adapter()).c_str(), stdout);
+  }
+  return kExitOk;
+}
+
+ExitCode Versions(const std::string& name, const GlobalOptions& global) {
+  v1::GetAdapterResponse response;
+  const grpc::Status status = Find(name, global, &response);
+  if (!status.ok()) return ReportError(status, global.target);
+  PrintAll(response.versions(), global);
+  return kExitOk;
+}
+
+ExitCode Rollback(const std::string& id,
+                  const std::optional<uint64_t>& expected_version,
+                  const GlobalOptions& global) {
+  const Connection connection = Connect(global.target, global.api_key);
+  grpc::ClientContext context;
+  SetShortDeadline(&context);
+  v1::RollbackAdapterRequest request;
+  request.set_adapter_id(ToValidUtf8(id));
+  if (expected_version) request.set_expected_version(*expected_version);
+  v1::RollbackAdapterResponse response;
+  const grpc::Status status =
+      connection.adapters->RollbackAdapter(&context, request, &response);
+  if (!status.ok()) return ReportError(status, global.target);
+  const v1::Adapter& adapter = response.adapter();
+  if (global.json) {
+    PrintJson(AdapterJson(adapter));
+  } else {
+    std::printf("%s@%s is current, version %s\n", adapter.name().c_str(),
+                adapter.digest().c_str(),
+                absl::StrCat(adapter.version()).c_str());
   }
   return kExitOk;
 }
@@ -180,23 +179,23 @@ ExitCode Delete(const std::string& id, const GlobalOptions& global) {
   return kExitOk;
 }
 
-void AddUpload(CLI::App* adapters, Command* chosen) {
-  auto options = std::make_shared<UploadOptions>();
+void AddRollback(CLI::App* adapters, Command* chosen) {
+  struct Options {
+    std::string id;
+    std::optional<uint64_t> expected_version;
+  };
+  auto options = std::make_shared<Options>();
   CLI::App* command = adapters->add_subcommand(
-      "upload", "Store the adapter that PEFT saved in a folder");
-  command->add_option("name", options->name, "Its name")->required();
+      "rollback", "Make an earlier version current again");
   command
-      ->add_option("folder", options->folder,
-                   "Folder with adapter_config.json and "
-                   "adapter_model.safetensors")
+      ->add_option("id", options->id,
+                   "NAME@sha256:HEX, or NAME for the version before")
       ->required();
-  command->add_flag("--replace", options->replace,
-                    "The name may already stand for another version");
-  command->add_option("--base-fingerprint", options->base_fingerprint,
-                      "Refuse unless the server's base model has this one");
+  command->add_option("--expected-version", options->expected_version,
+                      "Only while this version is current");
   command->callback([options, chosen] {
     *chosen = [options](const GlobalOptions& global) {
-      return Upload(*options, global);
+      return Rollback(options->id, options->expected_version, global);
     };
   });
 }
@@ -219,13 +218,18 @@ void AddById(CLI::App* adapters, const char* name, const char* description,
 
 void AddAdaptersCommand(CLI::App* app, Command* chosen) {
   CLI::App* adapters =
-      app->add_subcommand("adapters", "Upload, list, show and delete adapters");
+      app->add_subcommand("adapters", "Move, list, show and delete adapters");
   adapters->require_subcommand(1);
-  AddUpload(adapters, chosen);
+  AddUploadCommand(adapters, chosen);
+  AddDownloadCommand(adapters, chosen);
   adapters->add_subcommand("list", "List your adapters")->callback([chosen] {
     *chosen = List;
   });
   AddById(adapters, "get", "Show one adapter", Get, chosen);
+  AddById(adapters, "versions", "List the versions of a name that are kept",
+          Versions, chosen);
+  AddRollback(adapters, chosen);
+  AddWatchCommand(adapters, chosen);
   AddById(adapters, "delete", "Remove an adapter", Delete, chosen);
 }
 

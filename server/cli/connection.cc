@@ -58,6 +58,9 @@ Connection Connect(const std::string& target, const std::string& api_key) {
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
+  // A server that vanished is noticed, however long the call.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
   Connection connection;
   connection.target = target;
   std::vector<std::unique_ptr<interceptors::ClientInterceptorFactoryInterface>>

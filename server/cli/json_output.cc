@@ -1,6 +1,8 @@
 #include "server/cli/json_output.h"
 
 #include <cstdio>
+#include <map>
+#include <string>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/strip.h"
@@ -34,6 +36,14 @@ std::string FinishReasonName(v1::FinishReason reason) {
 
 std::string AdapterStateName(v1::AdapterState state) {
   return EnumName(v1::AdapterState_Name(state), "ADAPTER_STATE_");
+}
+
+std::string AdapterLevelName(v1::AdapterLevel level) {
+  return EnumName(v1::AdapterLevel_Name(level), "ADAPTER_LEVEL_");
+}
+
+std::string AdapterEventName(v1::AdapterEvent event) {
+  return EnumName(v1::AdapterEvent_Name(event), "ADAPTER_EVENT_");
 }
 
 std::string FormatTime(const google::protobuf::Timestamp& time) {
@@ -116,8 +126,12 @@ Json AnswerJson(const v1::GenerateResponse& response) {
 }
 
 Json AdapterJson(const v1::Adapter& adapter) {
+  // Sorted: a map of Protobuf has no order.
+  const std::map<std::string, std::string> labels(adapter.labels().begin(),
+                                                  adapter.labels().end());
   return {{"name", adapter.name()},
           {"digest", adapter.digest()},
+          {"version", adapter.version()},
           {"state", AdapterStateName(adapter.state())},
           {"state_reason", adapter.state_reason()},
           {"max_rank", adapter.max_rank()},
@@ -126,7 +140,10 @@ Json AdapterJson(const v1::Adapter& adapter) {
           {"parameter_count", adapter.parameter_count()},
           {"size_bytes", adapter.size_bytes()},
           {"base_model_name_or_path", adapter.base_model_name_or_path()},
-          {"create_time", FormatTime(adapter.create_time())}};
+          {"create_time", FormatTime(adapter.create_time())},
+          {"labels", labels},
+          {"level", AdapterLevelName(adapter.level())},
+          {"pinned", adapter.pinned()}};
 }
 
 Json ModelJson(const v1::GetModelResponse& model) {

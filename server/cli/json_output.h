@@ -33,6 +33,12 @@ std::string FinishReasonName(v1::FinishReason reason);
 // "ready", "incompatible", "quarantined".
 std::string AdapterStateName(v1::AdapterState state);
 
+// "disk", "host", "device"; "unspecified" where it is not known.
+std::string AdapterLevelName(v1::AdapterLevel level);
+
+// "existing", "synced", "published", "deleted", "changed".
+std::string AdapterEventName(v1::AdapterEvent event);
+
 // "2026-11-23T20:01:23Z".
 std::string FormatTime(const google::protobuf::Timestamp& time);
 

@@ -144,6 +144,55 @@ TEST_F(CliTest, AdaptersFromUploadToDelete) {
   EXPECT_EQ(gone.err.find('\n'), gone.err.size() - 1) << gone.err;
 }
 
+TEST_F(CliTest, VersionsThereAndBack) {
+  const std::string one = SaveAdapter(21);
+  const std::string two = SaveAdapter(22);
+  const CliRun checked =
+      Run({"adapters", "upload", "v", one, "--validate-only", "--json"});
+  ASSERT_EQ(checked.exit_code, 0) << checked.err;
+  EXPECT_EQ(Json::parse(checked.out)["created"], false);
+  EXPECT_EQ(Run({"adapters", "get", "v"}).exit_code, cli::kExitNotFound);
+
+  const CliRun first = Run({"adapters", "upload", "--label", "stage=test", "v",
+                            one, "--expected-version", "0", "--json"});
+  ASSERT_EQ(first.exit_code, 0) << first.err;
+  const Json old = Json::parse(first.out);
+  EXPECT_EQ(old["labels"]["stage"], "test");
+  const std::string version = old["version"].dump();
+  ASSERT_EQ(Run({"adapters", "upload", "v", two, "--expected-version", version})
+                .exit_code,
+            0);
+  EXPECT_EQ(Run({"adapters", "upload", "v", one, "--expected-version", version})
+                .exit_code,
+            cli::kExitRetry);
+  const CliRun versions = Run({"adapters", "versions", "v", "--json"});
+  ASSERT_EQ(versions.exit_code, 0) << versions.err;
+  EXPECT_EQ(Json::parse(versions.out).size(), 2u);
+
+  // The older one, as it was sent; and nothing is written over.
+  const std::string folder = folder_.path() + "/back";
+  const std::string pinned =
+      absl::StrCat("v@", old["digest"].get<std::string>());
+  const CliRun download = Run({"adapters", "download", pinned, folder});
+  ASSERT_EQ(download.exit_code, 0) << download.err;
+  for (const char* file :
+       {"adapter_config.json", "adapter_model.safetensors"}) {
+    EXPECT_TRUE(ReadAll(absl::StrCat(folder, "/", file)) ==
+                ReadAll(absl::StrCat(one, "/", file)))
+        << file;
+  }
+  EXPECT_EQ(Run({"adapters", "download", "v", folder}).exit_code,
+            cli::kExitRefused);
+  EXPECT_EQ(Run({"adapters", "download", "v", folder, "--force"}).exit_code, 0);
+
+  const CliRun rollback = Run({"adapters", "rollback", "v", "--json"});
+  ASSERT_EQ(rollback.exit_code, 0) << rollback.err;
+  EXPECT_EQ(Json::parse(rollback.out)["digest"], old["digest"]);
+  EXPECT_EQ(Run({"adapters", "delete", "v"}).exit_code, 0);
+  EXPECT_EQ(Run({"adapters", "upload", "v", one, "--label", "none"}).exit_code,
+            cli::kExitUsage);
+}
+
 TEST_F(CliTest, TokenizeThereAndBack) {
   const std::string text = "Grüße, 世界! \n def f(x):";
   const CliRun run = Run({"tokenize", text, "--json"});

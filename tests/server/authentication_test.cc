@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "server/tenants.h"
 #include "tests/server/test_server.h"
+#include "tests/server/upload_stream.h"
 
 namespace descant {
 namespace {
@@ -81,7 +82,7 @@ std::vector<std::string> TenantMethods() {
 TEST(AuthenticationTest, NoMethodAnswersWithoutAKey) {
   TestServer server({.tenants = TwoTenants()});
   const std::vector<std::string> methods = TenantMethods();
-  ASSERT_EQ(methods.size(), 9u);
+  ASSERT_EQ(methods.size(), 13u);
   const std::vector<std::pair<const char*, Credentials>> cases = {
       {"none", {}},
       {"empty", {""}},
@@ -201,6 +202,20 @@ class TwoTenantsTest : public ::testing::Test {
     return status;
   }
 
+  grpc::Status Download(const std::string& key, const std::string& id) {
+    server_.UseKey(key);
+    return DownloadAdapter(&server_, id).status;
+  }
+
+  grpc::Status Rollback(const std::string& key, const std::string& id) {
+    grpc::ClientContext context;
+    Authorize(key, &context);
+    v1::RollbackAdapterRequest request;
+    request.set_adapter_id(id);
+    v1::RollbackAdapterResponse response;
+    return server_.adapters().RollbackAdapter(&context, request, &response);
+  }
+
   v1::ListAdaptersResponse List(const std::string& key) {
     grpc::ClientContext context;
     Authorize(key, &context);
@@ -256,7 +271,8 @@ TEST_F(TwoTenantsTest, AForeignAdapterIsAnAbsentOne) {
   const std::string digest = absl::StrCat("sha256:", std::string(64, 'a'));
   const auto ask = [&](const std::string& id) {
     return std::vector<grpc::Status>{
-        Get(kGlobexKey, id), Delete(kGlobexKey, id), Generate(kGlobexKey, id)};
+        Get(kGlobexKey, id), Delete(kGlobexKey, id), Generate(kGlobexKey, id),
+        Download(kGlobexKey, id), Rollback(kGlobexKey, id)};
   };
   std::vector<grpc::Status> absent = ask("secret");
   for (grpc::Status& status : ask("secret@" + digest)) {
@@ -276,6 +292,47 @@ TEST_F(TwoTenantsTest, AForeignAdapterIsAnAbsentOne) {
   EXPECT_EQ(List(kGlobexKey).adapters_size(), 0);
   EXPECT_EQ(List(kGlobexKey).total_size(), 0u);
   EXPECT_TRUE(Get(kAcmeKey, "secret").ok()) << "foreign deletes do nothing";
+}
+
+// An upload's id means something to its tenant only: to others it is as unknown
+// as one that never was, and they may have the same.
+TEST_F(TwoTenantsTest, AForeignUploadIsAnUnknownOne) {
+  UploadPlan plan = server_.PlanUpload("mine", 8);
+  plan.header()->set_upload_id("guessed-by-all");
+  const std::string bytes = plan.Bytes();
+  const auto ask = [&](const std::string& key) {
+    server_.UseKey(key);
+    v1::UploadAdapterHeader header = *plan.header();
+    header.set_offset(100);
+    v1::QueryUploadResponse query;
+    std::vector<grpc::Status> answers;
+    answers.push_back(QueryUpload(&server_, "guessed-by-all", &query));
+    answers.push_back(UploadStream(&server_, header).Finish());
+    return answers;
+  };
+  const auto expect_equal = [&](const std::vector<grpc::Status>& absent) {
+    const std::vector<grpc::Status> foreign = ask(kGlobexKey);
+    for (size_t i = 0; i < absent.size(); ++i) {
+      EXPECT_EQ(absent[i].error_code(), StatusCode::NOT_FOUND) << i;
+      EXPECT_EQ(foreign[i].error_code(), absent[i].error_code()) << i;
+      EXPECT_EQ(foreign[i].error_message(), absent[i].error_message()) << i;
+      EXPECT_EQ(foreign[i].error_details(), absent[i].error_details()) << i;
+    }
+  };
+  const std::vector<grpc::Status> absent = ask(kGlobexKey);
+  server_.UseKey(kAcmeKey);
+  UploadStream parked(&server_, *plan.header());
+  ASSERT_TRUE(parked.Send(bytes.substr(0, 100)));
+  EXPECT_EQ(ReasonIn(parked.Close()), "UPLOAD_TRUNCATED");
+  expect_equal(absent);
+  server_.UseKey(kAcmeKey);
+  v1::UploadAdapterResponse of_acme;
+  ASSERT_TRUE(ResumeUpload(&server_, *plan.header(), bytes, &of_acme).ok());
+  expect_equal(absent);  // nor is a result
+  server_.UseKey(kGlobexKey);
+  v1::UploadAdapterResponse of_globex;
+  ASSERT_TRUE(ResumeUpload(&server_, *plan.header(), bytes, &of_globex).ok());
+  EXPECT_TRUE(of_globex.created());
 }
 
 // The same bytes for two tenants are two versions with one digest: "created"

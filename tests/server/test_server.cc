@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -52,7 +53,8 @@ TestServer::TestServer(const TestServerOptions& options) {
   config_.listen = absl::StrCat("127.0.0.1:", FreePort());
   config_.admin_listen = absl::StrCat("127.0.0.1:", FreePort());
   config_.metrics_listen = "none";
-  config_.adapter_dir = folder_ + "/adapters";
+  config_.adapter_dir =
+      options.adapter_dir.empty() ? folder_ + "/adapters" : options.adapter_dir;
   config_.max_stored_adapters = options.max_stored_adapters;
   config_.max_waiting = options.max_waiting;
   config_.max_upload_size = 64 << 20;
@@ -120,15 +122,38 @@ std::shared_ptr<grpc::Channel> TestServer::NewChannel(int window_bytes) const {
       config_.listen, grpc::InsecureChannelCredentials(), arguments);
 }
 
-UploadPlan TestServer::PlanUpload(const std::string& name,
-                                  uint64_t seed) const {
+std::string UploadPlan::Bytes() const {
+  std::string bytes;
+  for (const v1::UploadAdapterRequest& message : messages) {
+    bytes += message.chunk();
+  }
+  return bytes;
+}
+
+void UploadPlan::Rechunk(size_t chunk_bytes) {
+  const std::string bytes = Bytes();
+  messages.resize(1);
+  for (size_t at = 0; at < bytes.size(); at += chunk_bytes) {
+    messages.emplace_back().set_chunk(bytes.substr(at, chunk_bytes));
+  }
+}
+
+size_t TestServer::StagedFiles() const {
+  const std::filesystem::directory_iterator files(config_.adapter_dir +
+                                                  "/staging");
+  return static_cast<size_t>(std::distance(begin(files), end(files)));
+}
+
+UploadPlan TestServer::PlanUpload(const std::string& name, uint64_t seed,
+                                  int32_t rank) const {
   std::vector<RandomAdapterModule> modules;
   for (const BaseModule& module : model_->base_shape.modules) {
-    if (!absl::EndsWith(module.path, "q_proj")) continue;
+    if (rank == 0 && !absl::EndsWith(module.path, "q_proj")) continue;
     modules.push_back({module.path, module.in, module.out});
   }
   RandomAdapterOptions options;
   options.seed = seed;
+  if (rank != 0) options.rank = rank;
   const AdapterFiles files = MakeRandomAdapter(modules, options);
   const std::string& bytes = files.safetensors_bytes;
 
@@ -153,7 +178,10 @@ grpc::Status TestServer::Send(const UploadPlan& plan,
   const auto writer = adapters_->UploadAdapter(
       &context, response == nullptr ? &unused : response);
   for (const v1::UploadAdapterRequest& message : plan.messages) {
-    if (!writer->Write(message)) break;
+    // Tiny messages share system calls.
+    grpc::WriteOptions write;
+    if (message.ByteSizeLong() < 16) write.set_buffer_hint();
+    if (!writer->Write(message, write)) break;
   }
   writer->WritesDone();
   return writer->Finish();
@@ -188,6 +216,15 @@ std::string ReasonIn(const grpc::Status& status) {
     if (any.UnpackTo(&info)) return info.reason();
   }
   return "";
+}
+
+bool HasRetryInfo(const grpc::Status& status) {
+  google::rpc::Status rich;
+  if (!rich.ParseFromString(status.error_details())) return false;
+  return std::any_of(rich.details().begin(), rich.details().end(),
+                     [](const auto& any) {
+                       return any.template Is<google::rpc::RetryInfo>();
+                     });
 }
 
 }  // namespace descant

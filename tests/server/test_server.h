@@ -32,6 +32,7 @@ struct TestServerOptions {
   // Called before every step, on the engine thread.
   std::function<void(const Batch&)> on_step;
   std::shared_ptr<const TenantDirectory> tenants;  // null: off
+  std::string adapter_dir;  // empty: in a folder of its own
 };
 
 // One upload as a client would send it; parts may be changed before Send.
@@ -40,6 +41,10 @@ struct UploadPlan {
   v1::UploadAdapterHeader* header() {
     return messages.front().mutable_header();
   }
+  // What its chunks hold, one after the other.
+  std::string Bytes() const;
+  // The same bytes in chunks of this size.
+  void Rechunk(size_t chunk_bytes);
 };
 
 class TestServer {
@@ -56,12 +61,21 @@ class TestServer {
 
   // The API key that Send, Upload and Tokens call with; "" is none.
   void UseKey(const std::string& key) { key_ = key; }
+  void AddKey(grpc::ClientContext* context) const;
+
+  // What the server listens on, and where it keeps adapters.
+  const std::string& address() const { return config_.listen; }
+  const std::string& adapter_dir() const { return config_.adapter_dir; }
+  // Files of uploads that are not finished.
+  size_t StagedFiles() const;
 
   // Stops the server; the destructor does it otherwise.
   void Drain(Duration grace);
 
-  // A good adapter; other seeds, other digests.
-  UploadPlan PlanUpload(const std::string& name, uint64_t seed) const;
+  // A good adapter; other seeds, other digests. `rank` 0: a small one, on
+  // q_proj alone; else on all modules.
+  UploadPlan PlanUpload(const std::string& name, uint64_t seed,
+                        int32_t rank = 0) const;
   grpc::Status Send(const UploadPlan& plan,
                     v1::UploadAdapterResponse* response = nullptr);
   grpc::Status Upload(const std::string& name, uint64_t seed) {
@@ -71,8 +85,6 @@ class TestServer {
   std::vector<int32_t> Tokens(const std::string& adapter, int count);
 
  private:
-  void AddKey(grpc::ClientContext* context) const;
-
   std::string folder_;
   ServerConfig config_;
   std::shared_ptr<const Model> model_;
@@ -87,6 +99,8 @@ class TestServer {
 
 // ErrorInfo.reason of a status; "" where it has none.
 std::string ReasonIn(const grpc::Status& status);
+// Whether a status says when to come back.
+bool HasRetryInfo(const grpc::Status& status);
 
 }  // namespace descant
 

@@ -69,7 +69,24 @@ TEST(JsonOutputTest, NoAnswerIsStillOneObject) {
   EXPECT_TRUE(json["top_logprobs"].empty());
 }
 
+TEST(JsonOutputTest, Adapter) {
+  v1::Adapter adapter;
+  adapter.set_name("a");
+  adapter.set_version(18446744073709551615u);
+  (*adapter.mutable_labels())["z"] = "last";
+  (*adapter.mutable_labels())["a"] = "first";
+  adapter.set_level(v1::ADAPTER_LEVEL_DEVICE);
+  const Json json = AdapterJson(adapter);
+  EXPECT_EQ(json["version"].dump(), "18446744073709551615");
+  EXPECT_EQ(json["labels"].dump(), R"({"a":"first","z":"last"})");
+  EXPECT_EQ(json["level"], "device");
+  EXPECT_EQ(json["pinned"], false);
+  EXPECT_TRUE(AdapterJson({})["labels"].is_object());
+}
+
 TEST(JsonOutputTest, Names) {
+  EXPECT_EQ(AdapterLevelName(v1::ADAPTER_LEVEL_UNSPECIFIED), "unspecified");
+  EXPECT_EQ(AdapterEventName(v1::ADAPTER_EVENT_SYNCED), "synced");
   EXPECT_EQ(FinishReasonName(v1::FINISH_REASON_STOP_STRING), "stop_string");
   EXPECT_EQ(AdapterStateName(v1::ADAPTER_STATE_QUARANTINED), "quarantined");
   google::protobuf::Timestamp time;
