@@ -8,6 +8,7 @@
 #define DESCANT_ADAPTERS_JOURNAL_H_
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -40,6 +41,19 @@ struct JournalContent {
 };
 // Never fails: bytes after the valid prefix are left to the caller.
 JournalContent DecodeJournal(absl::string_view bytes);
+
+struct JournalFile {
+  JournalContent content;
+  uint64_t size = 0;
+};
+// NOT_FOUND, DATA_LOSS STORE_CORRUPT (damaged at its beginning).
+absl::StatusOr<JournalFile> ReadJournalFile(Fs* fs,
+                                            const std::string& directory);
+
+// The versions of each name that remain, oldest first, as the records say; by
+// tenant and name.
+std::vector<std::deque<AdapterInfo>> ReplayJournal(
+    std::vector<JournalRecord> records);
 
 // One writer.
 class Journal {
