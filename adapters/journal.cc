@@ -18,6 +18,7 @@ namespace descant {
 namespace {
 
 constexpr absl::string_view kMagic = "DSCJRNL1";
+constexpr absl::string_view kPayloadBegin = "{\"op\":\"";
 constexpr size_t kRecordHeader = 8;
 constexpr uint32_t kMaxRecordBytes = 64 << 10;
 constexpr uint64_t kMaxJournalBytes = uint64_t{1} << 30;
@@ -159,26 +160,51 @@ std::string EncodeRecord(const JournalRecord& record) {
   return bytes + payload;
 }
 
+namespace {
+
+// The record at `position`: its length with its header, or 0 where there is no
+// sound one.
+uint64_t DecodeAt(absl::string_view bytes, uint64_t position,
+                  JournalRecord* record) {
+  if (bytes.size() - position < kRecordHeader) return 0;
+  const char* header = bytes.data() + position;
+  const auto length = LoadLittleEndian<uint32_t>(header);
+  const auto crc = LoadLittleEndian<uint32_t>(header + sizeof(uint32_t));
+  if (length == 0 || length > kMaxRecordBytes ||
+      length > bytes.size() - position - kRecordHeader) {
+    return 0;
+  }
+  const absl::string_view payload =
+      bytes.substr(position + kRecordHeader, length);
+  if (Crc32c(payload) != crc || !DecodePayload(payload, record)) return 0;
+  return kRecordHeader + length;
+}
+
+// Whether a sound record begins behind `position`. The text that is looked for
+// begins every payload and is in none of its strings, where quotes are escaped.
+bool HasRecordBehind(absl::string_view bytes, uint64_t position) {
+  size_t begin = bytes.find(kPayloadBegin, position + kRecordHeader);
+  while (begin != absl::string_view::npos) {
+    JournalRecord record;
+    if (DecodeAt(bytes, begin - kRecordHeader, &record) > 0) return true;
+    begin = bytes.find(kPayloadBegin, begin + 1);
+  }
+  return false;
+}
+
+}  // namespace
+
 JournalContent DecodeJournal(absl::string_view bytes) {
   JournalContent content;
   if (bytes.substr(0, kMagic.size()) != kMagic) return content;
   uint64_t position = kMagic.size();
-  while (bytes.size() - position >= kRecordHeader) {
-    const char* header = bytes.data() + position;
-    const auto length = LoadLittleEndian<uint32_t>(header);
-    const auto crc = LoadLittleEndian<uint32_t>(header + sizeof(uint32_t));
-    if (length == 0 || length > kMaxRecordBytes ||
-        length > bytes.size() - position - kRecordHeader) {
-      break;
-    }
-    const absl::string_view payload =
-        bytes.substr(position + kRecordHeader, length);
-    JournalRecord record;
-    if (Crc32c(payload) != crc || !DecodePayload(payload, &record)) break;
-    content.records.push_back(std::move(record));
-    position += kRecordHeader + length;
+  JournalRecord record;
+  while (const uint64_t length = DecodeAt(bytes, position, &record)) {
+    content.records.push_back(std::exchange(record, {}));
+    position += length;
   }
   content.valid_bytes = position;
+  content.damaged_within = HasRecordBehind(bytes, position);
   return content;
 }
 
@@ -190,6 +216,11 @@ absl::StatusOr<JournalFile> ReadJournalFile(Fs* fs,
   if (file.content.valid_bytes == 0) {
     return ReasonedError(absl::StatusCode::kDataLoss, reason::kStoreCorrupt,
                          "the store's journal is damaged at its beginning");
+  }
+  if (file.content.damaged_within) {
+    return ReasonedError(absl::StatusCode::kDataLoss, reason::kStoreCorrupt,
+                         "the store's journal is damaged before its last "
+                         "record");
   }
   return file;
 }
