@@ -36,11 +36,19 @@ struct BaseModule {
   int32_t out = 0;
   int32_t layer = 0;
   LinearKind kind = LinearKind::kQ;
+  // How GGUF files of this architecture order the rows of W, and so those of a
+  // LoRA's B: 0 as above; else in so many heads, of which each has the first
+  // and the second half of its rows interleaved (llama's q and k, stored for
+  // interleaved rope). `out` is a multiple of twice that.
+  int32_t gguf_interleaved_heads = 0;
 };
 
 struct BaseShape {
   std::vector<BaseModule> modules;  // by layer, then kind; paths are unique
   std::string fingerprint;          // "sha256:<hex>" of config and weights
+  // "general.architecture" of GGUF files of this model and of its adapters:
+  // "llama", "qwen3", ... Empty: GGUF adapters are refused.
+  std::string gguf_architecture;
 };
 
 }  // namespace descant

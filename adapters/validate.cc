@@ -21,22 +21,6 @@ using absl::StatusCode;
 
 constexpr size_t kAlignment = 64;
 
-absl::Status CheckDeclaredSize(uint64_t size, const AdapterLimits& limits) {
-  if (size == 0) {
-    return ReasonedError(StatusCode::kInvalidArgument,
-                         reason::kUploadSizeMissing,
-                         "the file's size must be declared and not 0", "size");
-  }
-  if (size > limits.max_file_bytes) {
-    return ReasonedError(StatusCode::kResourceExhausted,
-                         reason::kUploadTooLarge,
-                         absl::StrCat("the file is larger than ",
-                                      limits.max_file_bytes, " bytes"),
-                         "size");
-  }
-  return absl::OkStatus();
-}
-
 uint64_t RoundUp(uint64_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
@@ -52,6 +36,22 @@ std::shared_ptr<char> AllocateAligned(uint64_t bytes) {
 }
 
 }  // namespace
+
+absl::Status CheckDeclaredSize(uint64_t size, const AdapterLimits& limits) {
+  if (size == 0) {
+    return ReasonedError(StatusCode::kInvalidArgument,
+                         reason::kUploadSizeMissing,
+                         "the file's size must be declared and not 0", "size");
+  }
+  if (size > limits.max_file_bytes) {
+    return ReasonedError(StatusCode::kResourceExhausted,
+                         reason::kUploadTooLarge,
+                         absl::StrCat("the file is larger than ",
+                                      limits.max_file_bytes, " bytes"),
+                         "size");
+  }
+  return absl::OkStatus();
+}
 
 // Three stages: the prefix, the header, the tensors in the file's order.
 class AdapterValidator::State {

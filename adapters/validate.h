@@ -30,6 +30,10 @@ struct AdapterLimits {
   float max_abs_value = 1e4f;
 };
 
+// Of an adapter's file: 0 is INVALID_ARGUMENT UPLOAD_SIZE_MISSING, over the
+// limit RESOURCE_EXHAUSTED UPLOAD_TOO_LARGE.
+absl::Status CheckDeclaredSize(uint64_t size, const AdapterLimits& limits);
+
 struct ValidatedAdapter {
   PeftConfig config;
   SafetensorsIndex index;

@@ -33,6 +33,13 @@ inline constexpr absl::string_view kSafetensorsMetadata =
     "SAFETENSORS_METADATA";
 
 inline constexpr absl::string_view kGgufInvalid = "GGUF_INVALID";
+// Of GGUF files that a client sent (adapters/gguf_lora.h).
+inline constexpr absl::string_view kGgufCount = "GGUF_COUNT";
+inline constexpr absl::string_view kGgufHeaderLength = "GGUF_HEADER_LENGTH";
+inline constexpr absl::string_view kGgufLayout = "GGUF_LAYOUT";
+inline constexpr absl::string_view kGgufDtype = "GGUF_DTYPE";
+inline constexpr absl::string_view kGgufNotLora = "GGUF_NOT_LORA";
+inline constexpr absl::string_view kGgufArchitecture = "GGUF_ARCHITECTURE";
 
 }  // namespace descant::reason
 

@@ -1,5 +1,6 @@
 #include "adapters/formats/gguf.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -85,10 +86,12 @@ uint64_t GgufTensor::rows() const {
   return rows;
 }
 
-// Walks the file once, front to back.
+// Walks the file's first bytes once, front to back.
 class GgufParser {
  public:
-  explicit GgufParser(absl::Span<const char> file) : file_(file) {}
+  GgufParser(absl::Span<const char> prefix, uint64_t file_size,
+             const GgufLimits& limits)
+      : prefix_(prefix), file_size_(file_size), limits_(limits) {}
 
   absl::StatusOr<GgufIndex> Parse() {
     uint64_t num_tensors = 0;
@@ -105,12 +108,19 @@ class GgufParser {
     return std::move(index_);
   }
 
+  // Whether Parse() failed only because the prefix ended.
+  bool needs_more() const { return needs_more_; }
+
  private:
-  uint64_t remaining() const { return file_.size() - position_; }
+  uint64_t remaining() const { return file_size_ - position_; }
 
   absl::StatusOr<absl::Span<const char>> Take(uint64_t bytes) {
     if (bytes > remaining()) return Refuse("the file ends too early");
-    const absl::Span<const char> taken = file_.subspan(position_, bytes);
+    if (bytes > prefix_.size() - position_) {
+      needs_more_ = true;
+      return absl::OutOfRangeError("the prefix ends");
+    }
+    const absl::Span<const char> taken = prefix_.subspan(position_, bytes);
     position_ += bytes;
     return taken;
   }
@@ -142,6 +152,13 @@ class GgufParser {
         *num_values > remaining() / kMinValueEntry) {
       return Refuse("more entries than the file can hold");
     }
+    if (*num_tensors > limits_.max_tensors ||
+        *num_values > limits_.max_values) {
+      return ReasonedError(
+          absl::StatusCode::kInvalidArgument, reason::kGgufCount,
+          absl::StrCat("GGUF: more than ", limits_.max_tensors, " tensors or ",
+                       limits_.max_values, " metadata entries"));
+    }
     return absl::OkStatus();
   }
 
@@ -153,7 +170,9 @@ class GgufParser {
       if (value->count > remaining() / sizeof(uint64_t)) {
         return Refuse("an array is longer than the file");
       }
-      value->strings.reserve(value->count);
+      // (Not more than are there: the rest of the array may still arrive.)
+      value->strings.reserve(std::min(
+          value->count, (prefix_.size() - position_) / sizeof(uint64_t)));
       for (uint64_t i = 0; i < value->count; ++i) {
         DESCANT_ASSIGN_OR_RETURN(const auto text, ReadString());
         value->strings.push_back(text);
@@ -242,6 +261,7 @@ class GgufParser {
 
   // Offsets count from the aligned end of the entries.
   absl::Status PlaceTensors() {
+    index_.header_bytes_ = position_;
     const uint64_t mask = index_.alignment_ - 1;
     const uint64_t data_begin = (position_ + mask) & ~mask;
     for (size_t i = 0; i < index_.tensors_.size(); ++i) {
@@ -252,7 +272,7 @@ class GgufParser {
       const CheckedSize begin =
           CheckedSize(data_begin) + CheckedSize(tensor.begin);
       const CheckedSize end = begin + CheckedSize(tensor.bytes);
-      if (!end.value().has_value() || *end.value() > file_.size()) {
+      if (!end.value().has_value() || *end.value() > file_size_) {
         return Refuse("a tensor's data lies beyond the end of the file");
       }
       tensor.begin = *begin.value();
@@ -263,13 +283,34 @@ class GgufParser {
     return absl::OkStatus();
   }
 
-  const absl::Span<const char> file_;
-  uint64_t position_ = 0;
+  const absl::Span<const char> prefix_;
+  const uint64_t file_size_;
+  const GgufLimits limits_;
+  uint64_t position_ = 0;  // at most prefix_.size()
+  bool needs_more_ = false;
   GgufIndex index_;
 };
 
 absl::StatusOr<GgufIndex> GgufIndex::Parse(absl::Span<const char> file) {
-  return GgufParser(file).Parse();
+  return GgufParser(file, file.size(), GgufLimits()).Parse();
+}
+
+absl::StatusOr<std::optional<GgufIndex>> GgufIndex::ParsePrefix(
+    absl::Span<const char> prefix, uint64_t file_size,
+    const GgufLimits& limits) {
+  prefix = prefix.subspan(0, file_size);
+  GgufParser parser(prefix, file_size, limits);
+  absl::StatusOr<GgufIndex> index = parser.Parse();
+  if (index.ok()) return std::optional<GgufIndex>(*std::move(index));
+  if (parser.needs_more()) return std::optional<GgufIndex>();
+  return index.status();
+}
+
+std::vector<absl::string_view> GgufIndex::Keys() const {
+  std::vector<absl::string_view> keys;
+  keys.reserve(values_.size());
+  for (const auto& [key, value] : values_) keys.push_back(key);
+  return keys;
 }
 
 const GgufTensor* GgufIndex::FindTensor(absl::string_view name) const {

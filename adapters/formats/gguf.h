@@ -60,6 +60,12 @@ struct GgufTensor {
   uint64_t rows() const;  // the product of the other dims
 };
 
+// Caps on what a file may list, for files that a client sent.
+struct GgufLimits {
+  uint64_t max_tensors = UINT64_MAX;
+  uint64_t max_values = UINT64_MAX;  // metadata entries
+};
+
 // The parsed index of a file. Views point into the bytes it was parsed from.
 // Immutable; thread-safe.
 class GgufIndex {
@@ -67,11 +73,24 @@ class GgufIndex {
   // INVALID_ARGUMENT with the reason GGUF_INVALID and the violated rule.
   static absl::StatusOr<GgufIndex> Parse(absl::Span<const char> file);
 
+  // The same for a file that arrives from front to back: its first bytes and
+  // the size it will have, against which every range is checked. Nothing while
+  // the index does not end within `prefix`. Over a limit: GGUF_COUNT.
+  // Allocates no more than a small multiple of `prefix`, whatever it says.
+  static absl::StatusOr<std::optional<GgufIndex>> ParsePrefix(
+      absl::Span<const char> prefix, uint64_t file_size,
+      const GgufLimits& limits);
+
   uint32_t version() const { return version_; }
   uint64_t alignment() const { return alignment_; }
+  // Where the entries end. Tensor data begins at the next multiple of
+  // alignment().
+  uint64_t header_bytes() const { return header_bytes_; }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
   const GgufTensor* FindTensor(absl::string_view name) const;
   const GgufValue* FindValue(absl::string_view key) const;
+  // All keys, in no order.
+  std::vector<absl::string_view> Keys() const;
 
   // Typed look-ups; empty where the key is missing or of another type. Any
   // integer type converts if the value fits; Float accepts both widths.
@@ -91,6 +110,7 @@ class GgufIndex {
 
   uint32_t version_ = 0;
   uint64_t alignment_ = 32;
+  uint64_t header_bytes_ = 0;
   std::vector<GgufTensor> tensors_;
   absl::flat_hash_map<absl::string_view, size_t> tensor_index_;
   absl::flat_hash_map<absl::string_view, GgufValue> values_;

@@ -74,6 +74,21 @@ NamingRule RuleOf(ModuleNaming naming) {
   return {"model.layers.", kLlamaModules};
 }
 
+// llama.cpp stores Mistral as a llama. Its converter of adapters writes those
+// of GPT-2 transposed, as if they were the base's matrices, and no reader
+// computes them so: none are taken.
+std::string GgufArchitecture(const ModelConfig& config) {
+  if (config.naming == ModuleNaming::kGpt2) return "";
+  return config.architecture == "mistral" ? "llama" : config.architecture;
+}
+
+// Of a module in a GGUF file of the model: see BaseModule.
+int32_t GgufInterleavedHeads(const ModelConfig& config, LinearKind kind) {
+  if (GgufArchitecture(config) != "llama") return 0;
+  if (kind == LinearKind::kQ) return config.num_heads;
+  return kind == LinearKind::kK ? config.num_kv_heads : 0;
+}
+
 }  // namespace
 
 std::vector<BaseModule> AdaptableModules(const ModelConfig& config) {
@@ -85,6 +100,7 @@ std::vector<BaseModule> AdaptableModules(const ModelConfig& config) {
       entry.path = absl::StrCat(rule.layers, layer, ".", module.suffix);
       entry.layer = layer;
       entry.kind = module.kind;
+      entry.gguf_interleaved_heads = GgufInterleavedHeads(config, module.kind);
       for (int32_t i = 0; i < module.num_parts; ++i) {
         const WeightShape shape = ShapeOf(config, module.parts[i]);
         entry.in = static_cast<int32_t>(shape.columns);
@@ -123,6 +139,7 @@ absl::StatusOr<LoadedModel> AssembleModel(ModelParts parts) {
   auto model = std::make_shared<Model>();
   model->base_shape.modules = AdaptableModules(parts.config);
   model->base_shape.fingerprint = parts.weights->Fingerprint();
+  model->base_shape.gguf_architecture = GgufArchitecture(parts.config);
   model->config = std::move(parts.config);
   model->name = std::move(parts.name);
   model->chat_template = std::move(parts.chat_template);

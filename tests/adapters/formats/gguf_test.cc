@@ -8,46 +8,10 @@
 #include <string>
 
 #include "tests/adapters/adapter_fixture.h"
+#include "tests/adapters/gguf_writer.h"
 
 namespace descant {
 namespace {
-
-// Writes GGUF piece by piece, right or wrong.
-class GgufWriter {
- public:
-  template <typename T>
-  GgufWriter& Number(T value) {
-    AppendLittleEndian(value, &bytes_);
-    return *this;
-  }
-  GgufWriter& Text(absl::string_view text) {
-    Number<uint64_t>(text.size());
-    bytes_.append(text.data(), text.size());
-    return *this;
-  }
-  GgufWriter& Raw(const std::string& raw) {
-    bytes_ += raw;
-    return *this;
-  }
-  GgufWriter& Head(uint64_t tensors, uint64_t values, uint32_t version = 3) {
-    return Raw("GGUF").Number(version).Number(tensors).Number(values);
-  }
-  GgufWriter& Key(absl::string_view key, GgufValueType type) {
-    return Text(key).Number(static_cast<uint32_t>(type));
-  }
-  GgufWriter& Tensor(absl::string_view name, std::vector<uint64_t> dims,
-                     uint32_t type, uint64_t offset) {
-    Text(name).Number(static_cast<uint32_t>(dims.size()));
-    for (const uint64_t dim : dims) Number(dim);
-    return Number(type).Number(offset);
-  }
-  GgufWriter& Data(size_t bytes, size_t alignment = 32) {
-    bytes_.resize((bytes_.size() + alignment - 1) / alignment * alignment);
-    bytes_.resize(bytes_.size() + bytes, 'd');
-    return *this;
-  }
-  std::string bytes_;
-};
 
 GgufWriter GoodFile() {
   GgufWriter w;
@@ -104,6 +68,32 @@ TEST(GgufTest, ReadsAGoodFile) {
   EXPECT_EQ(w->bytes, 40u);
   EXPECT_EQ(w->begin % 32, 0u);
   EXPECT_EQ(index->FindTensor("x"), nullptr);
+}
+
+TEST(GgufTest, APrefixIsAnIndexOnceTheEntriesAreThere) {
+  const GgufWriter file = GoodFile();
+  const auto bytes = BytesOf(file.bytes_);
+  const uint64_t header = GgufIndex::Parse(bytes)->header_bytes();
+  EXPECT_LT(header, bytes.size());
+  for (size_t size = 0; size <= bytes.size(); ++size) {
+    const auto index =
+        GgufIndex::ParsePrefix(bytes.subspan(0, size), bytes.size(), {});
+    ASSERT_TRUE(index.ok()) << size << " " << index.status();
+    ASSERT_EQ(index->has_value(), size >= header) << size;
+    if (!index->has_value()) continue;
+    EXPECT_EQ((*index)->header_bytes(), header);
+    EXPECT_EQ((*index)->FindTensor("n")->bytes, 16u);
+    EXPECT_EQ((*index)->Keys().size(), 6u);
+    // A file that ends here has no place for the tensors.
+    EXPECT_FALSE(
+        GgufIndex::ParsePrefix(bytes.subspan(0, size), header, {}).ok());
+  }
+  GgufLimits limits;
+  limits.max_tensors = 1;
+  EXPECT_EQ(
+      Outcome(GgufIndex::ParsePrefix(bytes.subspan(0, 24), bytes.size(), limits)
+                  .status()),
+      "INVALID_ARGUMENT GGUF_COUNT");
 }
 
 // Numbers, elements and bytes of a block: ggml's (GGML_QUANT_SIZES of the

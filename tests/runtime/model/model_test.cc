@@ -16,6 +16,7 @@
 #include "adapters/formats/safetensors_writer.h"
 #include "runtime/model/weight_source.h"
 #include "runtime/tokenizer/tokenizer.h"
+#include "tests/adapters/golden_base.h"
 #include "tests/runtime/model/gguf_builder.h"
 #include "tests/runtime/model/golden_cases.h"
 
@@ -82,6 +83,57 @@ TEST_F(ModelTest, LoadsAHuggingFaceDirectory) {
   EXPECT_THAT(model.base_shape.fingerprint,
               testing::MatchesRegex("sha256:[0-9a-f]+"));
   EXPECT_EQ(model.base_shape.fingerprint.size(), 7u + 64u);
+}
+
+// What adapters/gguf_lora needs to know, from either kind of file; and the
+// shapes that its own tests are made with are these.
+TEST_F(ModelTest, KnowsHowGgufFilesStoreItsAdapters) {
+  struct Case {
+    const char* path;
+    const char* folder;  // the same model in golden/models
+    const char* architecture;
+    int32_t query_heads;
+    int32_t key_heads;
+  };
+  const Case cases[] = {{"models/tiny-llama", "tiny-llama", "llama", 4, 2},
+                        {"gguf/llama-f16.gguf", "tiny-llama", "llama", 4, 2},
+                        {"models/tiny-llama-untied-sharded",
+                         "tiny-llama-untied-sharded", "llama", 4, 1},
+                        {"models/tiny-mistral", "tiny-mistral", "llama", 4, 2},
+                        {"gguf/mistral.gguf", "tiny-mistral", "llama", 4, 2},
+                        {"models/tiny-qwen2", "tiny-qwen2", "qwen2", 0, 0},
+                        {"models/tiny-qwen3", "tiny-qwen3", "qwen3", 0, 0},
+                        {"models/tiny-gemma2", "tiny-gemma2", "gemma2", 0, 0},
+                        {"models/tiny-gemma3", "tiny-gemma3", "gemma3", 0, 0},
+                        {"models/tiny-phi3", "tiny-phi3", "phi3", 0, 0},
+                        {"gguf/phi3.gguf", "tiny-phi3", "phi3", 0, 0}};
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.path);
+    const auto loaded =
+        LoadModel(SourcePath(absl::StrCat("tests/golden/", c.path)));
+    ASSERT_TRUE(loaded.ok()) << loaded.status();
+    const BaseShape& shape = loaded->model->base_shape;
+    EXPECT_EQ(shape.gguf_architecture, c.architecture);
+    const BaseShape golden = GoldenBase(c.folder, c.architecture);
+    ASSERT_EQ(shape.modules.size(), golden.modules.size());
+    for (size_t i = 0; i < shape.modules.size(); ++i) {
+      const BaseModule& module = shape.modules[i];
+      EXPECT_EQ(module.path, golden.modules[i].path);
+      EXPECT_EQ(module.in, golden.modules[i].in);
+      EXPECT_EQ(module.out, golden.modules[i].out);
+      EXPECT_EQ(module.layer, golden.modules[i].layer);
+      EXPECT_EQ(module.kind, golden.modules[i].kind);
+      EXPECT_EQ(module.gguf_interleaved_heads,
+                module.kind == LinearKind::kQ   ? c.query_heads
+                : module.kind == LinearKind::kK ? c.key_heads
+                                                : 0);
+      EXPECT_EQ(module.gguf_interleaved_heads,
+                golden.modules[i].gguf_interleaved_heads);
+    }
+  }
+  const auto gpt2 = LoadModel(SourcePath("tests/golden/models/tiny-gpt2"));
+  ASSERT_TRUE(gpt2.ok());
+  EXPECT_EQ(gpt2->model->base_shape.gguf_architecture, "");
 }
 
 TEST_F(ModelTest, TheFingerprintIsOfContentNotOfFiles) {
