@@ -28,11 +28,11 @@ struct TestStore {
   FakeClock clock;
   // Directory and model_name are Open's. Garbage has no grace by default.
   StoreOptions options{.garbage_grace = Duration::zero()};
+  BaseShape base = TinyBase();  // but for the fingerprint, which is Open's
   std::unique_ptr<AdapterStore> store;
 
   absl::Status Open(Fs* fs, const std::string& directory,
                     const std::string& fingerprint = "sha256:tiny") {
-    BaseShape base = TinyBase();
     base.fingerprint = fingerprint;
     options.directory = directory;
     options.model_name = "tiny";
