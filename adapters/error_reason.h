@@ -17,8 +17,7 @@ inline constexpr absl::string_view kAdapterNotFound = "ADAPTER_NOT_FOUND";
 inline constexpr absl::string_view kAdapterExists = "ADAPTER_EXISTS";
 inline constexpr absl::string_view kAdapterVersionMismatch =
     "ADAPTER_VERSION_MISMATCH";
-inline constexpr absl::string_view kAdapterLabelsInvalid =
-    "ADAPTER_LABELS_INVALID";
+inline constexpr absl::string_view kLabelInvalid = "LABEL_INVALID";
 inline constexpr absl::string_view kPageTokenInvalid = "PAGE_TOKEN_INVALID";
 inline constexpr absl::string_view kPageSizeInvalid = "PAGE_SIZE_INVALID";
 

@@ -45,7 +45,7 @@ bool IsPrintableUtf8(absl::string_view text) {
 
 absl::Status Refuse(absl::string_view message) {
   return ReasonedError(absl::StatusCode::kInvalidArgument,
-                       reason::kAdapterLabelsInvalid, message, "labels");
+                       reason::kLabelInvalid, message, "labels");
 }
 
 }  // namespace

@@ -14,7 +14,7 @@ inline constexpr size_t kMaxLabelValueBytes = 256;
 
 // At most kMaxLabels; keys [A-Za-z0-9][A-Za-z0-9._-]{0,62} without "..",
 // values at most kMaxLabelValueBytes of UTF-8 without control characters.
-// INVALID_ARGUMENT ADAPTER_LABELS_INVALID, field "labels".
+// INVALID_ARGUMENT LABEL_INVALID, field "labels".
 absl::Status ValidateLabels(const AdapterLabels& labels);
 
 }  // namespace descant

@@ -195,7 +195,7 @@ absl::StatusOr<std::unique_ptr<StoredFiles>> AdapterStore::OpenFiles(
     return ReasonedError(StatusCode::kNotFound, reason::kAdapterNotFound,
                          "no adapter of that name", "adapter_id");
   }
-  if (source->damaged()) return DataLoss();
+  if (source->damaged()) return AdapterDataLoss();
   return StoredFiles::Open(fs_, PathOf(entry.info), entry.info,
                            std::move(source));
 }

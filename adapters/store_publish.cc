@@ -118,7 +118,7 @@ absl::Status AdapterStore::InstallBlobLocked(AdapterUpload* upload,
 absl::Status AdapterStore::MoveIntoPlaceLocked(AdapterUpload* upload,
                                                const std::string& digest) {
   const std::string& tenant = upload->spec_.tenant;
-  const std::string directory = TenantDirectory(context_->blobs, tenant);
+  const std::string directory = TenantBlobDirectory(context_->blobs, tenant);
   DESCANT_RETURN_IF_ERROR(fs_->CreateDirectory(directory));
   DESCANT_RETURN_IF_ERROR(fs_->SyncDirectory(context_->blobs));
   DESCANT_RETURN_IF_ERROR(Failpoint("store.before_rename"));

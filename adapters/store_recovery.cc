@@ -219,7 +219,7 @@ void AdapterStore::RecoverOne(AdapterInfo info, size_t keep) {
 // The blob's header and size, not its tensors: a start must not read them all.
 // FAILED_PRECONDITION: sound, and not for this server.
 absl::Status AdapterStore::CheckStored(AdapterInfo* info) {
-  if (!IsDigest(info->digest)) return DataLoss();
+  if (!IsDigest(info->digest)) return AdapterDataLoss();
   const absl::StatusOr<Blob> blob = Blob::Open(fs_, PathOf(*info));
   if (!blob.ok()) {
     return absl::DataLossError(std::string(blob.status().message()));

@@ -49,7 +49,7 @@ class DirectoryCheck {
     ++found_.versions;
     const std::string path = BlobPath(blobs_, info.tenant, info.digest);
     if (!IsDigest(info.digest)) {
-      result.status = DataLoss();
+      result.status = AdapterDataLoss();
     } else {
       wanted_.insert(path);
       const auto [it, first] = read_.try_emplace({path, info.base_fingerprint});

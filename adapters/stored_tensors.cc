@@ -21,7 +21,8 @@ constexpr size_t kTenantIdDigits = 32;
 
 }  // namespace
 
-std::string TenantDirectory(absl::string_view blobs, absl::string_view tenant) {
+std::string TenantBlobDirectory(absl::string_view blobs,
+                                absl::string_view tenant) {
   return absl::StrCat(blobs, "/",
                       HexOf(Sha256Of(tenant)).substr(0, kTenantIdDigits));
 }
@@ -29,7 +30,7 @@ std::string TenantDirectory(absl::string_view blobs, absl::string_view tenant) {
 std::string BlobPath(absl::string_view blobs, absl::string_view tenant,
                      absl::string_view digest) {
   absl::ConsumePrefix(&digest, "sha256:");
-  return absl::StrCat(TenantDirectory(blobs, tenant), "/", digest);
+  return absl::StrCat(TenantBlobDirectory(blobs, tenant), "/", digest);
 }
 
 bool IsDigest(absl::string_view text) {
@@ -42,12 +43,12 @@ bool IsPassing(const absl::Status& read_error) {
          absl::IsFailedPrecondition(read_error);
 }
 
-absl::Status DataLoss() {
+absl::Status AdapterDataLoss() {
   return ReasonedError(StatusCode::kDataLoss, reason::kAdapterDataLoss,
                        "the adapter's stored bytes are damaged", "adapter_id");
 }
 
-absl::Status Unreadable() {
+absl::Status AdapterUnreadable() {
   return ReasonedError(StatusCode::kUnavailable, reason::kAdapterUnreadable,
                        "the adapter cannot be read right now", "adapter_id");
 }
@@ -74,12 +75,12 @@ absl::StatusOr<std::shared_ptr<const Adapter>> StoredTensors::Load(
   if (IsPassing(status)) {
     LogWarning("adapter ", LogSafe(adapter.name),
                " cannot be read: ", status.ToString());
-    return Unreadable();
+    return AdapterUnreadable();
   }
   LogWarning("adapter ", LogSafe(adapter.name),
              " is quarantined: ", std::string(status.message()));
   Quarantine(adapter.tenant);
-  return DataLoss();
+  return AdapterDataLoss();
 }
 
 void StoredTensors::Quarantine(absl::string_view tenant) const {

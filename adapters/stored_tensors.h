@@ -19,7 +19,8 @@ namespace descant {
 
 // Of the SHA-256s of tenant and content: no client string becomes a path.
 // `blobs` is the directory.
-std::string TenantDirectory(absl::string_view blobs, absl::string_view tenant);
+std::string TenantBlobDirectory(absl::string_view blobs,
+                                absl::string_view tenant);
 std::string BlobPath(absl::string_view blobs, absl::string_view tenant,
                      absl::string_view digest);
 
@@ -40,8 +41,8 @@ struct StoredTensorsContext {
 bool IsPassing(const absl::Status& read_error);
 // What a client is told of the two kinds of failure: DATA_LOSS
 // ADAPTER_DATA_LOSS, UNAVAILABLE ADAPTER_UNREADABLE.
-absl::Status DataLoss();
-absl::Status Unreadable();
+absl::Status AdapterDataLoss();
+absl::Status AdapterUnreadable();
 
 // Thread-safe. Load opens the blob each time, so that registered adapters cost
 // no file handle. While somebody holds it the store keeps the blob. Must not be

@@ -221,7 +221,7 @@ TEST_F(StoreTest, LabelsArePartOfAVersion) {
              {{"k", "\xf4\x90\x80\x80"}},  // above U+10FFFF
              {{"k", "\xe2\x82"}}}) {       // cut
       EXPECT_EQ(Outcome(send(bad, true).status()),
-                "INVALID_ARGUMENT ADAPTER_LABELS_INVALID");
+                "INVALID_ARGUMENT LABEL_INVALID");
     }
     AdapterLabels most;
     for (size_t i = 0; i < kMaxLabels; ++i) {
