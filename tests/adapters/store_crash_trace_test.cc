@@ -243,7 +243,9 @@ TEST_F(CrashTraceTest, EveryPrefixOfARandomTrace) {
       static_cast<unsigned long long>(rotations),
       static_cast<long long>(fs_.operations()), seen_.size(), violations_);
   EXPECT_EQ(violations_, 0);
-  EXPECT_GT(rotations, operations / 50);
+  if (operations >= 200) {
+    EXPECT_GT(rotations, operations / 50);
+  }
   EXPECT_GT(seen_.size(), 10 * operations);
 }
 
