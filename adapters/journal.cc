@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,6 +18,7 @@ namespace descant {
 namespace {
 
 constexpr absl::string_view kMagic = "DSCJRNL1";
+constexpr absl::string_view kPayloadBegin = "{\"op\":\"";
 constexpr size_t kRecordHeader = 8;
 constexpr uint32_t kMaxRecordBytes = 64 << 10;
 constexpr uint64_t kMaxJournalBytes = uint64_t{1} << 30;
@@ -122,18 +124,6 @@ absl::Status CreateJournal(Fs* fs, const std::string& directory) {
   return fs->SyncDirectory(directory);
 }
 
-absl::StatusOr<JournalContent> ReadJournal(Fs* fs,
-                                           const std::string& directory) {
-  DESCANT_ASSIGN_OR_RETURN(const std::string bytes,
-                           ReadFile(fs, PathOf(directory), kMaxJournalBytes));
-  JournalContent content = DecodeJournal(bytes);
-  if (content.valid_bytes == 0) {
-    return ReasonedError(absl::StatusCode::kDataLoss, reason::kStoreCorrupt,
-                         "the store's journal is damaged at its beginning");
-  }
-  return content;
-}
-
 absl::Status ReadOnly() {
   return ReasonedError(absl::StatusCode::kFailedPrecondition,
                        reason::kStoreReadOnly, "the store is read-only");
@@ -170,51 +160,111 @@ std::string EncodeRecord(const JournalRecord& record) {
   return bytes + payload;
 }
 
+namespace {
+
+// The record at `position`: its length with its header, or 0 where there is no
+// sound one.
+uint64_t DecodeAt(absl::string_view bytes, uint64_t position,
+                  JournalRecord* record) {
+  if (bytes.size() - position < kRecordHeader) return 0;
+  const char* header = bytes.data() + position;
+  const auto length = LoadLittleEndian<uint32_t>(header);
+  const auto crc = LoadLittleEndian<uint32_t>(header + sizeof(uint32_t));
+  if (length == 0 || length > kMaxRecordBytes ||
+      length > bytes.size() - position - kRecordHeader) {
+    return 0;
+  }
+  const absl::string_view payload =
+      bytes.substr(position + kRecordHeader, length);
+  if (Crc32c(payload) != crc || !DecodePayload(payload, record)) return 0;
+  return kRecordHeader + length;
+}
+
+// Whether a sound record begins behind `position`. The text that is looked for
+// begins every payload and is in none of its strings, where quotes are escaped.
+bool HasRecordBehind(absl::string_view bytes, uint64_t position) {
+  size_t begin = bytes.find(kPayloadBegin, position + kRecordHeader);
+  while (begin != absl::string_view::npos) {
+    JournalRecord record;
+    if (DecodeAt(bytes, begin - kRecordHeader, &record) > 0) return true;
+    begin = bytes.find(kPayloadBegin, begin + 1);
+  }
+  return false;
+}
+
+}  // namespace
+
 JournalContent DecodeJournal(absl::string_view bytes) {
   JournalContent content;
   if (bytes.substr(0, kMagic.size()) != kMagic) return content;
   uint64_t position = kMagic.size();
-  while (bytes.size() - position >= kRecordHeader) {
-    const char* header = bytes.data() + position;
-    const auto length = LoadLittleEndian<uint32_t>(header);
-    const auto crc = LoadLittleEndian<uint32_t>(header + sizeof(uint32_t));
-    if (length == 0 || length > kMaxRecordBytes ||
-        length > bytes.size() - position - kRecordHeader) {
-      break;
-    }
-    const absl::string_view payload =
-        bytes.substr(position + kRecordHeader, length);
-    JournalRecord record;
-    if (Crc32c(payload) != crc || !DecodePayload(payload, &record)) break;
-    content.records.push_back(std::move(record));
-    position += kRecordHeader + length;
+  JournalRecord record;
+  while (const uint64_t length = DecodeAt(bytes, position, &record)) {
+    content.records.push_back(std::exchange(record, {}));
+    position += length;
   }
   content.valid_bytes = position;
+  content.damaged_within = HasRecordBehind(bytes, position);
   return content;
+}
+
+absl::StatusOr<JournalFile> ReadJournalFile(Fs* fs,
+                                            const std::string& directory) {
+  DESCANT_ASSIGN_OR_RETURN(const std::string bytes,
+                           ReadFile(fs, PathOf(directory), kMaxJournalBytes));
+  JournalFile file{DecodeJournal(bytes), bytes.size()};
+  if (file.content.valid_bytes == 0) {
+    return ReasonedError(absl::StatusCode::kDataLoss, reason::kStoreCorrupt,
+                         "the store's journal is damaged at its beginning");
+  }
+  if (file.content.damaged_within) {
+    return ReasonedError(absl::StatusCode::kDataLoss, reason::kStoreCorrupt,
+                         "the store's journal is damaged before its last "
+                         "record");
+  }
+  return file;
+}
+
+std::vector<std::deque<AdapterInfo>> ReplayJournal(
+    std::vector<JournalRecord> records) {
+  std::map<std::pair<std::string, std::string>, std::deque<AdapterInfo>> names;
+  for (JournalRecord& record : records) {
+    const std::pair key(record.info.tenant, record.info.name);
+    if (record.op == JournalRecord::Op::kDelete) names.erase(key);
+    if (record.op != JournalRecord::Op::kPut) continue;
+    std::deque<AdapterInfo>& history = names[key];
+    history.push_back(std::move(record.info));
+    while (history.size() > record.keep) history.pop_front();
+  }
+  std::vector<std::deque<AdapterInfo>> histories;
+  for (auto& [key, history] : names) histories.push_back(std::move(history));
+  return histories;
 }
 
 absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(
     Fs* fs, const std::string& directory, std::vector<JournalRecord>* records) {
-  absl::StatusOr<JournalContent> content = ReadJournal(fs, directory);
-  if (absl::IsNotFound(content.status())) {
+  absl::StatusOr<JournalFile> read = ReadJournalFile(fs, directory);
+  if (absl::IsNotFound(read.status())) {
     DESCANT_RETURN_IF_ERROR(CreateJournal(fs, directory));
-    content = JournalContent{{}, kMagic.size()};
+    read = ReadJournalFile(fs, directory);
   }
-  DESCANT_RETURN_IF_ERROR(content.status());
+  DESCANT_RETURN_IF_ERROR(read.status());
+  JournalContent& content = read->content;
   DESCANT_RETURN_IF_ERROR(RemoveIfThere(fs, TemporaryPath(directory)));
   DESCANT_ASSIGN_OR_RETURN(
-      auto file, fs->OpenAppend(PathOf(directory), content->valid_bytes));
+      auto file, fs->OpenAppend(PathOf(directory), content.valid_bytes));
   // What a crash left written but not synced is made durable before it is
   // served.
   DESCANT_RETURN_IF_ERROR(file->Sync());
-  *records = std::move(content->records);
+  *records = std::move(content.records);
   return std::unique_ptr<Journal>(
-      new Journal(fs, directory, std::move(file), content->valid_bytes));
+      new Journal(fs, directory, std::move(file), content.valid_bytes));
 }
 
 absl::StatusOr<std::unique_ptr<Journal>> Journal::OpenReadOnly(
     Fs* fs, const std::string& directory, std::vector<JournalRecord>* records) {
-  DESCANT_ASSIGN_OR_RETURN(JournalContent content, ReadJournal(fs, directory));
+  DESCANT_ASSIGN_OR_RETURN(JournalFile read, ReadJournalFile(fs, directory));
+  JournalContent& content = read.content;
   *records = std::move(content.records);
   std::unique_ptr<Journal> journal(
       new Journal(fs, directory, nullptr, content.valid_bytes));

@@ -1,5 +1,6 @@
 // The store's journal: an append-only file of checksummed records. A record
-// that is torn or damaged ends the valid prefix; what follows is cut off.
+// that is torn or damaged ends the valid prefix; what follows is cut off,
+// unless there are sound records in it: then the store does not open.
 // journal.new is a journal that is being written to replace it.
 //
 // File: "DSCJRNL1", then records: u32 length, u32 CRC32C of the payload, then
@@ -8,6 +9,7 @@
 #define DESCANT_ADAPTERS_JOURNAL_H_
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -37,9 +39,26 @@ std::string EncodeRecord(const JournalRecord& record);
 struct JournalContent {
   std::vector<JournalRecord> records;
   uint64_t valid_bytes = 0;  // the prefix that holds them; 0: no header
+  // A sound record lies behind the valid prefix. A write that was torn leaves
+  // none: what is between them is damage.
+  bool damaged_within = false;
 };
 // Never fails: bytes after the valid prefix are left to the caller.
 JournalContent DecodeJournal(absl::string_view bytes);
+
+struct JournalFile {
+  JournalContent content;
+  uint64_t size = 0;
+};
+// NOT_FOUND, DATA_LOSS STORE_CORRUPT (damaged at its beginning, or before its
+// last record: cutting there would undo what was acknowledged).
+absl::StatusOr<JournalFile> ReadJournalFile(Fs* fs,
+                                            const std::string& directory);
+
+// The versions of each name that remain, oldest first, as the records say; by
+// tenant and name.
+std::vector<std::deque<AdapterInfo>> ReplayJournal(
+    std::vector<JournalRecord> records);
 
 // One writer.
 class Journal {

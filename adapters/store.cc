@@ -38,9 +38,10 @@ absl::Status CheckSpec(const UploadSpec& spec, const std::string& model_name,
                          "sha256: want 64 lower-case hex digits", "sha256");
   }
   DESCANT_RETURN_IF_ERROR(CheckBaseFingerprint(spec.base_fingerprint, base));
-  if (spec.format != AdapterFormat::kSafetensors) {
+  if (spec.format == AdapterFormat::kGguf && !spec.config_json.empty()) {
     return ReasonedError(StatusCode::kInvalidArgument, reason::kUploadFormat,
-                         "format: only safetensors is accepted", "format");
+                         "config_json: a GGUF file has none beside it",
+                         "config_json");
   }
   return absl::OkStatus();
 }
@@ -100,10 +101,18 @@ absl::StatusOr<std::unique_ptr<AdapterUpload>> AdapterStore::BeginUpload(
   DESCANT_RETURN_IF_ERROR(CheckSpec(spec, options_.model_name, *base_));
   std::unique_ptr<AdapterUpload> upload(new AdapterUpload(this));
   // The config, the sizes: before anything is reserved.
-  DESCANT_ASSIGN_OR_RETURN(
-      upload->validator_,
-      AdapterValidator::Create(spec.config_json, spec.declared_size,
-                               base_.get(), options_.limits));
+  const bool gguf = spec.format == AdapterFormat::kGguf;
+  if (gguf) {
+    DESCANT_ASSIGN_OR_RETURN(
+        upload->gguf_, GgufLoraReader::Create(spec.declared_size, base_.get(),
+                                              options_.limits));
+    upload->gguf_hash_.emplace();
+  } else {
+    DESCANT_ASSIGN_OR_RETURN(
+        upload->validator_,
+        AdapterValidator::Create(spec.config_json, spec.declared_size,
+                                 base_.get(), options_.limits));
+  }
   {
     MutexLock lock(&mutex_);
     if (journal_->failed()) return StoreReadOnly();
@@ -122,9 +131,24 @@ absl::StatusOr<std::unique_ptr<AdapterUpload>> AdapterStore::BeginUpload(
         absl::StrCat(options_.directory, "/staging/", next_staging_++);
   }
   upload->spec_ = std::move(spec);
+  if (gguf) return upload;
   DESCANT_RETURN_IF_ERROR(upload->BeginPair(upload->spec_.config_json,
                                             upload->spec_.declared_size));
   return upload;
+}
+
+absl::Status AdapterStore::ReservePair(AdapterUpload* upload,
+                                       uint64_t pair_bytes) {
+  const uint64_t reserved = upload->reserved_.staged_bytes;
+  if (upload->spec_.validate_only || pair_bytes <= reserved) {
+    return absl::OkStatus();
+  }
+  const StoreUsage more{.staged_bytes = pair_bytes - reserved};
+  MutexLock lock(&mutex_);
+  DESCANT_RETURN_IF_ERROR(ledger_.Check(upload->spec_.tenant, more));
+  ledger_.Add(upload->spec_.tenant, more);
+  upload->reserved_ += more;
+  return absl::OkStatus();
 }
 
 void AdapterStore::Release(const std::string& tenant,
@@ -171,7 +195,7 @@ absl::StatusOr<std::unique_ptr<StoredFiles>> AdapterStore::OpenFiles(
     return ReasonedError(StatusCode::kNotFound, reason::kAdapterNotFound,
                          "no adapter of that name", "adapter_id");
   }
-  if (source->damaged()) return DataLoss();
+  if (source->damaged()) return AdapterDataLoss();
   return StoredFiles::Open(fs_, PathOf(entry.info), entry.info,
                            std::move(source));
 }

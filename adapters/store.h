@@ -28,6 +28,8 @@
 #include "adapters/adapter.h"
 #include "adapters/base_shape.h"
 #include "adapters/blob_references.h"
+#include "adapters/gguf_lora.h"
+#include "adapters/identity.h"
 #include "adapters/journal.h"
 #include "adapters/labels.h"
 #include "adapters/registry.h"
@@ -68,7 +70,7 @@ struct RecoveryReport {
 // Container format of an upload.
 enum class AdapterFormat {
   kSafetensors,  // beside config_json
-  kGguf,         // a LoRA file of llama.cpp; has no config beside it
+  kGguf,         // adapters/gguf_lora.h; no config_json. Kept as a pair
 };
 
 struct UploadSpec {
@@ -138,6 +140,7 @@ class AdapterUpload {
   absl::Status BeginPair(absl::string_view config_json,
                          uint64_t safetensors_bytes);
   absl::Status AppendPair(absl::Span<const char> chunk);
+  absl::Status AppendGguf(absl::Span<const char> chunk);
   absl::StatusOr<PublishResult> Publish();
   // Gives everything back, once.
   void End();
@@ -147,7 +150,10 @@ class AdapterUpload {
   StoreUsage reserved_;  // in the store's ledger
   uint64_t received_ = 0;
   uint64_t pair_bytes_ = 0;  // of the safetensors file
-  std::unique_ptr<AdapterValidator> validator_;
+  // Of kGguf: what makes the pair, and the hash of the file as it came.
+  std::unique_ptr<GgufLoraReader> gguf_;
+  std::optional<Sha256> gguf_hash_;
+  std::unique_ptr<AdapterValidator> validator_;  // null: no pair yet
   std::string staging_path_;
   std::unique_ptr<WritableFile> file_;  // null: nothing is staged
   absl::Status status_;
@@ -266,6 +272,8 @@ class AdapterStore {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RotateJournalLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  // Where the pair of a GGUF file is larger than the file was declared.
+  absl::Status ReservePair(AdapterUpload* upload, uint64_t pair_bytes);
   void Release(const std::string& tenant, const StoreUsage& reserved);
   std::shared_ptr<StoredTensors> SourceOf(const AdapterInfo& info) const;
   std::string PathOf(const AdapterInfo& info) const {

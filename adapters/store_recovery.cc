@@ -1,17 +1,14 @@
 // Opening a store: format, lock, journal, blobs, clean-up.
 #include <algorithm>
 #include <deque>
-#include <map>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "adapters/blob.h"
 #include "adapters/error_reason.h"
-#include "adapters/name.h"
 #include "adapters/store.h"
 #include "adapters/store_error.h"
 #include "runtime/base/log.h"
@@ -39,31 +36,10 @@ std::string ParentOf(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-// The versions of each name that remain, oldest first, as the records say.
-std::vector<std::deque<AdapterInfo>> Replay(
-    std::vector<JournalRecord> records) {
-  std::map<std::pair<std::string, std::string>, std::deque<AdapterInfo>> names;
-  for (JournalRecord& record : records) {
-    const std::pair key(record.info.tenant, record.info.name);
-    if (record.op == JournalRecord::Op::kDelete) names.erase(key);
-    if (record.op != JournalRecord::Op::kPut) continue;
-    std::deque<AdapterInfo>& history = names[key];
-    history.push_back(std::move(record.info));
-    while (history.size() > record.keep) history.pop_front();
-  }
-  std::vector<std::deque<AdapterInfo>> histories;
-  for (auto& [key, history] : names) histories.push_back(std::move(history));
-  return histories;
-}
-
 // No permission, or no room: the store may still be read.
 bool ForbidsWriting(const absl::Status& status) {
   return ReasonOf(status).empty() && (absl::IsFailedPrecondition(status) ||
                                       absl::IsResourceExhausted(status));
-}
-
-bool IsDigest(absl::string_view text) {
-  return absl::ConsumePrefix(&text, "sha256:") && IsSha256Hex(text);
 }
 
 }  // namespace
@@ -206,7 +182,7 @@ absl::Status AdapterStore::Recover() {
   for (const JournalRecord& record : records) {
     next_version_ = std::max(next_version_, record.info.version + 1);
   }
-  for (std::deque<AdapterInfo>& history : Replay(std::move(records))) {
+  for (std::deque<AdapterInfo>& history : ReplayJournal(std::move(records))) {
     ledger_.Add(history.front().tenant, {.adapters = 1});
     for (AdapterInfo& info : history) {
       RecoverOne(std::move(info), history.size());
@@ -243,7 +219,7 @@ void AdapterStore::RecoverOne(AdapterInfo info, size_t keep) {
 // The blob's header and size, not its tensors: a start must not read them all.
 // FAILED_PRECONDITION: sound, and not for this server.
 absl::Status AdapterStore::CheckStored(AdapterInfo* info) {
-  if (!IsDigest(info->digest)) return DataLoss();
+  if (!IsDigest(info->digest)) return AdapterDataLoss();
   const absl::StatusOr<Blob> blob = Blob::Open(fs_, PathOf(*info));
   if (!blob.ok()) {
     return absl::DataLossError(std::string(blob.status().message()));

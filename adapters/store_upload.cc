@@ -48,9 +48,21 @@ absl::Status AdapterUpload::AppendPair(absl::Span<const char> chunk) {
   return written.ok() ? written : StoreWriteError(written);
 }
 
+absl::Status AdapterUpload::AppendGguf(absl::Span<const char> chunk) {
+  std::string pair;
+  DESCANT_RETURN_IF_ERROR(gguf_->Append(chunk, &pair));
+  gguf_hash_->Update(chunk);
+  if (validator_ == nullptr && gguf_->header_done()) {
+    const uint64_t pair_bytes = gguf_->safetensors_bytes();
+    DESCANT_RETURN_IF_ERROR(store_->ReservePair(this, pair_bytes));
+    DESCANT_RETURN_IF_ERROR(BeginPair(gguf_->config_json(), pair_bytes));
+  }
+  return pair.empty() ? absl::OkStatus() : AppendPair(pair);
+}
+
 absl::Status AdapterUpload::Append(absl::Span<const char> chunk) {
   DESCANT_RETURN_IF_ERROR(status_);
-  status_ = AppendPair(chunk);
+  status_ = gguf_ != nullptr ? AppendGguf(chunk) : AppendPair(chunk);
   if (status_.ok()) {
     received_ += chunk.size();
   } else {
@@ -68,9 +80,13 @@ absl::StatusOr<PublishResult> AdapterUpload::Commit() {
 }
 
 absl::StatusOr<PublishResult> AdapterUpload::Publish() {
+  // Refuses a file that ends before there is a pair.
+  if (gguf_ != nullptr) DESCANT_RETURN_IF_ERROR(gguf_->Finish());
   DESCANT_ASSIGN_OR_RETURN(const ValidatedAdapter validated,
                            validator_->Finish());
-  if (!spec_.sha256.empty() && spec_.sha256 != validated.file_sha256) {
+  const std::string sha256 =
+      gguf_ != nullptr ? HexOf(gguf_hash_->Finish()) : validated.file_sha256;
+  if (!spec_.sha256.empty() && spec_.sha256 != sha256) {
     return ReasonedError(absl::StatusCode::kInvalidArgument,
                          reason::kUploadSha256Mismatch,
                          "sha256 does not match the bytes", "sha256");

@@ -16,13 +16,13 @@ constexpr uint64_t kPieceBytes = 256 << 10;
 absl::Status StoredFiles::Judge(const absl::Status& error,
                                 const std::string& tenant,
                                 const StoredTensors* source) {
-  if (IsPassing(error)) return Unreadable();
+  if (IsPassing(error)) return AdapterUnreadable();
   if (source != nullptr && !source->damaged()) {
     LogWarning("a stored adapter is quarantined: ",
                std::string(error.message()));
     source->Quarantine(tenant);
   }
-  return DataLoss();
+  return AdapterDataLoss();
 }
 
 absl::StatusOr<std::unique_ptr<StoredFiles>> StoredFiles::Open(

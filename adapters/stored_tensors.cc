@@ -7,6 +7,7 @@
 #include "adapters/blob.h"
 #include "adapters/error_reason.h"
 #include "adapters/identity.h"
+#include "adapters/name.h"
 #include "runtime/base/log.h"
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
@@ -32,18 +33,22 @@ std::string BlobPath(absl::string_view blobs, absl::string_view tenant,
   return absl::StrCat(TenantBlobDirectory(blobs, tenant), "/", digest);
 }
 
+bool IsDigest(absl::string_view text) {
+  return absl::ConsumePrefix(&text, "sha256:") && IsSha256Hex(text);
+}
+
 bool IsPassing(const absl::Status& read_error) {
   return absl::IsResourceExhausted(read_error) ||
          absl::IsUnavailable(read_error) ||
          absl::IsFailedPrecondition(read_error);
 }
 
-absl::Status DataLoss() {
+absl::Status AdapterDataLoss() {
   return ReasonedError(StatusCode::kDataLoss, reason::kAdapterDataLoss,
                        "the adapter's stored bytes are damaged", "adapter_id");
 }
 
-absl::Status Unreadable() {
+absl::Status AdapterUnreadable() {
   return ReasonedError(StatusCode::kUnavailable, reason::kAdapterUnreadable,
                        "the adapter cannot be read right now", "adapter_id");
 }
@@ -70,12 +75,12 @@ absl::StatusOr<std::shared_ptr<const Adapter>> StoredTensors::Load(
   if (IsPassing(status)) {
     LogWarning("adapter ", LogSafe(adapter.name),
                " cannot be read: ", status.ToString());
-    return Unreadable();
+    return AdapterUnreadable();
   }
   LogWarning("adapter ", LogSafe(adapter.name),
              " is quarantined: ", std::string(status.message()));
   Quarantine(adapter.tenant);
-  return DataLoss();
+  return AdapterDataLoss();
 }
 
 void StoredTensors::Quarantine(absl::string_view tenant) const {

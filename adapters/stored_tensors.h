@@ -24,6 +24,9 @@ std::string TenantBlobDirectory(absl::string_view blobs,
 std::string BlobPath(absl::string_view blobs, absl::string_view tenant,
                      absl::string_view digest);
 
+// "sha256:<64 hex>"; nothing else is a blob's name.
+bool IsDigest(absl::string_view text);
+
 // What the sources of a store share. Thread-safe where its parts are.
 struct StoredTensorsContext {
   Fs* fs = nullptr;
@@ -38,8 +41,8 @@ struct StoredTensorsContext {
 bool IsPassing(const absl::Status& read_error);
 // What a client is told of the two kinds of failure: DATA_LOSS
 // ADAPTER_DATA_LOSS, UNAVAILABLE ADAPTER_UNREADABLE.
-absl::Status DataLoss();
-absl::Status Unreadable();
+absl::Status AdapterDataLoss();
+absl::Status AdapterUnreadable();
 
 // Thread-safe. Load opens the blob each time, so that registered adapters cost
 // no file handle. While somebody holds it the store keeps the blob. Must not be

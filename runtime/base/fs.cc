@@ -286,7 +286,7 @@ absl::StatusOr<std::string> ReadFile(Fs* fs, const std::string& path,
   std::string content(file->size(), '\0');
   DESCANT_ASSIGN_OR_RETURN(const size_t got,
                            file->Read(0, absl::MakeSpan(content)));
-  content.resize(got);
+  if (got != content.size()) return absl::DataLossError("a short read");
   return content;
 }
 

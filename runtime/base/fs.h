@@ -112,7 +112,8 @@ class PosixFs final : public Fs {
       const std::string& path) override;
 };
 
-// The whole file; RESOURCE_EXHAUSTED when it is larger than `max_bytes`.
+// The whole file; RESOURCE_EXHAUSTED when it is larger than `max_bytes`,
+// DATA_LOSS when less than its size can be read.
 absl::StatusOr<std::string> ReadFile(Fs* fs, const std::string& path,
                                      uint64_t max_bytes);
 

@@ -58,6 +58,16 @@ inline AdapterFiles TinyAdapter(uint64_t seed, Dtype dtype = Dtype::kBF16) {
   return MakeRandomAdapter(modules, options);
 }
 
+// Rank 1 on one q_proj: as small as they come.
+inline AdapterFiles SmallAdapter(uint64_t seed) {
+  RandomAdapterOptions options;
+  options.rank = 1;
+  options.alpha = 2;
+  options.seed = seed;
+  return MakeRandomAdapter({{"model.layers.0.self_attn.q_proj", 8, 8}},
+                           options);
+}
+
 // A safetensors file with this header, whatever it says.
 inline std::string RawSafetensors(const std::string& header,
                                   const std::string& data) {

@@ -28,11 +28,11 @@ struct TestStore {
   FakeClock clock;
   // Directory and model_name are Open's. Garbage has no grace by default.
   StoreOptions options{.garbage_grace = Duration::zero()};
+  BaseShape base = TinyBase();  // but for the fingerprint, which is Open's
   std::unique_ptr<AdapterStore> store;
 
   absl::Status Open(Fs* fs, const std::string& directory,
                     const std::string& fingerprint = "sha256:tiny") {
-    BaseShape base = TinyBase();
     base.fingerprint = fingerprint;
     options.directory = directory;
     options.model_name = "tiny";
@@ -43,9 +43,8 @@ struct TestStore {
     return absl::OkStatus();
   }
 
-  static UploadSpec Spec(const std::string& tenant, const std::string& name,
-                         uint64_t seed) {
-    const AdapterFiles files = TinyAdapter(seed);
+  static UploadSpec SpecOf(const std::string& tenant, const std::string& name,
+                           const AdapterFiles& files) {
     UploadSpec spec;
     spec.tenant = tenant;
     spec.name = name;
@@ -53,18 +52,42 @@ struct TestStore {
     spec.declared_size = files.safetensors_bytes.size();
     return spec;
   }
+  static UploadSpec Spec(const std::string& tenant, const std::string& name,
+                         uint64_t seed) {
+    return SpecOf(tenant, name, TinyAdapter(seed));
+  }
+
+  absl::StatusOr<PublishResult> Send(UploadSpec spec,
+                                     const std::string& bytes) {
+    auto upload = store->BeginUpload(std::move(spec));
+    if (!upload.ok()) return upload.status();
+    const absl::Status appended = (*upload)->Append(BytesOf(bytes));
+    if (!appended.ok()) return appended;
+    return (*upload)->Commit();
+  }
 
   absl::StatusOr<PublishResult> Upload(const std::string& tenant,
                                        const std::string& name, uint64_t seed,
                                        bool replace = false) {
     UploadSpec spec = Spec(tenant, name, seed);
     spec.condition.replace = replace;
-    const std::string bytes = TinyAdapter(seed).safetensors_bytes;
-    auto upload = store->BeginUpload(std::move(spec));
-    if (!upload.ok()) return upload.status();
-    const absl::Status appended = (*upload)->Append(BytesOf(bytes));
-    if (!appended.ok()) return appended;
-    return (*upload)->Commit();
+    return Send(std::move(spec), TinyAdapter(seed).safetensors_bytes);
+  }
+
+  // The versions of a name, newest first: "5 sha256:...", "-" for none.
+  std::string History(const std::string& tenant,
+                      const std::string& name) const {
+    const auto versions = registry.Versions(tenant, name);
+    if (!versions.ok()) return "-";
+    std::string text;
+    for (const RegistryEntry& entry : *versions) {
+      absl::StrAppend(&text, text.empty() ? "" : ", ", entry.info.version, " ",
+                      entry.info.digest.substr(7, 6));
+      for (const auto& [key, value] : entry.info.labels) {
+        absl::StrAppend(&text, " ", key, "=", value);
+      }
+    }
+    return text;
   }
 
   // "tenant/name" to digest, of what can be served: the tensors are loaded.

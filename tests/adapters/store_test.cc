@@ -306,6 +306,33 @@ TEST_F(StoreTest, Row96JournalTornAtAnyByte) {
   EXPECT_EQ(store.Served().size(), 3u);
 }
 
+// A flipped bit before the last record is no torn write: what follows was
+// acknowledged, and cutting it off would remove its files as well.
+TEST_F(StoreTest, Row96DamageWithinTheJournalDeletesNothing) {
+  {
+    TestStore store;
+    ASSERT_TRUE(store.Open(&fs_, root_).ok());
+    for (uint64_t i = 1; i < 4; ++i) {
+      ASSERT_TRUE(store.Upload("acme", absl::StrCat("n", i), i).ok());
+    }
+  }
+  const std::string journal = Slurp(root_ + "/journal");
+  const size_t last = journal.rfind("{\"op\":\"put\"") - 8;
+  for (size_t byte = 8; byte < last; byte += 7) {
+    std::string flipped = journal;
+    flipped[byte] = static_cast<char>(flipped[byte] ^ 4);
+    Spit(root_ + "/journal", flipped);
+    TestStore store;
+    EXPECT_EQ(Outcome(store.Open(&fs_, root_)), "DATA_LOSS STORE_CORRUPT")
+        << byte;
+  }
+  EXPECT_EQ(Blobs().size(), 3u);
+  Spit(root_ + "/journal", journal);
+  TestStore store;
+  ASSERT_TRUE(store.Open(&fs_, root_).ok());
+  EXPECT_EQ(store.store->recovery().ready, 3);
+}
+
 TEST_F(StoreTest, Row96FormatsAndDamagedHeads) {
   {
     TestStore store;

@@ -1,6 +1,7 @@
 #include "tests/testing/crash_fs.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "runtime/base/status_macros.h"
@@ -42,14 +43,25 @@ class CrashFileLock final : public FileLock {
 };
 
 // What may be left of a file: 0 the synced part, 1 everything, 2 half of the
-// rest, 3 the right length with zeros.
-constexpr int kTails = 4;
+// rest, 3 the right length with zeros, 4 and 5 up to the first and the last
+// multiple of 512 within the rest.
+constexpr int kTails = 6;
+constexpr size_t kSector = 512;
 std::string Tail(const std::string& synced, const std::string& data, int kind) {
   if (kind == 0) return synced;
   if (kind == 1 || data.size() <= synced.size()) return data;
   const size_t rest = data.size() - synced.size();
-  if (kind == 2) return data.substr(0, synced.size() + rest / 2);
-  return data.substr(0, synced.size()) + std::string(rest, '\0');
+  switch (kind) {
+    case 2:
+      return data.substr(0, synced.size() + rest / 2);
+    case 3:
+      return data.substr(0, synced.size()) + std::string(rest, '\0');
+    case 4:
+      return data.substr(0, (synced.size() / kSector + 1) * kSector);
+    default:
+      return data.substr(
+          0, std::max(synced.size(), (data.size() - 1) / kSector * kSector));
+  }
 }
 
 }  // namespace
@@ -119,21 +131,39 @@ CrashFs::Snapshot CrashFs::Current() const {
   return snapshot;
 }
 
-std::set<CrashFs::Snapshot> CrashFs::CrashStates() const {
+std::set<CrashFs::Snapshot> CrashFs::CrashStates(bool few) const {
   std::set<Snapshot> states;
+  const auto unsynced = [](const InodePtr& inode) {
+    return inode != nullptr && inode->synced != inode->data;
+  };
+  const auto any_in = [&unsynced](const Names& names) {
+    return std::any_of(names.begin(), names.end(), [&unsynced](const auto& n) {
+      return unsynced(n.second);
+    });
+  };
+  const bool torn =
+      any_in(names_) || any_in(durable_) ||
+      std::any_of(pending_.begin(), pending_.end(),
+                  [&unsynced](const Pending& p) { return unsynced(p.inode); });
+  const int tails = torn ? kTails : 1;
   // All subsets of the latest changes; older ones are all there or all not.
   constexpr size_t kFree = 6;
   const size_t fixed = pending_.size() > kFree ? pending_.size() - kFree : 0;
-  const size_t subsets = size_t{1} << (pending_.size() - fixed);
+  const size_t free = pending_.size() - fixed;
+  const size_t subsets = size_t{1} << free;
   for (int older = 0; older < (fixed > 0 ? 2 : 1); ++older) {
     for (size_t subset = 0; subset < subsets; ++subset) {
+      const auto kept_changes = static_cast<size_t>(std::popcount(subset));
+      if (few && free > 3 && kept_changes > 1 && kept_changes + 1 < free) {
+        continue;
+      }
       Names names = durable_;
       for (size_t i = 0; i < pending_.size(); ++i) {
         const bool kept =
             i < fixed ? older == 1 : ((subset >> (i - fixed)) & 1) != 0;
         if (kept) Apply(pending_[i], &names);
       }
-      for (int tail = 0; tail < kTails; ++tail) {
+      for (int tail = 0; tail < tails; ++tail) {
         Snapshot snapshot;
         for (const auto& [path, inode] : names) {
           // A file is lost with its directory. Parents sort before children.

@@ -15,6 +15,7 @@
 #include <set>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -33,14 +34,27 @@ class CrashFs final : public Fs {
       return std::tie(directories, files) <
              std::tie(other.directories, other.files);
     }
+    template <typename H>
+    friend H AbslHashValue(H hash, const Snapshot& snapshot) {
+      for (const std::string& path : snapshot.directories) {
+        hash = H::combine(std::move(hash), path);
+      }
+      for (const auto& [path, content] : snapshot.files) {
+        hash = H::combine(std::move(hash), path, content);
+      }
+      return H::combine(std::move(hash), snapshot.files.size());
+    }
   };
 
   CrashFs();
   // Everything in `snapshot` is durable.
   explicit CrashFs(const Snapshot& snapshot);
 
-  // Every distinct state a crash now may leave.
-  std::set<Snapshot> CrashStates() const;
+  // Every distinct state a crash now may leave: with each subset of the latest
+  // changes of names, and unsynced data dropped, kept, torn in the middle or at
+  // 512 bytes, or as zeros. `few`: of more than three changes of names only
+  // none, all, all but one and one alone; for long traces.
+  std::set<Snapshot> CrashStates(bool few = false) const;
   // What a running process sees.
   Snapshot Current() const;
 

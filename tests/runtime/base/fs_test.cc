@@ -1,9 +1,14 @@
 #include "runtime/base/fs.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
@@ -120,6 +125,87 @@ TEST_F(FsTest, MessagesNameNoPath) {
   const absl::Status status = fs_.OpenRead(root_ + "/missing").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(status.message().find("missing"), absl::string_view::npos);
+}
+
+// A limit on the size of files gives short counts, then an error.
+TEST_F(FsTest, ShortWritesAreContinuedAndTooLongOnesFail) {
+  const std::string path = root_ + "/a";
+  struct rlimit old = {};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &old), 0);
+  struct rlimit small = old;
+  small.rlim_cur = 100000;
+  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  const absl::Status status = Write(path, std::string(150000, 'x'));
+  const absl::Status fits = Write(path + "2", std::string(100000, 'y'));
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &old), 0);
+  std::signal(SIGXFSZ, old_handler);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_EQ(std::filesystem::file_size(path), 100000u);  // what went, went
+  EXPECT_TRUE(fits.ok()) << fits;
+  EXPECT_EQ(*ReadFile(&fs_, path + "2", 1 << 20), std::string(100000, 'y'));
+}
+
+std::atomic<int> signals{0};
+
+// Signals that interrupt system calls (no SA_RESTART), every 50 microseconds.
+TEST_F(FsTest, SignalsInterruptNothing) {
+  struct sigaction old_action = {};
+  struct sigaction action = {};
+  action.sa_handler = [](int) { ++signals; };
+  ASSERT_EQ(::sigaction(SIGALRM, &action, &old_action), 0);
+  const struct itimerval storm = {{0, 50}, {0, 50}};
+  ASSERT_EQ(::setitimer(ITIMER_REAL, &storm, nullptr), 0);
+  const std::string block(1 << 20, 'z');
+  std::string failures;
+  const auto expect = [&failures](const char* what,
+                                  const absl::Status& status) {
+    if (!status.ok()) failures += std::string(what) + status.ToString() + "; ";
+  };
+  const auto deadline =
+      std::chrono::steady_clock::now() + std::chrono::milliseconds(300);
+  int rounds = 0;
+  while (rounds < 3 || std::chrono::steady_clock::now() < deadline) {
+    const std::string path = root_ + "/" + std::to_string(rounds++);
+    {
+      auto file = fs_.Create(path);
+      expect("create ", file.status());
+      if (!file.ok()) break;
+      expect("append ", (*file)->Append({block.data(), block.size()}));
+      expect("sync ", (*file)->Sync());
+    }
+    expect("open append ", fs_.OpenAppend(path, 1000).status());
+    expect("rename ", fs_.Rename(path, path + ".new"));
+    expect("sync directory ", fs_.SyncDirectory(root_));
+    expect("lock ", fs_.Lock(path + ".lock").status());
+    expect("list ", fs_.ListDirectory(root_).status());
+    const auto read = ReadFile(&fs_, path + ".new", 1 << 20);
+    expect("read ", read.status());
+    if (read.ok() && read->size() != 1000) failures += "size; ";
+    expect("remove ", fs_.Remove(path + ".new"));
+    expect("mkdir ", fs_.CreateDirectory(path));
+    expect("rmdir ", fs_.RemoveDirectory(path));
+  }
+  const struct itimerval none = {};
+  ASSERT_EQ(::setitimer(ITIMER_REAL, &none, nullptr), 0);
+  ASSERT_EQ(::sigaction(SIGALRM, &old_action, nullptr), 0);
+  EXPECT_EQ(failures, "");
+  EXPECT_GT(signals.load(), 50);
+}
+
+TEST_F(FsTest, SharedLocksKeepOthersOut) {
+  const std::string path = root_ + "/LOCK";
+  EXPECT_EQ(fs_.LockShared(path).status().code(), absl::StatusCode::kNotFound);
+  {
+    const auto writer = fs_.Lock(path);
+    ASSERT_TRUE(writer.ok());
+    EXPECT_EQ(fs_.LockShared(path).status().code(),
+              absl::StatusCode::kUnavailable);
+  }
+  const auto one = fs_.LockShared(path);
+  const auto two = fs_.LockShared(path);
+  EXPECT_TRUE(one.ok() && two.ok());
+  EXPECT_EQ(fs_.Lock(path).status().code(), absl::StatusCode::kUnavailable);
 }
 
 }  // namespace
