@@ -35,11 +35,18 @@ struct ServerConfig {
   int32_t token_budget = 128;
   int32_t max_running = 64;
   int32_t max_waiting = 1024;
-  uint64_t kv_memory = 0;       // bytes; 0: chosen
-  uint64_t adapter_memory = 0;  // bytes; 0: chosen
-  int32_t max_adapters = 64;    // slots on the device
+  uint64_t kv_memory = 0;                              // bytes; 0: chosen
+  uint64_t adapter_memory = 0;                         // bytes; 0: chosen
+  uint64_t host_adapter_memory = uint64_t{256} << 20;  // bytes; 0: none kept
+  int32_t max_adapters = 64;                           // slots on the device
   int32_t max_adapter_rank = 512;
   int32_t max_stored_adapters = 100000;
+  uint64_t max_stored_size = 0;        // bytes; 0: what the disk has
+  int32_t tenant_stored_adapters = 0;  // 0: no limit of its own
+  uint64_t tenant_stored_size = 0;     // bytes; 0: no limit of its own
+  int32_t adapter_versions = 4;        // kept of each name
+  std::string adapters_manifest;       // empty: none
+  Duration scrub_interval = std::chrono::hours(24);
   uint64_t max_upload_size = uint64_t{1} << 30;
   Duration request_timeout = std::chrono::minutes(10);
   Duration stream_stall_timeout = std::chrono::seconds(30);
@@ -51,6 +58,7 @@ struct ServerConfig {
   bool help = false;           // command line only
   bool help_markdown = false;  // command line only
   bool version = false;        // command line only
+  bool verify_store = false;   // command line only; needs no model
 };
 
 // `arguments` without the program's name. Reads --config and --tenants where

@@ -7,15 +7,12 @@
 
 #include <algorithm>
 #include <array>
-#include <initializer_list>
-#include <map>
 #include <set>
 #include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "adapters/name.h"
-#include "runtime/base/log.h"
 #include "runtime/base/status_macros.h"
 #include "server/yaml_file.h"
 
@@ -63,7 +60,8 @@ class TenantsReader {
 
   absl::StatusOr<std::shared_ptr<const TenantDirectory>> Read(
       const YAML::Node& root) {
-    DESCANT_ASSIGN_OR_RETURN(Fields fields, FieldsOf(root, {"tenants"}));
+    DESCANT_ASSIGN_OR_RETURN(YamlFields fields,
+                             ReadYamlFields(path_, root, {"tenants"}));
     const YAML::Node list = fields["tenants"];
     if (!list.IsSequence() || list.size() == 0) {
       return Error(root, "tenants: must be a list of at least one tenant");
@@ -76,36 +74,8 @@ class TenantsReader {
   }
 
  private:
-  using Fields = std::map<std::string, YAML::Node>;
-
   absl::Status Error(const YAML::Node& at, absl::string_view message) const {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path_, ":", at.Mark().line + 1, ": ", message));
-  }
-
-  // `node` as a map with all of `names` and nothing else.
-  absl::StatusOr<Fields> FieldsOf(const YAML::Node& node,
-                                  std::initializer_list<const char*> names) {
-    if (!node.IsMap()) return Error(node, "must be a map");
-    Fields fields;
-    for (const auto& entry : node) {
-      if (!entry.first.IsScalar()) {
-        return Error(entry.first, "keys must be plain names");
-      }
-      const std::string name = entry.first.Scalar();
-      if (std::find(names.begin(), names.end(), name) == names.end()) {
-        return Error(entry.first, absl::StrCat(LogSafe(name), ": unknown key"));
-      }
-      if (!fields.emplace(name, entry.second).second) {
-        return Error(entry.first, absl::StrCat(name, ": given more than once"));
-      }
-    }
-    for (const char* name : names) {
-      if (fields.count(name) == 0) {
-        return Error(node, absl::StrCat(name, ": is missing"));
-      }
-    }
-    return fields;
+    return YamlError(path_, at, message);
   }
 
   absl::StatusOr<std::string> IdOf(const YAML::Node& node) {
@@ -119,7 +89,8 @@ class TenantsReader {
   }
 
   absl::Status ReadTenant(const YAML::Node& node) {
-    DESCANT_ASSIGN_OR_RETURN(Fields fields, FieldsOf(node, {"id", "keys"}));
+    DESCANT_ASSIGN_OR_RETURN(YamlFields fields,
+                             ReadYamlFields(path_, node, {"id", "keys"}));
     DESCANT_ASSIGN_OR_RETURN(const std::string tenant, IdOf(fields["id"]));
     if (!tenants_.insert(tenant).second) {
       return Error(node, absl::StrCat("tenant ", tenant, ": given twice"));
@@ -138,7 +109,8 @@ class TenantsReader {
 
   absl::Status ReadKey(const YAML::Node& node, const std::string& tenant,
                        std::set<std::string>* ids) {
-    DESCANT_ASSIGN_OR_RETURN(Fields fields, FieldsOf(node, {"id", "sha256"}));
+    DESCANT_ASSIGN_OR_RETURN(YamlFields fields,
+                             ReadYamlFields(path_, node, {"id", "sha256"}));
     DESCANT_ASSIGN_OR_RETURN(const std::string id, IdOf(fields["id"]));
     if (!ids->insert(id).second) {
       return Error(node, absl::StrCat("key ", id, " of tenant ", tenant,
@@ -178,6 +150,12 @@ absl::StatusOr<std::shared_ptr<const TenantDirectory>> TenantDirectory::Parse(
     const std::string& content, const std::string& path) {
   DESCANT_ASSIGN_OR_RETURN(const YAML::Node root, ParseYaml(content, path));
   return TenantsReader(path).Read(root);
+}
+
+bool TenantDirectory::Has(absl::string_view tenant) const {
+  return std::any_of(
+      entries_.begin(), entries_.end(),
+      [tenant](const Entry& entry) { return entry.tenant == tenant; });
 }
 
 std::optional<std::string> TenantDirectory::Authenticate(

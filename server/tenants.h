@@ -39,6 +39,8 @@ class TenantDirectory {
   // about which tenants and keys there are.
   std::optional<std::string> Authenticate(absl::string_view bearer_token) const;
 
+  bool Has(absl::string_view tenant) const;
+
  private:
   struct Entry {
     Sha256Digest key_hash;

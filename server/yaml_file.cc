@@ -1,9 +1,28 @@
 #include "server/yaml_file.h"
 
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+
 #include "absl/strings/str_cat.h"
+#include "runtime/base/fs.h"
+#include "runtime/base/log.h"
 #include "runtime/tokenizer/unicode.h"
 
 namespace descant {
+
+absl::StatusOr<std::string> ReadOperatorFile(const std::string& path,
+                                             uint64_t max_bytes) {
+  std::error_code error;
+  const std::string real = std::filesystem::canonical(path, error).string();
+  PosixFs fs;
+  absl::StatusOr<std::string> content =
+      error ? absl::NotFoundError("no such file")
+            : ReadFile(&fs, real, max_bytes);
+  if (content.ok()) return content;
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ": cannot be read as a file"));
+}
 
 absl::StatusOr<YAML::Node> ParseYaml(const std::string& content,
                                      const std::string& path) {
@@ -22,6 +41,44 @@ absl::StatusOr<YAML::Node> ParseYaml(const std::string& content,
     return absl::InvalidArgumentError(absl::StrCat(
         path, ":", error.mark.line + 1, ": is not valid YAML: ", error.msg));
   }
+}
+
+absl::Status YamlError(const std::string& path, const YAML::Node& at,
+                       absl::string_view message) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(path, ":", at.Mark().line + 1, ": ", message));
+}
+
+absl::StatusOr<YamlFields> ReadYamlFields(
+    const std::string& path, const YAML::Node& node,
+    std::initializer_list<const char*> required,
+    std::initializer_list<const char*> optional) {
+  if (!node.IsMap()) return YamlError(path, node, "must be a map");
+  const auto known = [](std::initializer_list<const char*> names,
+                        const std::string& name) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+  };
+  YamlFields fields;
+  for (const auto& entry : node) {
+    if (!entry.first.IsScalar()) {
+      return YamlError(path, entry.first, "keys must be plain names");
+    }
+    const std::string name = entry.first.Scalar();
+    if (!known(required, name) && !known(optional, name)) {
+      return YamlError(path, entry.first,
+                       absl::StrCat(LogSafe(name), ": unknown key"));
+    }
+    if (!fields.emplace(name, entry.second).second) {
+      return YamlError(path, entry.first,
+                       absl::StrCat(name, ": given more than once"));
+    }
+  }
+  for (const char* name : required) {
+    if (fields.count(name) == 0) {
+      return YamlError(path, node, absl::StrCat(name, ": is missing"));
+    }
+  }
+  return fields;
 }
 
 }  // namespace descant

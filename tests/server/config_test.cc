@@ -227,7 +227,7 @@ INSTANTIATE_TEST_SUITE_P(
         FlagCase{"--weights=", "must be bf16"},
         FlagCase{"--hot-merge=on", "must be off"},
         FlagCase{"--hot-merge=auto", "must be off"},
-        FlagCase{"--adapters-manifest=a.yaml", "not served by this version"},
+        FlagCase{"--adapter-versions=0", "from 1"},
         FlagCase{"--weights=bf16", ""}, FlagCase{"--weights=int8", ""},
         FlagCase{"--hot-merge=off", ""},
         FlagCase{"--tenants=", "must not be empty"},

@@ -1,0 +1,214 @@
+#include "server/config_options.h"
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/status_macros.h"
+#include "server/config_values.h"
+
+namespace descant {
+namespace {
+
+template <typename T>
+auto Text(T ServerConfig::*field) {
+  return [field](absl::string_view text, ServerConfig* config) {
+    if (text.empty()) return absl::InvalidArgumentError("must not be empty");
+    config->*field = std::string(text);
+    return absl::OkStatus();
+  };
+}
+
+auto Number(int32_t ServerConfig::*field, int64_t min, int64_t max) {
+  return [field, min, max](absl::string_view text, ServerConfig* config) {
+    return ParseNumber(text, min, max, &(config->*field));
+  };
+}
+
+auto Bytes(uint64_t ServerConfig::*field, uint64_t min) {
+  return [field, min](absl::string_view text, ServerConfig* config) {
+    return ParseBytes(text, min, &(config->*field));
+  };
+}
+
+auto Time(Duration ServerConfig::*field) {
+  return [field](absl::string_view text, ServerConfig* config) {
+    return ParseDuration(text, std::chrono::milliseconds(1),
+                         std::chrono::hours(24), &(config->*field));
+  };
+}
+
+auto Switch(bool ServerConfig::*field) {
+  return [field](absl::string_view text, ServerConfig* config) {
+    return ParseBool(text, &(config->*field));
+  };
+}
+
+auto Address(std::string ServerConfig::*field, bool may_be_none) {
+  return [field, may_be_none](absl::string_view text,
+                              ServerConfig* config) -> absl::Status {
+    if (!may_be_none || text != "none") {
+      DESCANT_RETURN_IF_ERROR(ValidateAddress(text));
+    }
+    config->*field = std::string(text);
+    return absl::OkStatus();
+  };
+}
+
+absl::Status SetDevice(absl::string_view text, ServerConfig* config) {
+  if (text != "auto" && text != "cpu" && text != "reference" &&
+      text != "cuda") {
+    return absl::InvalidArgumentError("must be auto, cpu, reference or cuda");
+  }
+  config->device = std::string(text);
+  return absl::OkStatus();
+}
+
+absl::Status SetWeights(absl::string_view text, ServerConfig* config) {
+  const std::optional<WeightType> type = ParseWeightType(text);
+  if (!type.has_value()) {
+    return absl::InvalidArgumentError("must be bf16, int8 or int4");
+  }
+  config->weights = *type;
+  return absl::OkStatus();
+}
+
+// A flag that states what this version does anyway, and can't ask for more.
+auto Only(absl::string_view served) {
+  return [served](absl::string_view text, ServerConfig*) -> absl::Status {
+    if (text == served) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat("must be ", served, ": this version serves nothing else"));
+  };
+}
+
+using C = ServerConfig;
+constexpr int64_t kMega = 1 << 20;
+
+}  // namespace
+
+const std::vector<ConfigOption>& ConfigOptions() {
+  static const auto* const options = new std::vector<ConfigOption>{
+      {"model", "PATH",
+       "Base model: a GGUF file or a Hugging Face directory. Required.",
+       Text(&C::model)},
+      {"device", "NAME",
+       "auto, cpu, reference (fp32, slow) or cuda. Default auto: cuda if "
+       "built and present, else cpu.",
+       SetDevice},
+      {"threads", "N", "Kernel threads. Default: one for each CPU.",
+       Number(&C::threads, 1, 1024)},
+      {"listen", "HOST:PORT",
+       "Generation and adapters. Default 127.0.0.1:50051.",
+       Address(&C::listen, false)},
+      {"admin-listen", "HOST:PORT",
+       "Operators' service, or none. Default 127.0.0.1:50052.",
+       Address(&C::admin_listen, true)},
+      {"metrics-listen", "HOST:PORT",
+       "Prometheus page /metrics, or none. Default 127.0.0.1:9090.",
+       Address(&C::metrics_listen, true)},
+      {"tenants", "FILE",
+       "YAML file of tenants and hashes of their API keys; only its owner may "
+       "have access to it. Every generation and adapter call then needs "
+       "\"authorization: Bearer KEY\" and sees its tenant's adapters only.",
+       Text(&C::tenants_file)},
+      {"insecure-no-auth", "",
+       "Allow --listen (without --tenants) or --admin-listen on an address "
+       "that other machines reach, although callers are not authenticated.",
+       Switch(&C::insecure_no_auth)},
+      {"reflection", "",
+       "gRPC reflection also where --listen is not a loopback address. Not "
+       "with --tenants.",
+       Switch(&C::reflection)},
+      {"weights", "TYPE",
+       "Base weights in memory: bf16 (default), int8 with a scale for each "
+       "output channel, or int4 with a scale for each group of 32 (the head 8 "
+       "bits).",
+       SetWeights},
+      {"weights-cache", "DIR",
+       "Where packed weights are kept for the next start, or none. A folder of "
+       "the server's user alone; the 4 files used last stay. Default: descant "
+       "in the user's cache directory.",
+       Text(&C::weights_cache)},
+      {"hot-merge", "off", "Adapters merged into the weights. Only off so far.",
+       Only("off")},
+      {"max-model-len", "N",
+       "Prompt and answer together, in tokens. Default: the model's.",
+       Number(&C::max_model_len, 1, kMega)},
+      {"token-budget", "N",
+       "Most rows of one step: decodes and prefill chunks. Fewer: others' "
+       "tokens wait less for a prefill. Default 128.",
+       Number(&C::token_budget, 1, 65536)},
+      {"max-running", "N", "Most sequences that run at once. Default 64.",
+       Number(&C::max_running, 1, 4096)},
+      {"max-waiting", "N",
+       "Most requests that wait; beyond it the answer is UNAVAILABLE. "
+       "Default 1024.",
+       Number(&C::max_waiting, 1, kMega)},
+      {"kv-memory", "SIZE", "KV cache, for instance 2GiB. Default: chosen.",
+       Bytes(&C::kv_memory, 1 << 20)},
+      {"adapter-memory", "SIZE",
+       "Adapters on the device, for instance 512MiB. Default: chosen.",
+       Bytes(&C::adapter_memory, 1 << 20)},
+      {"host-adapter-memory", "SIZE",
+       "Adapters kept in the host's memory, packed for the device, beside "
+       "those on it; 0: none. Default 256MiB.",
+       Bytes(&C::host_adapter_memory, 0)},
+      {"max-adapters", "N",
+       "Most adapters on the device at once; 0: none are served. Default 64.",
+       Number(&C::max_adapters, 0, 65536)},
+      {"max-adapter-rank", "N", "Highest rank an upload may have. Default 512.",
+       Number(&C::max_adapter_rank, 1, 512)},
+      {"adapter-dir", "PATH",
+       "Where uploads are kept. Default: descant/adapters in the user's "
+       "state directory.",
+       Text(&C::adapter_dir)},
+      {"adapters-manifest", "FILE",
+       "YAML file of adapters that are to be there, pinned or not; read at the "
+       "start and on SIGHUP. See server/MANIFEST.md.",
+       Text(&C::adapters_manifest)},
+      {"adapter-versions", "N",
+       "Versions kept of each adapter: the current one and those before it. "
+       "Default 4.",
+       Number(&C::adapter_versions, 1, 1000)},
+      {"max-stored-adapters", "N",
+       "Most adapters kept; beyond it uploads are refused. Default 100000.",
+       Number(&C::max_stored_adapters, 1, 100 * kMega)},
+      {"max-stored-size", "SIZE",
+       "Most bytes of all versions together, uploads under way included. "
+       "Default: what the disk has.",
+       Bytes(&C::max_stored_size, 1024)},
+      {"tenant-stored-adapters", "N",
+       "Most adapters of one tenant. Default: no limit of its own.",
+       Number(&C::tenant_stored_adapters, 1, 100 * kMega)},
+      {"tenant-stored-size", "SIZE",
+       "Most bytes of one tenant's versions and uploads. Default: no limit of "
+       "its own.",
+       Bytes(&C::tenant_stored_size, 1024)},
+      {"scrub-interval", "TIME",
+       "How often all stored adapters are read and compared with their "
+       "digests, beside the traffic. Default 24h.",
+       Time(&C::scrub_interval)},
+      {"max-upload-size", "SIZE",
+       "Largest tensors file of an upload. Default 1GiB.",
+       Bytes(&C::max_upload_size, 1024)},
+      {"request-timeout", "TIME",
+       "Deadline of requests that have none, and the latest for all. "
+       "Default 10m.",
+       Time(&C::request_timeout)},
+      {"stream-stall-timeout", "TIME",
+       "A stream whose reader takes nothing for so long is ended. Default "
+       "30s.",
+       Time(&C::stream_stall_timeout)},
+      {"upload-idle-timeout", "TIME",
+       "An upload that sends nothing for so long is ended. Default 30s.",
+       Time(&C::upload_idle_timeout)},
+      {"drain-timeout", "TIME",
+       "After SIGTERM: how long accepted requests may take. Default 30s.",
+       Time(&C::drain_timeout)},
+  };
+  return *options;
+}
+
+}  // namespace descant
