@@ -211,6 +211,8 @@ class AdapterStore {
   std::vector<AdapterInfo> AllVersions() const {
     return registry_->AllVersions();
   }
+  // Whether a kept version refers to the tenant's digest.
+  bool Keeps(absl::string_view tenant, absl::string_view digest) const;
   // Reads a version whole and compares it with its digest, whichever base
   // model it was made for. What is damaged is quarantined; what was and is
   // sound again is not any more.

@@ -56,6 +56,13 @@ void AdapterStore::DropLocked(const std::vector<RegistryEntry>& versions) {
   }
 }
 
+bool AdapterStore::Keeps(absl::string_view tenant,
+                         absl::string_view digest) const {
+  MutexLock lock(&mutex_);
+  const BlobReferences::Reference* reference = blobs_.Find(tenant, digest);
+  return reference != nullptr && reference->versions > 0;
+}
+
 void AdapterStore::CollectGarbage() {
   MutexLock lock(&mutex_);
   if (journal_->failed()) return;

@@ -61,6 +61,18 @@ v1::AdapterState StateMessage(AdapterState state) {
   return v1::ADAPTER_STATE_UNSPECIFIED;
 }
 
+v1::AdapterLevel LevelMessage(AdapterLevel level) {
+  switch (level) {
+    case AdapterLevel::kDisk:
+      return v1::ADAPTER_LEVEL_DISK;
+    case AdapterLevel::kHost:
+      return v1::ADAPTER_LEVEL_HOST;
+    case AdapterLevel::kDevice:
+      return v1::ADAPTER_LEVEL_DEVICE;
+  }
+  return v1::ADAPTER_LEVEL_UNSPECIFIED;
+}
+
 const char* StateReason(AdapterState state) {
   switch (state) {
     case AdapterState::kReady:
@@ -73,10 +85,8 @@ const char* StateReason(AdapterState state) {
   return "";
 }
 
-}  // namespace
-
 void FillAdapter(const RegistryEntry& entry, absl::Span<const BaseModule> base,
-                 const AdapterResidency& residency, v1::Adapter* message) {
+                 v1::Adapter* message) {
   const AdapterInfo& info = entry.info;
   message->set_name(info.name);
   message->set_digest(info.digest);
@@ -92,8 +102,6 @@ void FillAdapter(const RegistryEntry& entry, absl::Span<const BaseModule> base,
       static_cast<int32_t>((info.created_unix - seconds) * 1e9));
   message->set_version(info.version);
   message->mutable_labels()->insert(info.labels.begin(), info.labels.end());
-  message->set_level(residency.level);
-  message->set_pinned(residency.pinned);
   if (entry.state != AdapterState::kReady) return;
   for (std::string& name : Names(info.module_kinds, base)) {
     message->add_target_modules(std::move(name));
@@ -101,13 +109,15 @@ void FillAdapter(const RegistryEntry& entry, absl::Span<const BaseModule> base,
   message->set_parameter_count(info.parameters);
 }
 
+}  // namespace
+
 void DescribeAdapter(const EdgeContext& edge, const RegistryEntry& entry,
                      v1::Adapter* message) {
-  AdapterResidency residency;
-  if (edge.residency_of != nullptr) {
-    residency = edge.residency_of(entry.info.tenant, entry.info.digest);
-  }
-  FillAdapter(entry, edge.facts.linear_modules, residency, message);
+  FillAdapter(entry, edge.facts.linear_modules, message);
+  bool pinned = false;
+  message->set_level(LevelMessage(
+      edge.engine->LevelOf(entry.info.tenant, entry.info.digest, &pinned)));
+  message->set_pinned(pinned);
 }
 
 std::vector<std::string> TargetModules(absl::Span<const BaseModule> base) {

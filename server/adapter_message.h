@@ -13,12 +13,7 @@
 
 namespace descant {
 
-// Never the tenant: a caller sees only its own.
-// `base`: the model's linear modules.
-void FillAdapter(const RegistryEntry& entry, absl::Span<const BaseModule> base,
-                 const AdapterResidency& residency, v1::Adapter* message);
-
-// The same as `edge` knows it.
+// As the server knows it now. Never the tenant: a caller sees only its own.
 void DescribeAdapter(const EdgeContext& edge, const RegistryEntry& entry,
                      v1::Adapter* message);
 

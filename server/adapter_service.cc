@@ -16,6 +16,7 @@
 #include "server/pooled_call.h"
 #include "server/upload_call.h"
 #include "server/upload_header.h"
+#include "server/watch_call.h"
 
 namespace descant {
 namespace {
@@ -180,6 +181,15 @@ grpc::ServerWriteReactor<v1::DownloadAdapterResponse>*
 AdapterService::DownloadAdapter(grpc::CallbackServerContext* context,
                                 const v1::DownloadAdapterRequest* request) {
   const auto call = std::make_shared<DownloadCall>(edge_, context, request);
+  edge_->egress->Watch(std::weak_ptr<Egress::Call>(call));
+  call->Begin();
+  return call.get();
+}
+
+grpc::ServerWriteReactor<v1::WatchAdaptersResponse>*
+AdapterService::WatchAdapters(grpc::CallbackServerContext* context,
+                              const v1::WatchAdaptersRequest* request) {
+  const auto call = std::make_shared<WatchCall>(edge_, context, request);
   edge_->egress->Watch(std::weak_ptr<Egress::Call>(call));
   call->Begin();
   return call.get();

@@ -38,6 +38,9 @@ class AdapterService final : public v1::AdapterService::CallbackService {
   grpc::ServerWriteReactor<v1::DownloadAdapterResponse>* DownloadAdapter(
       grpc::CallbackServerContext* context,
       const v1::DownloadAdapterRequest* request) override;
+  grpc::ServerWriteReactor<v1::WatchAdaptersResponse>* WatchAdapters(
+      grpc::CallbackServerContext* context,
+      const v1::WatchAdaptersRequest* request) override;
 
  private:
   EdgeContext* const edge_;

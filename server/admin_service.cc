@@ -1,7 +1,15 @@
 #include "server/admin_service.h"
 
 #include <cmath>
+#include <memory>
 #include <string>
+#include <utility>
+
+#include "adapters/name.h"
+#include "runtime/base/status_macros.h"
+#include "server/adapter_message.h"
+#include "server/managed_call.h"
+#include "server/verify_call.h"
 
 namespace descant {
 namespace {
@@ -10,6 +18,22 @@ void SetSeconds(double seconds, google::protobuf::Duration* to) {
   const double whole = std::floor(seconds);
   to->set_seconds(static_cast<int64_t>(whole));
   to->set_nanos(static_cast<int32_t>((seconds - whole) * 1e9));
+}
+
+// The adapter as it is now; what was asked for may have gone since.
+void FillReferenced(const EdgeContext& edge, const std::string& tenant,
+                    const AdapterId& id, v1::Adapter* message) {
+  const auto entry = edge.registry->Find(tenant, id);
+  if (entry.ok()) {
+    DescribeAdapter(edge, *entry, message);
+  } else {
+    message->set_name(id.name);
+    message->set_digest(id.digest);
+  }
+}
+
+absl::StatusOr<AdapterId> ParseReference(const v1::AdapterReference& adapter) {
+  return ParseAdapterId(adapter.adapter_id());
 }
 
 }  // namespace
@@ -46,6 +70,80 @@ grpc::ServerUnaryReactor* AdminService::GetStats(
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
   return reactor;
+}
+
+grpc::ServerUnaryReactor* AdminService::LoadAdapter(
+    grpc::CallbackServerContext* context, const v1::LoadAdapterRequest* request,
+    v1::LoadAdapterResponse* response) {
+  const std::string tenant = request->adapter().tenant();
+  const absl::StatusOr<AdapterId> id = ParseReference(request->adapter());
+  const MonotonicTime start = edge_->clock->Now();
+  return ManagedCall::Start(
+      edge_, "LoadAdapter",
+      [&](ManagedCall::Done done) -> absl::Status {
+        DESCANT_RETURN_IF_ERROR(id.status());
+        AdapterAction action = AdapterAction::kLoadDevice;
+        if (request->level() == v1::ADAPTER_LEVEL_HOST) {
+          action = AdapterAction::kLoadHost;
+        } else if (request->level() != v1::ADAPTER_LEVEL_UNSPECIFIED &&
+                   request->level() != v1::ADAPTER_LEVEL_DEVICE) {
+          return FieldError("level", "must be HOST or DEVICE");
+        }
+        DESCANT_ASSIGN_OR_RETURN(std::shared_ptr<const Adapter> adapter,
+                                 edge_->registry->Lookup(tenant, *id));
+        edge_->engine->Manage(action, std::move(adapter), std::move(done));
+        return absl::OkStatus();
+      },
+      [edge = edge_, tenant, id, start, response](const AdapterActionResult&) {
+        FillReferenced(*edge, tenant, *id, response->mutable_adapter());
+        SetSeconds(ToSeconds(edge->clock->Now() - start),
+                   response->mutable_took());
+      });
+}
+
+grpc::ServerUnaryReactor* AdminService::UnloadAdapter(
+    grpc::CallbackServerContext* context,
+    const v1::UnloadAdapterRequest* request,
+    v1::UnloadAdapterResponse* response) {
+  const std::string tenant = request->adapter().tenant();
+  const absl::StatusOr<AdapterId> id = ParseReference(request->adapter());
+  return ManagedCall::Start(
+      edge_, "UnloadAdapter",
+      [&](ManagedCall::Done done) -> absl::Status {
+        DESCANT_RETURN_IF_ERROR(id.status());
+        return edge_->pins->Unload(tenant, *id, std::move(done));
+      },
+      [edge = edge_, tenant, id, response](const AdapterActionResult& result) {
+        FillReferenced(*edge, tenant, *id, response->mutable_adapter());
+        response->set_freed_device_bytes(result.freed_device_bytes);
+        response->set_freed_host_bytes(result.freed_host_bytes);
+      });
+}
+
+grpc::ServerUnaryReactor* AdminService::PinAdapter(
+    grpc::CallbackServerContext* context, const v1::PinAdapterRequest* request,
+    v1::PinAdapterResponse* response) {
+  const std::string tenant = request->adapter().tenant();
+  const absl::StatusOr<AdapterId> id = ParseReference(request->adapter());
+  return ManagedCall::Start(
+      edge_, "PinAdapter",
+      [&](ManagedCall::Done done) -> absl::Status {
+        DESCANT_RETURN_IF_ERROR(id.status());
+        return request->pinned()
+                   ? edge_->pins->Pin(tenant, *id, std::move(done))
+                   : edge_->pins->Unpin(tenant, *id, std::move(done));
+      },
+      [edge = edge_, tenant, id, response](const AdapterActionResult&) {
+        FillReferenced(*edge, tenant, *id, response->mutable_adapter());
+      });
+}
+
+grpc::ServerWriteReactor<v1::VerifyStoreResponse>* AdminService::VerifyStore(
+    grpc::CallbackServerContext* context,
+    const v1::VerifyStoreRequest* request) {
+  const auto call = std::make_shared<VerifyCall>(edge_);
+  call->Begin();
+  return call.get();
 }
 
 }  // namespace descant

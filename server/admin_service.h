@@ -15,6 +15,21 @@ class AdminService final : public v1::AdminService::CallbackService {
   grpc::ServerUnaryReactor* GetStats(grpc::CallbackServerContext* context,
                                      const v1::GetStatsRequest* request,
                                      v1::GetStatsResponse* response) override;
+  grpc::ServerUnaryReactor* LoadAdapter(
+      grpc::CallbackServerContext* context,
+      const v1::LoadAdapterRequest* request,
+      v1::LoadAdapterResponse* response) override;
+  grpc::ServerUnaryReactor* UnloadAdapter(
+      grpc::CallbackServerContext* context,
+      const v1::UnloadAdapterRequest* request,
+      v1::UnloadAdapterResponse* response) override;
+  grpc::ServerUnaryReactor* PinAdapter(
+      grpc::CallbackServerContext* context,
+      const v1::PinAdapterRequest* request,
+      v1::PinAdapterResponse* response) override;
+  grpc::ServerWriteReactor<v1::VerifyStoreResponse>* VerifyStore(
+      grpc::CallbackServerContext* context,
+      const v1::VerifyStoreRequest* request) override;
 
  private:
   EdgeContext* const edge_;

@@ -61,7 +61,15 @@ absl::StatusOr<std::unique_ptr<App>> App::Start(const ServerConfig& config,
   DESCANT_RETURN_IF_ERROR(app->OpenStore(config, backend));
   DESCANT_RETURN_IF_ERROR(app->StartEngine(config, &backend));
   app->FillEdge(config, backend);
-  const absl::Status status = app->Listen(config);
+  absl::Status status;
+  if (app->manifest_ != nullptr) {
+    status = app->manifest_->Reconcile();
+    if (!status.ok()) {
+      status = absl::Status(status.code(), absl::StrCat("--adapters-manifest: ",
+                                                        status.message()));
+    }
+  }
+  if (status.ok()) status = app->Listen(config);
   if (!status.ok()) {
     app->Drain(app->clock_.Now());
     return status;
@@ -84,7 +92,28 @@ absl::Status App::OpenStore(const ServerConfig& config,
   options.model_name = backend.model->name;
   options.limits.max_rank = config.max_adapter_rank;
   options.limits.max_file_bytes = config.max_upload_size;
+  options.max_versions = config.adapter_versions;
   options.total.max_adapters = config.max_stored_adapters;
+  options.total.max_bytes = config.max_stored_size;
+  options.total.max_uploads = limits::kMaxOpenUploads;
+  options.total.max_staged_bytes =
+      limits::kMaxStagedFiles * config.max_upload_size;
+  options.per_tenant.max_uploads = limits::kMaxOpenUploadsPerTenant;
+  options.per_tenant.max_staged_bytes =
+      limits::kMaxStagedFilesPerTenant * config.max_upload_size;
+  options.per_tenant.max_adapters = config.tenant_stored_adapters;
+  options.per_tenant.max_bytes = config.tenant_stored_size;
+  registry_.SetListener(
+      [this](RegistryChange change, const RegistryEntry& entry) {
+        AdapterChange news{AdapterChange::kChanged, entry.info.tenant,
+                           entry.info.name, entry.info.digest};
+        if (change == RegistryChange::kPublished) {
+          news.kind = AdapterChange::kPublished;
+        } else if (change == RegistryChange::kDeleted) {
+          news.kind = AdapterChange::kDeleted;
+        }
+        feed_.Publish(news);
+      });
   // Shares the model, whose part the shape is.
   std::shared_ptr<const BaseShape> base(backend.model,
                                         &backend.model->base_shape);
@@ -95,6 +124,9 @@ absl::Status App::OpenStore(const ServerConfig& config,
         absl::StrCat("--adapter-dir: ", store.status().message()));
   }
   store_ = *std::move(store);
+  scrubber_ = std::make_unique<StoreScrubber>(
+      store_.get(), &clock_,
+      ScrubberOptions{limits::kScrubBytesPerSecond, config.scrub_interval});
   const RecoveryReport& report = store_->recovery();
   for (const std::string& message : report.messages) LogWarning(message);
   LogInfo("adapters in ", config.adapter_dir, ": ", report.ready, " ready, ",
@@ -108,6 +140,14 @@ absl::Status App::StartEngine(const ServerConfig& config, Backend* backend) {
   options.max_model_len = backend->max_model_len;
   options.max_waiting_requests = config.max_waiting;
   options.max_running_sequences = backend->runner->limits().max_sequences;
+  options.host_adapter_bytes = config.host_adapter_memory;
+  options.on_residency = [this](const ResidentAdapter& adapter) {
+    feed_.Publish({AdapterChange::kChanged, adapter.tenant, adapter.name,
+                   adapter.digest});
+  };
+  options.on_adapter_load = [this](AdapterLevel level, Duration took) {
+    metrics_->ObserveAdapterLoad(level, took);
+  };
   edge_.options.max_running = options.max_running_sequences;
   edge_.options.adapter_slots = backend->runner->limits().max_slots;
   edge_.facts.device = backend->runner->Describe();
@@ -142,22 +182,18 @@ void App::FillEdge(const ServerConfig& config, const Backend& backend) {
   options.max_adapter_rank = config.max_adapter_rank;
   options.max_stored_adapters = config.max_stored_adapters;
 
-  MetricsOptions metrics;
-  metrics.model_name = facts.name;
-  metrics.version = facts.version;
-  metrics.device = facts.device;
-  metrics.base_fingerprint = facts.fingerprint;
-  metrics.max_model_len = backend.max_model_len;
-  metrics.max_adapter_series = limits::kMaxAdapterSeries;
-  metrics_ = std::make_shared<Metrics>(
-      metrics, [this] { return engine_->Stats(); },
-      [this] { return static_cast<uint64_t>(registry_.TotalUsage().adapters); },
-      &clock_);
+  MakeMetrics(config, backend);
   egress_ = std::make_unique<Egress>(&clock_);
   front_pool_ =
       std::make_unique<FrontPool>(limits::kFrontThreads, limits::kFrontQueue);
   upload_pool_ =
       std::make_unique<FrontPool>(limits::kUploadThreads, limits::kUploadQueue);
+  maintenance_pool_ = std::make_unique<FrontPool>(limits::kMaintenanceThreads,
+                                                  limits::kMaintenanceQueue);
+  pins_ = std::make_unique<PinnedAdapters>(engine_.get(), &registry_);
+  edge_.maintenance_pool = maintenance_pool_.get();
+  edge_.pins = pins_.get();
+  edge_.feed = &feed_;
   download_pool_ = std::make_unique<FrontPool>(limits::kDownloadThreads,
                                                limits::kDownloadQueue);
   edge_.engine = engine_.get();
@@ -184,6 +220,27 @@ void App::FillEdge(const ServerConfig& config, const Backend& backend) {
   egress_->Watch(edge_.upload_table);
   edge_.tenants = config.tenants;
   edge_.seed_state = RandomSeed();
+}
+
+void App::MakeMetrics(const ServerConfig& config, const Backend& backend) {
+  const ModelFacts& facts = edge_.facts;
+  MetricsOptions options;
+  options.model_name = facts.name;
+  options.version = facts.version;
+  options.device = facts.device;
+  options.base_fingerprint = facts.fingerprint;
+  options.max_model_len = backend.max_model_len;
+  options.max_adapter_series = limits::kMaxAdapterSeries;
+  LifecycleSources sources;
+  sources.engine = [this] { return engine_->Stats(); };
+  sources.store = [this] { return store_->Stats(); };
+  sources.residents = [this] { return engine_->ResidentAdapters(); };
+  if (!config.adapters_manifest.empty()) {
+    manifest_ =
+        std::make_unique<ManifestReconciler>(&edge_, config.adapters_manifest);
+    sources.manifest = [this] { return manifest_->report(); };
+  }
+  metrics_ = std::make_shared<Metrics>(options, std::move(sources), &clock_);
 }
 
 absl::Status App::Listen(const ServerConfig& config) {
@@ -238,6 +295,41 @@ void App::SetReady(bool ready) {
   health->SetServingStatus("descant.v1.AdminService", ready);
 }
 
+// A request that named a version before it was deleted may load it after.
+void App::UnloadForgotten() {
+  for (const ResidentAdapter& resident : engine_->ResidentAdapters()) {
+    if (store_->Keeps(resident.tenant, resident.digest)) continue;
+    auto forgotten = std::make_shared<Adapter>();
+    forgotten->tenant = resident.tenant;
+    forgotten->name = resident.name;
+    forgotten->digest = resident.digest;
+    engine_->Manage(AdapterAction::kUnload, std::move(forgotten),
+                    [](const AdapterActionResult&) {});
+  }
+}
+
+void App::KeepHouse() {
+  CheckLiveness();
+  pins_->Follow();
+  UnloadForgotten();
+  // Not while the calls of a second before wait still.
+  if (maintenance_pool_->queued() > 0) return;
+  maintenance_pool_->TryPost([this] {
+    store_->CollectGarbage();
+    scrubber_->Tick();
+  });
+}
+
+void App::Reload() {
+  if (manifest_ == nullptr) return;
+  const bool posted = maintenance_pool_->TryPost([this] {
+    if (const absl::Status status = manifest_->Reconcile(); !status.ok()) {
+      LogError("manifest: not read again: ", LogSafe(status.message()));
+    }
+  });
+  if (!posted) LogError("manifest: not read again: the server is too busy");
+}
+
 void App::CheckLiveness() {
   const EngineStats stats = engine_->Stats();
   const bool has_work = stats.running + stats.waiting > 0;
@@ -275,6 +367,7 @@ App::~App() {
   exposer_.reset();
   front_pool_.reset();
   upload_pool_.reset();
+  maintenance_pool_.reset();
   download_pool_.reset();
   egress_.reset();
 }

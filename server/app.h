@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "adapters/registry.h"
 #include "adapters/store.h"
+#include "adapters/store_scrubber.h"
 #include "grpcpp/server.h"
 #include "prometheus/exposer.h"
 #include "runtime/base/clock.h"
@@ -21,6 +22,7 @@
 #include "server/config.h"
 #include "server/edge_context.h"
 #include "server/generation_service.h"
+#include "server/manifest_reconciler.h"
 
 namespace descant {
 
@@ -39,8 +41,13 @@ class App {
   void Drain(MonotonicTime deadline);
 
   // Called about once a second: an engine that has work and makes no progress
-  // is reported as not alive.
-  void CheckLiveness();
+  // is reported as not alive; what nothing names any more goes, from memory and
+  // then from disk; pins follow their names.
+  void KeepHouse();
+
+  // Reads the adapters' manifest again, beside the traffic. A file that is bad
+  // changes nothing.
+  void Reload();
 
   EdgeContext* edge() { return &edge_; }
 
@@ -49,19 +56,28 @@ class App {
   absl::Status OpenStore(const ServerConfig& config, const Backend& backend);
   absl::Status StartEngine(const ServerConfig& config, Backend* backend);
   void FillEdge(const ServerConfig& config, const Backend& backend);
+  void MakeMetrics(const ServerConfig& config, const Backend& backend);
+  void CheckLiveness();
+  // Frees what is in memory of adapters that no version refers to any more.
+  void UnloadForgotten();
   absl::Status Listen(const ServerConfig& config);
   void SetReady(bool ready);
 
   SystemClock clock_;
   PosixFs fs_;
+  AdapterFeed feed_;
   AdapterRegistry registry_;
   std::unique_ptr<AdapterStore> store_;
+  std::unique_ptr<StoreScrubber> scrubber_;
   std::unique_ptr<Engine> engine_;
   std::shared_ptr<Metrics> metrics_;
   std::unique_ptr<Egress> egress_;
   EdgeContext edge_;
   std::unique_ptr<FrontPool> front_pool_;
   std::unique_ptr<FrontPool> upload_pool_;
+  std::unique_ptr<FrontPool> maintenance_pool_;
+  std::unique_ptr<PinnedAdapters> pins_;
+  std::unique_ptr<ManifestReconciler> manifest_;
   std::unique_ptr<FrontPool> download_pool_;
   std::unique_ptr<GenerationService> generation_;
   std::unique_ptr<AdapterService> adapters_;

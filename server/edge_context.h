@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -19,11 +18,13 @@
 #include "runtime/engine.h"
 #include "runtime/tokenizer/chat_template.h"
 #include "runtime/tokenizer/tokenizer.h"
+#include "server/adapter_feed.h"
 #include "server/call_limit.h"
 #include "server/egress.h"
 #include "server/front_pool.h"
 #include "server/limits.h"
 #include "server/metrics.h"
+#include "server/pinned_adapters.h"
 #include "server/request_validation.h"
 #include "server/tenants.h"
 #include "server/upload_table.h"
@@ -55,12 +56,6 @@ struct EdgeOptions {
   int32_t max_running = 0;
 };
 
-// Where an adapter's tensors are, beside the disk.
-struct AdapterResidency {
-  v1::AdapterLevel level = v1::ADAPTER_LEVEL_UNSPECIFIED;
-  bool pinned = false;
-};
-
 // Thread-safe: pointers to thread-safe parts, constants and atomics.
 struct EdgeContext {
   Engine* engine = nullptr;
@@ -71,6 +66,9 @@ struct EdgeContext {
   Metrics* metrics = nullptr;
   FrontPool* front_pool = nullptr;
   FrontPool* upload_pool = nullptr;
+  FrontPool* maintenance_pool = nullptr;  // work that may take minutes
+  AdapterFeed* feed = nullptr;
+  PinnedAdapters* pins = nullptr;
   FrontPool* download_pool = nullptr;
   std::shared_ptr<UploadTable> upload_table;
   Egress* egress = nullptr;
@@ -79,15 +77,12 @@ struct EdgeContext {
   ModelFacts facts;
   EdgeOptions options;
 
-  // Of one version, cheap, on any thread; null: not known.
-  std::function<AdapterResidency(const std::string& tenant,
-                                 const std::string& digest)>
-      residency_of;
-
   // Set once, by the drain.
   std::atomic<bool> draining{false};
   std::atomic<RequestId> next_request_id{1};
   std::atomic<uint64_t> seed_state{0};
+  std::atomic<bool> verifying{false};
+  CallLimit watches{limits::kMaxWatches, limits::kMaxWatchesPerTenant};
   // Streams, not uploads: one that is parked takes no place.
   CallLimit uploads{limits::kMaxParallelUploads,
                     limits::kMaxParallelUploadsPerTenant};

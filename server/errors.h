@@ -31,6 +31,9 @@ inline constexpr absl::string_view kDraining = "DRAINING";
 inline constexpr absl::string_view kStreamStalled = "STREAM_STALLED";
 inline constexpr absl::string_view kUploadIdle = "UPLOAD_IDLE";
 inline constexpr absl::string_view kUploadProtocol = "UPLOAD_PROTOCOL";
+inline constexpr absl::string_view kWatchFellBehind = "WATCH_FELL_BEHIND";
+inline constexpr absl::string_view kWatchLimit = "WATCH_LIMIT";
+inline constexpr absl::string_view kVerifyBusy = "VERIFY_BUSY";
 // Uploads with an upload_id: server/UPLOADS.md.
 inline constexpr absl::string_view kUploadIdInvalid = "UPLOAD_ID_INVALID";
 inline constexpr absl::string_view kUploadUnknown = "UPLOAD_UNKNOWN";

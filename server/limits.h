@@ -67,12 +67,20 @@ inline constexpr size_t kMinUploadIdBytes = 8;
 inline constexpr size_t kMaxUploadIdBytes = 64;
 inline constexpr size_t kMaxOpenUploads = 128;
 inline constexpr size_t kMaxOpenUploadsPerTenant = 32;
+// Their bytes together, in files of --max-upload-size.
+inline constexpr uint64_t kMaxStagedFiles = 32;
+inline constexpr uint64_t kMaxStagedFilesPerTenant = 8;
 inline constexpr size_t kMaxUploadResults = 1024;
 inline constexpr size_t kMaxUploadResultsPerTenant = 64;
 inline constexpr Duration kUploadKeepTimeout = std::chrono::minutes(10);
 // Small chunks are gathered up to this size before they are validated.
 inline constexpr size_t kUploadBatchBytes = 512 << 10;
 
+// Watches of adapters, in all and of one tenant; and changes that may wait for
+// a watcher that is slow to read.
+inline constexpr int kMaxWatches = 64;
+inline constexpr int kMaxWatchesPerTenant = 8;
+inline constexpr size_t kMaxWatchPending = 1024;
 // Downloads. Each holds one chunk, and what the transport has of it.
 inline constexpr uint64_t kDownloadChunkBytes = 1 << 20;
 inline constexpr int kMaxParallelDownloads = 16;
@@ -85,6 +93,10 @@ inline constexpr int kFrontThreads = 2;
 inline constexpr size_t kFrontQueue = 1024;
 inline constexpr int kUploadThreads = 1;
 inline constexpr size_t kUploadQueue = 64;
+// The stored adapters are read through at this pace.
+inline constexpr uint64_t kScrubBytesPerSecond = uint64_t{4} << 20;
+inline constexpr int kMaintenanceThreads = 1;
+inline constexpr size_t kMaintenanceQueue = 8;
 
 // What a client that is told to come back waits.
 inline constexpr Duration kRetryDelay = std::chrono::seconds(1);

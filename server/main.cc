@@ -15,7 +15,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "adapters/store_verify.h"
 #include "grpc/support/log.h"
+#include "runtime/base/failpoint.h"
+#include "runtime/base/fs.h"
 #include "runtime/base/log.h"
 #include "server/app.h"
 #include "server/backend.h"
@@ -38,6 +41,7 @@ constexpr char kIntroduction[] =
     "Flags:\n";
 constexpr char kEpilogue[] =
     "\n"
+    "SIGHUP reads the adapters' manifest again.\n"
     "SIGTERM and SIGINT drain: readiness falls, new calls are answered\n"
     "UNAVAILABLE, accepted ones finish within --drain-timeout. A second one\n"
     "ends the server at once. Logs are JSON lines on standard error.\n"
@@ -49,12 +53,14 @@ int Fail(const absl::Status& status) {
   return ExitCode(status);
 }
 
-// Blocks the signals that end the server, in this thread and those it makes.
+// Blocks the signals that the server answers, in this thread and those it
+// makes.
 sigset_t BlockSignals() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
   return signals;
@@ -64,6 +70,38 @@ sigset_t BlockSignals() {
 int WaitForSignal(const sigset_t& signals, int64_t milliseconds) {
   const timespec timeout = {milliseconds / 1000, milliseconds % 1000 * 1000000};
   return sigtimedwait(&signals, nullptr, &timeout);
+}
+
+// --verify-store: one line for each thing that is not as it was stored.
+int VerifyStore(const ServerConfig& config) {
+  PosixFs fs;
+  const absl::StatusOr<StoreVerification> found = VerifyStoreDirectory(
+      &fs, config.adapter_dir, [](const VerifyResult& version) {
+        if (version.status.ok()) return;
+        const AdapterInfo& info = version.info;
+        std::printf("%s version %lu, %s: %s\n",
+                    LogSafe(AdapterLabel(info.tenant, info.name)).c_str(),
+                    static_cast<unsigned long>(info.version),
+                    LogSafe(info.digest).c_str(),
+                    std::string(version.status.message()).c_str());
+      });
+  if (!found.ok()) return Fail(found.status());
+  for (const std::string& path : found->extra_paths) {
+    std::printf("%s: no version refers to it\n", path.c_str());
+  }
+  if (found->torn_journal_bytes > 0) {
+    std::printf("the journal ends in %lu bytes that are no record\n",
+                static_cast<unsigned long>(found->torn_journal_bytes));
+  }
+  if (!found->locked) std::printf("a server may be using the store\n");
+  std::printf(
+      "%ld adapters, %ld versions, %lu bytes: %ld damaged, %ld could "
+      "not be read, %ld extra files\n",
+      static_cast<long>(found->adapters), static_cast<long>(found->versions),
+      static_cast<unsigned long>(found->bytes),
+      static_cast<long>(found->damaged), static_cast<long>(found->unreadable),
+      static_cast<long>(found->extra_files));
+  return found->sound() ? 0 : 70;
 }
 
 int Serve(const ServerConfig& config, const sigset_t& signals) {
@@ -76,7 +114,15 @@ int Serve(const ServerConfig& config, const sigset_t& signals) {
           (*app)->edge()->facts.name, " on ", config.listen, ", admin on ",
           config.admin_listen, ", metrics on ", config.metrics_listen);
 
-  while (WaitForSignal(signals, 1000) < 0) (*app)->CheckLiveness();
+  while (true) {
+    const int signal = WaitForSignal(signals, 1000);
+    if (signal == SIGTERM || signal == SIGINT) break;
+    if (signal == SIGHUP) {
+      (*app)->Reload();
+    } else {
+      (*app)->KeepHouse();
+    }
+  }
   LogInfo("draining, for at most ", ToSeconds(config.drain_timeout), " s");
   std::atomic<bool> drained{false};
   std::thread drain([&] {
@@ -84,7 +130,8 @@ int Serve(const ServerConfig& config, const sigset_t& signals) {
     drained = true;
   });
   while (!drained) {
-    if (WaitForSignal(signals, 50) >= 0) {
+    const int signal = WaitForSignal(signals, 50);
+    if (signal == SIGTERM || signal == SIGINT) {
       LogWarning("second signal: ending at once");
       std::_Exit(128 + SIGTERM);
     }
@@ -103,6 +150,11 @@ int Main(int argc, char** argv) {
   }
   // No core file with tenants' prompts in it.
   prctl(PR_SET_DUMPABLE, 0);
+  if (const char* text = std::getenv("DESCANT_FAILPOINTS")) {
+    LogWarning("failpoints are armed: this server is to fail");
+    const absl::Status armed = ArmFailpointsFromText(text);
+    if (!armed.ok()) return Fail(armed);
+  }
   absl::StatusOr<ServerConfig> config =
       ParseConfig(std::vector<std::string>(argv + 1, argv + argc));
   if (!config.ok()) return Fail(config.status());
@@ -118,6 +170,7 @@ int Main(int argc, char** argv) {
     std::printf("descant-server %s\n", kServerVersion);
     return 0;
   }
+  if (config->verify_store) return VerifyStore(*config);
   return Serve(*config, signals);
 }
 

@@ -58,34 +58,17 @@ const char* FinishLabel(FinishReason reason) {
 
 using prometheus::MetricFamily;
 using prometheus::MetricType;
-using Labels = std::map<std::string, std::string>;
-
-void AddSingle(const std::string& name, const std::string& help,
-               MetricType type, double value, const Labels& labels,
-               std::vector<MetricFamily>* families) {
-  MetricFamily family;
-  family.name = name;
-  family.help = help;
-  family.type = type;
-  prometheus::ClientMetric metric;
-  for (const auto& [key, text] : labels) metric.label.push_back({key, text});
-  (type == MetricType::Counter ? metric.counter.value : metric.gauge.value) =
-      value;
-  family.metric.push_back(std::move(metric));
-  families->push_back(std::move(family));
-}
-
 }  // namespace
 
-Metrics::Metrics(const MetricsOptions& options,
-                 std::function<EngineStats()> stats,
-                 std::function<uint64_t()> stored_adapters, const Clock* clock)
+Metrics::Metrics(const MetricsOptions& options, LifecycleSources sources,
+                 const Clock* clock)
     : options_(options),
-      stats_(std::move(stats)),
-      stored_adapters_(std::move(stored_adapters)),
+      stats_(sources.engine),
       clock_(clock),
       gateway_labels_{{"model_name", options.model_name}, {"engine", "0"}},
-      adapters_(options.max_adapter_series) {
+      adapters_(options.max_adapter_series),
+      lifecycle_(std::move(sources), gateway_labels_,
+                 options.max_adapter_series) {
   MakeHistograms();
   MakeCounters();
 }
@@ -97,7 +80,7 @@ Metrics::Histogram* Metrics::MakeHistogram(const std::string& name,
   return &prometheus::BuildHistogram()
               .Name(name)
               .Help(help)
-              .Labels(own ? Labels{} : gateway_labels_)
+              .Labels(own ? MetricLabels{} : gateway_labels_)
               .Register(registry_)
               .Add({}, buckets);
 }
@@ -214,6 +197,10 @@ void Metrics::RecordUpload(absl::string_view code, uint64_t bytes,
   upload_seconds_->Observe(ToSeconds(took));
 }
 
+void Metrics::ObserveAdapterLoad(AdapterLevel level, Duration took) {
+  lifecycle_.ObserveLoad(level, took);
+}
+
 void Metrics::ForgetAdapter(absl::string_view adapter) {
   adapters_.Forget(adapter);
 }
@@ -229,10 +216,11 @@ void Metrics::CollectResidency(const EngineStats& stats,
        {"running_lora_adapters", absl::StrJoin(stats.running_adapters, ",")},
        {"waiting_lora_adapters", absl::StrJoin(stats.waiting_adapters, ",")}},
       families);
-  const Labels info = {{"block_size", std::to_string(kBlockSize)},
-                       {"num_gpu_blocks", std::to_string(stats.blocks_total)},
-                       {"model_name", options_.model_name},
-                       {"engine", "0"}};
+  const MetricLabels info = {
+      {"block_size", std::to_string(kBlockSize)},
+      {"num_gpu_blocks", std::to_string(stats.blocks_total)},
+      {"model_name", options_.model_name},
+      {"engine", "0"}};
   AddSingle("vllm:cache_config_info", "Shape of the KV cache.",
             MetricType::Gauge, 1, info, families);
   AddSingle("descant_build_info", "What runs here.", MetricType::Gauge, 1,
@@ -245,9 +233,6 @@ void Metrics::CollectResidency(const EngineStats& stats,
             MetricType::Gauge, stats.slots_total, {}, families);
   AddSingle("descant_adapter_slots_used", "Adapter slots in use.",
             MetricType::Gauge, stats.slots_used, {}, families);
-  AddSingle("descant_stored_adapters", "Adapters registered.",
-            MetricType::Gauge, static_cast<double>(stored_adapters_()), {},
-            families);
 }
 
 void Metrics::CollectEngine(std::vector<MetricFamily>* families) const {
@@ -258,7 +243,7 @@ void Metrics::CollectEngine(std::vector<MetricFamily>* families) const {
   const auto counter = [&](const char* name, const char* help, uint64_t value) {
     const bool own = std::string(name).rfind("descant_", 0) == 0;
     AddSingle(name, help, MetricType::Counter, static_cast<double>(value),
-              own ? Labels{} : gateway_labels_, families);
+              own ? MetricLabels{} : gateway_labels_, families);
   };
   gauge("vllm:num_requests_running", "Sequences that run.", stats.running);
   gauge("vllm:num_requests_waiting", "Requests that wait.", stats.waiting);
@@ -290,6 +275,7 @@ std::vector<MetricFamily> Metrics::Collect() const {
   std::vector<MetricFamily> families = registry_.Collect();
   CollectEngine(&families);
   adapters_.Collect(&families);
+  lifecycle_.Collect(&families);
   return families;
 }
 

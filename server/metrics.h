@@ -20,6 +20,8 @@
 #include "runtime/base/mutex.h"
 #include "runtime/engine.h"
 #include "server/adapter_series.h"
+#include "server/lifecycle_metrics.h"
+#include "server/metric_family.h"
 
 namespace descant {
 
@@ -48,9 +50,9 @@ struct GenerationRecord {
 // Thread-safe.
 class Metrics final : public prometheus::Collectable {
  public:
-  // `stats` is called by scrapes; `clock` outlives this.
-  Metrics(const MetricsOptions& options, std::function<EngineStats()> stats,
-          std::function<uint64_t()> stored_adapters, const Clock* clock);
+  // `clock` outlives this.
+  Metrics(const MetricsOptions& options, LifecycleSources sources,
+          const Clock* clock);
 
   void ObserveFirstToken(Duration since_arrival);
   void ObserveInterToken(Duration since_last);
@@ -58,6 +60,8 @@ class Metrics final : public prometheus::Collectable {
   // A call that was refused or failed before the engine saw it.
   void RecordRefusal(absl::string_view rpc, absl::string_view code);
   void RecordUpload(absl::string_view code, uint64_t bytes, Duration took);
+  // An adapter came to `level` after `took`.
+  void ObserveAdapterLoad(AdapterLevel level, Duration took);
   // The adapter's series end.
   void ForgetAdapter(absl::string_view adapter);
 
@@ -65,7 +69,6 @@ class Metrics final : public prometheus::Collectable {
 
  private:
   using Histogram = prometheus::Histogram;
-  using Labels = std::map<std::string, std::string>;
 
   Histogram* MakeHistogram(const std::string& name, const std::string& help,
                            const std::vector<double>& buckets);
@@ -77,9 +80,8 @@ class Metrics final : public prometheus::Collectable {
 
   const MetricsOptions options_;
   const std::function<EngineStats()> stats_;
-  const std::function<uint64_t()> stored_adapters_;
   const Clock* const clock_;
-  const Labels gateway_labels_;  // model_name, engine
+  const MetricLabels gateway_labels_;  // model_name, engine
   prometheus::Registry registry_;
 
   // Owned by registry_.
@@ -103,6 +105,7 @@ class Metrics final : public prometheus::Collectable {
   prometheus::Family<prometheus::Counter>* uploads_ = nullptr;
 
   AdapterSeries adapters_;
+  LifecycleMetrics lifecycle_;
 };
 
 // The text of the page, as the listener sends it.

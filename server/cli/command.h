@@ -29,6 +29,7 @@ void AddRunCommand(CLI::App* app, Command* chosen);
 void AddTokenizeCommand(CLI::App* app, Command* chosen);
 void AddModelsCommand(CLI::App* app, Command* chosen);
 void AddAdaptersCommand(CLI::App* app, Command* chosen);
+void AddAdminCommand(CLI::App* app, Command* chosen);
 void AddBenchCommand(CLI::App* app, Command* chosen);
 
 }  // namespace descant::cli

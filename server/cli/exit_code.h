@@ -6,7 +6,7 @@ namespace descant::cli {
 
 enum ExitCode : int {
   kExitOk = 0,
-  kExitInvalid = 1,      // `bench` found a wrong answer
+  kExitInvalid = 1,      // `bench`: a wrong answer; `admin verify`: damage
   kExitUsage = 64,       // the command line
   kExitRefused = 65,     // the server refuses the request as it stands
   kExitNotFound = 66,    // no such adapter, or a local file can't be read
@@ -18,7 +18,7 @@ enum ExitCode : int {
 inline constexpr char kExitCodeHelp[] =
     "Exit codes:\n"
     "  0   done\n"
-    "  1   bench: a wrong answer (INVALID)\n"
+    "  1   bench: a wrong answer (INVALID); admin verify: damage\n"
     "  64  bad command line\n"
     "  65  the server refuses the request as it stands\n"
     "  66  no such adapter, or a local file can't be read\n"

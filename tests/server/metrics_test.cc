@@ -68,10 +68,32 @@ class MetricsTest : public ::testing::Test {
     return record;
   }
 
+  LifecycleSources Sources() {
+    LifecycleSources sources;
+    sources.engine = [this] { return stats_; };
+    sources.store = [this] { return store_; };
+    sources.residents = [this] { return residents_; };
+    sources.manifest = [] {
+      return ManifestReport{.in_place = 2, .failed = 1};
+    };
+    return sources;
+  }
+
+  static ResidentAdapter Resident(const std::string& name, AdapterLevel level) {
+    ResidentAdapter resident;
+    resident.tenant = "acme";
+    resident.name = name;
+    resident.digest = "sha256:" + name;
+    resident.level = level;
+    resident.rank = 8;
+    return resident;
+  }
+
   EngineStats stats_;
+  StoreStats store_;
+  std::vector<ResidentAdapter> residents_;
   FixedClock clock_;
-  Metrics metrics_{Options(), [this] { return stats_; }, [] { return 7; },
-                   &clock_};
+  Metrics metrics_{Options(), Sources(), &clock_};
 };
 
 TEST_F(MetricsTest, TheGatewaysSignals) {
@@ -155,6 +177,63 @@ TEST_F(MetricsTest, DeletedAdaptersLeaveThePage) {
   EXPECT_THAT(RenderMetrics(metrics_), Not(HasSubstr("adapter=\"alpha\"")));
 }
 
+TEST_F(MetricsTest, LevelsOfAdapters) {
+  stats_.device_bytes = 100;
+  stats_.device_capacity = 1000;
+  stats_.host_bytes = 300;
+  stats_.host_hits = 5;
+  stats_.device_misses = 6;
+  store_.versions = 9;
+  store_.read_only = true;
+  metrics_.ObserveAdapterLoad(AdapterLevel::kDevice,
+                              std::chrono::milliseconds(3));
+  metrics_.ObserveAdapterLoad(AdapterLevel::kHost,
+                              std::chrono::milliseconds(30));
+  const std::string page = RenderMetrics(metrics_);
+  for (const char* line :
+       {"descant_adapter_level_bytes{level=\"device\"} 100\n",
+        "descant_adapter_level_capacity_bytes{level=\"device\"} 1000\n",
+        "descant_adapter_level_bytes{level=\"host\"} 300\n",
+        "descant_adapter_level_adapters{level=\"device\"} 2\n",
+        "descant_adapter_level_hits_total{level=\"host\"} 5\n",
+        "descant_adapter_level_misses_total{level=\"device\"} 6\n",
+        "descant_adapter_load_seconds_count{level=\"device\"} 1\n",
+        "descant_adapter_load_seconds_sum{level=\"host\"} 0.03\n",
+        "vllm:lora_adapter_load_seconds_count{engine=\"0\",model_name="
+        "\"tiny\"} 1\n",
+        "descant_stored_versions 9\n", "descant_store_read_only 1\n",
+        "descant_manifest_adapters{state=\"failed\"} 1\n",
+        "descant_manifest_stale 0\n"}) {
+    EXPECT_THAT(page, HasSubstr(line));
+  }
+}
+
+TEST_F(MetricsTest, ResidentAdaptersAreSeriesUnderACap) {
+  residents_ = {Resident("cold", AdapterLevel::kHost),
+                Resident("hot", AdapterLevel::kDevice)};
+  residents_[1].pinned = true;
+  std::string page = RenderMetrics(metrics_);
+  EXPECT_THAT(
+      page,
+      HasSubstr("vllm:lora_adapter_loaded{adapter_name=\"acme/hot\",engine="
+                "\"0\",level=\"gpu\",model_name=\"tiny\",pinned=\"true\",rank="
+                "\"8\"} 1\n"));
+  EXPECT_THAT(page, HasSubstr("adapter_name=\"acme/cold\",engine=\"0\",level="
+                              "\"cpu\""));
+  EXPECT_THAT(page, HasSubstr("vllm:num_gpu_loaded_lora_adapters{engine=\"0\","
+                              "model_name=\"tiny\"} 1\n"));
+  for (int i = 0; i < 50; ++i) {
+    residents_.insert(residents_.begin(),
+                      Resident(absl::StrCat("c", i), AdapterLevel::kHost));
+  }
+  page = RenderMetrics(metrics_);
+  EXPECT_THAT(page, HasSubstr("adapter_name=\"acme/hot\""));
+  EXPECT_THAT(page, Not(HasSubstr("adapter_name=\"acme/c9\"")));
+  residents_.clear();
+  EXPECT_THAT(RenderMetrics(metrics_),
+              Not(HasSubstr("vllm:lora_adapter_loaded")));
+}
+
 // "name|type|label,label" of every row of the table in server/METRICS.md but
 // the exposer's own.
 std::set<std::string> DocumentedMetrics() {
@@ -192,6 +271,7 @@ const char* TypeName(prometheus::MetricType type) {
 }
 
 TEST_F(MetricsTest, TheDocumentedTableIsWhatIsExported) {
+  residents_ = {Resident("alpha", AdapterLevel::kDevice)};
   metrics_.RecordGeneration(Record("alpha"));
   metrics_.RecordUpload("OK", 10, std::chrono::seconds(1));
   metrics_.RecordRefusal("Generate", "INVALID_ARGUMENT");
