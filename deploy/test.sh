@@ -24,6 +24,9 @@ while [ $# -gt 0 ]; do
   shift
 done
 
+# What was compiled in another checkout counts as well.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+
 passed=0 failed=0
 began=$(date +%s)
 say() { echo "== [$((($(date +%s) - began) / 60)) min] $*"; }
@@ -164,6 +167,14 @@ long_runs() {
     env DESCANT_SIM_SEEDS=100000 "$bin/scheduler_sim_test"
   long_run determinism-50k \
     env DESCANT_DETERMINISM_REQUESTS=50000 "$bin/engine_determinism_test"
+  long_run kill-1000 env DESCANT_BIN_DIR=$PWD/build/release/bin \
+    DESCANT_KILL_CYCLES=1000 "$bin/e2e_durability_test"
+  long_run churn-10k env DESCANT_BIN_DIR=$PWD/build/release/bin \
+    DESCANT_CHURN_CYCLES=10000 "$bin/e2e_churn_test"
+  long_run crash-states-10k \
+    env DESCANT_CRASH_OPERATIONS=10000 "$bin/store_crash_test"
+  long_run bench-lifecycle env DESCANT_BIN_DIR=$PWD/build/release/bin \
+    build/release/bin/lifecycle_bench
   for workload in W-single W-eight W-base W-one W-mixed W-wide; do
     long_run "bench-$workload" build/release/bin/descant bench \
       --workload "$workload" --pairs 3 \

@@ -152,12 +152,18 @@ void MakeTraffic(ServerProcess& server) {
 class PrometheusTest : public testing::Test {
  protected:
   void SetUp() override {
-    auto server = ServerProcess::Start({});
+    // Its metrics are there only with one.
+    std::ofstream(folder_.path() + "/manifest.yaml") << "adapters: []\n";
+    ServerOptions options;
+    options.flags = {
+        absl::StrCat("--adapters-manifest=", folder_.path(), "/manifest.yaml")};
+    auto server = ServerProcess::Start(options);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     MakeTraffic(*server_);
   }
 
+  const TemporaryFolder folder_;
   std::unique_ptr<ServerProcess> server_;
 };
 
