@@ -40,7 +40,7 @@ constexpr Golden kGolden[] = {
 class GgufLoraGoldenTest : public testing::TestWithParam<Golden> {
  protected:
   static std::string File(const std::string& ending) {
-    return ReadGolden(absl::StrCat("gguf_lora/", GetParam().name, ending));
+    return ReadGoldenText(absl::StrCat("gguf_lora/", GetParam().name, ending));
   }
 };
 
@@ -114,11 +114,13 @@ INSTANTIATE_TEST_SUITE_P(All, GgufLoraGoldenTest, testing::ValuesIn(kGolden),
 // version.
 TEST(GgufLoraTest, TheDigestIsThatOfThePeftFiles) {
   const BaseShape base = GoldenBase("tiny-llama", "llama");
-  const std::string original = ReadGolden("gguf_lora/llama-f16.safetensors");
+  const std::string original =
+      ReadGoldenText("gguf_lora/llama-f16.safetensors");
   auto validator = AdapterValidator::Create(
-      ReadGolden("gguf_lora/llama-f16.json"), original.size(), &base, {});
+      ReadGoldenText("gguf_lora/llama-f16.json"), original.size(), &base, {});
   ASSERT_TRUE((*validator)->Append(BytesOf(original)).ok());
-  const auto pair = ReadGgufLora(ReadGolden("gguf_lora/llama-f16.gguf"), base);
+  const auto pair =
+      ReadGgufLora(ReadGoldenText("gguf_lora/llama-f16.gguf"), base);
   ASSERT_TRUE(pair.ok());
   EXPECT_EQ(pair->validated.digest, (*validator)->Finish()->digest);
 }
@@ -131,7 +133,7 @@ TEST(GgufLoraTest, Gpt2IsRefused) {
         {absl::StrCat("transformer.h.", layer, ".attn.c_attn"), 48, 144, layer,
          LinearKind::kQkv});
   }
-  const std::string file = ReadGolden("gguf_lora/gpt2.gguf");
+  const std::string file = ReadGoldenText("gguf_lora/gpt2.gguf");
   EXPECT_EQ(Outcome(ReadGgufLora(file, base).status()),
             "INVALID_ARGUMENT GGUF_ARCHITECTURE");
   base.gguf_architecture = "gpt2";

@@ -22,13 +22,13 @@
 
 namespace descant {
 
-inline std::string GoldenFile(const std::string& name) {
+inline std::string GoldenPath(const std::string& name) {
   const char* root = std::getenv("DESCANT_SOURCE_DIR");
   return absl::StrCat(root == nullptr ? "." : root, "/tests/golden/", name);
 }
 
-inline std::string ReadGolden(const std::string& name) {
-  std::ifstream file(GoldenFile(name), std::ios::binary);
+inline std::string ReadGoldenText(const std::string& name) {
+  std::ifstream file(GoldenPath(name), std::ios::binary);
   DESCANT_CHECK(file.good());
   return {std::istreambuf_iterator<char>(file), {}};
 }
@@ -46,14 +46,14 @@ inline BaseShape GoldenBase(const std::string& model,
       {"self_attn.qkv_proj", LinearKind::kQkv},
       {"mlp.gate_up_proj", LinearKind::kGateUp}};
   const std::string folder = absl::StrCat("models/", model);
-  const auto config =
-      ParseJson(ReadGolden(absl::StrCat(folder, "/config.json")), JsonLimits());
+  const auto config = ParseJson(
+      ReadGoldenText(absl::StrCat(folder, "/config.json")), JsonLimits());
   DESCANT_CHECK(config.ok());
   BaseShape base;
   base.fingerprint = absl::StrCat("sha256:", model);
   base.gguf_architecture = architecture;
   for (const auto& file :
-       std::filesystem::directory_iterator(GoldenFile(folder))) {
+       std::filesystem::directory_iterator(GoldenPath(folder))) {
     if (file.path().extension() != ".safetensors") continue;
     const auto opened = SafetensorsFile::Open(file.path());
     DESCANT_CHECK(opened.ok());

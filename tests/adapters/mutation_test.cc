@@ -133,7 +133,7 @@ TEST(MutationTest, SafetensorsWithRankPatternsInF16) {
 // another.
 TEST(MutationTest, GgufLora) {
   const BaseShape base = GoldenBase("tiny-llama", "llama");
-  const std::string good = ReadGolden("gguf_lora/llama-bf16.gguf");
+  const std::string good = ReadGoldenText("gguf_lora/llama-bf16.gguf");
   const auto validate = [&base](const std::string& file, uint64_t declared,
                                 size_t piece) -> absl::StatusOr<Accepted> {
     if (declared == 0) {

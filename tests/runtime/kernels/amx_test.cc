@@ -62,6 +62,9 @@ class AmxKernelsTest : public AmxTest,
 };
 
 TEST(AmxEmulationDeathTest, RefusesWhatTheProcessorRefuses) {
+  if (DetectCpuIsa() < CpuIsa::kAvx512) {
+    GTEST_SKIP() << "the emulation needs AVX-512";
+  }
   const std::pair<TileMisuse, const char*> cases[] = {
       {TileMisuse::kPalette, "#GP: palette"},
       {TileMisuse::kReservedByte, "#GP: reserved byte"},
