@@ -92,8 +92,14 @@ TEST(LifecycleTest, VersionsOfAName) {
   const Answer pinned =
       Ask(*server, GreedyRequest(kPrompt, "alice@" + digest, 16));
   EXPECT_EQ(Bits(pinned), Bits(after));
+  // The version before is kept; one that never was is not there.
   EXPECT_EQ(
-      Ask(*server, GreedyRequest(kPrompt, "alice@" + before.adapter_digest, 16))
+      Bits(Ask(*server,
+               GreedyRequest(kPrompt, "alice@" + before.adapter_digest, 16))),
+      Bits(before));
+  EXPECT_EQ(
+      Ask(*server,
+          GreedyRequest(kPrompt, "alice@sha256:" + std::string(64, '0'), 16))
           .status.error_code(),
       grpc::StatusCode::NOT_FOUND);
 
