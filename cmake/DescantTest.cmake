@@ -10,6 +10,10 @@ function(descant_test)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 120)
   endif()
+  # Sanitizers make some tests ten times as slow.
+  if(NOT DESCANT_SANITIZE STREQUAL "")
+    math(EXPR ARG_TIMEOUT "${ARG_TIMEOUT} * 4")
+  endif()
   add_executable(${ARG_NAME} ${ARG_SOURCES})
   target_link_libraries(${ARG_NAME} PRIVATE
     descant_compile ${ARG_LIBS} GTest::gmock GTest::gtest_main)

@@ -32,6 +32,11 @@ bench() {
 }
 
 slack=1
+# The bars are of machines with AVX-512 BF16 or AMX.
+if [ $smoke -eq 1 ] && ! grep -qw avx512_bf16 /proc/cpuinfo; then
+  echo "not run on this machine: bars (no avx512_bf16)"
+  exit 77
+fi
 if [ $smoke -eq 1 ]; then
   slack=2
   bench mixed W-base,W-mixed,W-wide 1
