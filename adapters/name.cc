@@ -59,8 +59,7 @@ absl::StatusOr<AdapterId> ParseAdapterId(absl::string_view text) {
   if (!IsName(name)) return InvalidName();
   id.name = std::string(name);
   if (at == absl::string_view::npos) return id;
-  absl::string_view hex = text.substr(at + 1);
-  if (!absl::ConsumePrefix(&hex, kDigestPrefix) || !IsSha256Hex(hex)) {
+  if (!IsDigest(text.substr(at + 1))) {
     return ReasonedError(
         absl::StatusCode::kInvalidArgument, reason::kAdapterIdInvalid,
         "adapter_id: want name or name@sha256:<64 hex>", "adapter_id");
@@ -74,6 +73,10 @@ bool IsSha256Hex(absl::string_view text) {
          std::all_of(text.begin(), text.end(), [](char c) {
            return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
          });
+}
+
+bool IsDigest(absl::string_view text) {
+  return absl::ConsumePrefix(&text, kDigestPrefix) && IsSha256Hex(text);
 }
 
 }  // namespace descant

@@ -28,6 +28,8 @@ absl::StatusOr<AdapterId> ParseAdapterId(absl::string_view text);
 
 // Whether `text` is 64 lower-case hex digits.
 bool IsSha256Hex(absl::string_view text);
+// Whether it is "sha256:" and 64 such digits, as every digest is.
+bool IsDigest(absl::string_view text);
 
 }  // namespace descant
 

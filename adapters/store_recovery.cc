@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "adapters/blob.h"
 #include "adapters/error_reason.h"
+#include "adapters/name.h"
 #include "adapters/store.h"
 #include "adapters/store_error.h"
 #include "runtime/base/log.h"

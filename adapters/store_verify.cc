@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "adapters/journal.h"
+#include "adapters/name.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status_macros.h"
 

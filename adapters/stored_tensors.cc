@@ -7,7 +7,6 @@
 #include "adapters/blob.h"
 #include "adapters/error_reason.h"
 #include "adapters/identity.h"
-#include "adapters/name.h"
 #include "runtime/base/log.h"
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
@@ -31,10 +30,6 @@ std::string BlobPath(absl::string_view blobs, absl::string_view tenant,
                      absl::string_view digest) {
   absl::ConsumePrefix(&digest, "sha256:");
   return absl::StrCat(TenantBlobDirectory(blobs, tenant), "/", digest);
-}
-
-bool IsDigest(absl::string_view text) {
-  return absl::ConsumePrefix(&text, "sha256:") && IsSha256Hex(text);
 }
 
 bool IsPassing(const absl::Status& read_error) {

@@ -24,9 +24,6 @@ std::string TenantBlobDirectory(absl::string_view blobs,
 std::string BlobPath(absl::string_view blobs, absl::string_view tenant,
                      absl::string_view digest);
 
-// "sha256:<64 hex>"; nothing else is a blob's name.
-bool IsDigest(absl::string_view text);
-
 // What the sources of a store share. Thread-safe where its parts are.
 struct StoredTensorsContext {
   Fs* fs = nullptr;

@@ -5,11 +5,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "adapters/labels.h"
 #include "adapters/name.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status_macros.h"
+#include "server/operator_file.h"
 #include "server/yaml_file.h"
 
 namespace descant {
@@ -85,9 +85,7 @@ class ManifestReader {
       return absl::InvalidArgumentError(
           "must have one of directory, file, digest and absent");
     }
-    absl::string_view hex = entry.digest;
-    if (!entry.digest.empty() &&
-        !(absl::ConsumePrefix(&hex, "sha256:") && IsSha256Hex(hex))) {
+    if (!entry.digest.empty() && !IsDigest(entry.digest)) {
       return absl::InvalidArgumentError(
           "digest: must be sha256: and 64 lower-case hex digits");
     }

@@ -12,6 +12,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/status_macros.h"
 #include "server/config_options.h"
+#include "server/operator_file.h"
 #include "server/tenants.h"
 #include "server/yaml_file.h"
 

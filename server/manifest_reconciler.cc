@@ -1,9 +1,7 @@
 #include "server/manifest_reconciler.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <memory>
-#include <system_error>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -12,6 +10,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/status_macros.h"
 #include "server/limits.h"
+#include "server/operator_file.h"
 #include "server/pinned_adapters.h"
 
 namespace descant {
@@ -20,17 +19,6 @@ namespace {
 constexpr size_t kReadBytes = 1 << 20;
 // A pin that takes longer goes on without being waited for.
 constexpr absl::Duration kPinTimeout = absl::Seconds(60);
-
-// Links are the operator's, and followed: mounted volumes are made of them.
-absl::StatusOr<std::string> RealPath(const std::string& path) {
-  std::error_code error;
-  const std::string real = std::filesystem::canonical(path, error).string();
-  if (error) {
-    return absl::NotFoundError(
-        absl::StrCat(path, ": cannot be read: ", error.message()));
-  }
-  return real;
-}
 
 }  // namespace
 
@@ -130,15 +118,13 @@ absl::StatusOr<bool> ManifestReconciler::Store(const ManifestEntry& entry) {
   if (path.empty()) {
     path = entry.directory + "/adapter_model.safetensors";
     DESCANT_ASSIGN_OR_RETURN(
-        const std::string config,
-        RealPath(entry.directory + "/adapter_config.json"));
-    DESCANT_ASSIGN_OR_RETURN(spec.config_json,
-                             ReadFile(&fs_, config, limits::kMaxConfigBytes));
+        spec.config_json,
+        ReadOperatorFile(entry.directory + "/adapter_config.json",
+                         limits::kMaxConfigBytes));
   } else {
     spec.format = AdapterFormat::kGguf;
   }
-  DESCANT_ASSIGN_OR_RETURN(const std::string real, RealPath(path));
-  DESCANT_ASSIGN_OR_RETURN(const auto file, fs_.OpenRead(real));
+  DESCANT_ASSIGN_OR_RETURN(const auto file, OpenOperatorFile(path));
   spec.declared_size = file->size();
   // Most are there from the start before: that costs a read and no write.
   spec.validate_only = true;

@@ -44,7 +44,6 @@ class ManifestReconciler {
 
   EdgeContext* const edge_;
   const std::string path_;
-  PosixFs fs_;
   Mutex reconciling_;
   std::set<Name> pinned_ ABSL_GUARDED_BY(reconciling_);
   mutable Mutex mutex_;

@@ -1,28 +1,12 @@
 #include "server/yaml_file.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <system_error>
 
 #include "absl/strings/str_cat.h"
-#include "runtime/base/fs.h"
 #include "runtime/base/log.h"
 #include "runtime/tokenizer/unicode.h"
 
 namespace descant {
-
-absl::StatusOr<std::string> ReadOperatorFile(const std::string& path,
-                                             uint64_t max_bytes) {
-  std::error_code error;
-  const std::string real = std::filesystem::canonical(path, error).string();
-  PosixFs fs;
-  absl::StatusOr<std::string> content =
-      error ? absl::NotFoundError("no such file")
-            : ReadFile(&fs, real, max_bytes);
-  if (content.ok()) return content;
-  return absl::InvalidArgumentError(
-      absl::StrCat(path, ": cannot be read as a file"));
-}
 
 absl::StatusOr<YAML::Node> ParseYaml(const std::string& content,
                                      const std::string& path) {

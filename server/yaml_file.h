@@ -2,7 +2,6 @@
 #ifndef DESCANT_SERVER_YAML_FILE_H_
 #define DESCANT_SERVER_YAML_FILE_H_
 
-#include <cstdint>
 #include <initializer_list>
 #include <map>
 #include <string>
@@ -12,12 +11,6 @@
 #include "yaml-cpp/yaml.h"
 
 namespace descant {
-
-// A file of at most `max_bytes` that the operator named. Links are followed: a
-// mounted ConfigMap is made of them. INVALID_ARGUMENT, one line that begins
-// with `path`.
-absl::StatusOr<std::string> ReadOperatorFile(const std::string& path,
-                                             uint64_t max_bytes);
 
 // The document in `content`: not empty, UTF-8. INVALID_ARGUMENT, one line that
 // begins with `path`. yaml-cpp lets duplicate keys pass: readers look for them.
