@@ -53,6 +53,39 @@ ChatTemplateText TemplateText(const Model& model, const Tokenizer& tokenizer) {
   return text;
 }
 
+StoreOptions StoreOptionsOf(const ServerConfig& config,
+                            const std::string& model_name) {
+  StoreOptions options;
+  options.directory = config.adapter_dir;
+  options.model_name = model_name;
+  options.limits.max_rank = config.max_adapter_rank;
+  options.limits.max_file_bytes = config.max_upload_size;
+  options.max_versions = config.adapter_versions;
+  options.total.max_adapters = config.max_stored_adapters;
+  options.total.max_bytes = config.max_stored_size;
+  options.total.max_uploads = limits::kMaxOpenUploads;
+  options.total.max_staged_bytes =
+      limits::kMaxStagedFiles * config.max_upload_size;
+  options.per_tenant.max_uploads = limits::kMaxOpenUploadsPerTenant;
+  options.per_tenant.max_staged_bytes =
+      limits::kMaxStagedFilesPerTenant * config.max_upload_size;
+  options.per_tenant.max_adapters = config.tenant_stored_adapters;
+  options.per_tenant.max_bytes = config.tenant_stored_size;
+  return options;
+}
+
+// What those who watch are told of a change.
+AdapterChange ChangeOf(RegistryChange change, const AdapterInfo& info) {
+  AdapterChange news{AdapterChange::kChanged, info.tenant, info.name,
+                     info.digest};
+  if (change == RegistryChange::kPublished) {
+    news.kind = AdapterChange::kPublished;
+  } else if (change == RegistryChange::kDeleted) {
+    news.kind = AdapterChange::kDeleted;
+  }
+  return news;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<App>> App::Start(const ServerConfig& config,
@@ -61,6 +94,8 @@ absl::StatusOr<std::unique_ptr<App>> App::Start(const ServerConfig& config,
   DESCANT_RETURN_IF_ERROR(app->OpenStore(config, backend));
   DESCANT_RETURN_IF_ERROR(app->StartEngine(config, &backend));
   app->FillEdge(config, backend);
+  app->MakeMetrics(config, backend);
+  app->MakeParts();
   absl::Status status;
   if (app->manifest_ != nullptr) {
     status = app->manifest_->Reconcile();
@@ -87,37 +122,16 @@ absl::Status App::OpenStore(const ServerConfig& config,
         absl::StrCat("--adapter-dir: cannot make ", config.adapter_dir, ": ",
                      error.message()));
   }
-  StoreOptions options;
-  options.directory = config.adapter_dir;
-  options.model_name = backend.model->name;
-  options.limits.max_rank = config.max_adapter_rank;
-  options.limits.max_file_bytes = config.max_upload_size;
-  options.max_versions = config.adapter_versions;
-  options.total.max_adapters = config.max_stored_adapters;
-  options.total.max_bytes = config.max_stored_size;
-  options.total.max_uploads = limits::kMaxOpenUploads;
-  options.total.max_staged_bytes =
-      limits::kMaxStagedFiles * config.max_upload_size;
-  options.per_tenant.max_uploads = limits::kMaxOpenUploadsPerTenant;
-  options.per_tenant.max_staged_bytes =
-      limits::kMaxStagedFilesPerTenant * config.max_upload_size;
-  options.per_tenant.max_adapters = config.tenant_stored_adapters;
-  options.per_tenant.max_bytes = config.tenant_stored_size;
   registry_.SetListener(
       [this](RegistryChange change, const RegistryEntry& entry) {
-        AdapterChange news{AdapterChange::kChanged, entry.info.tenant,
-                           entry.info.name, entry.info.digest};
-        if (change == RegistryChange::kPublished) {
-          news.kind = AdapterChange::kPublished;
-        } else if (change == RegistryChange::kDeleted) {
-          news.kind = AdapterChange::kDeleted;
-        }
-        feed_.Publish(news);
+        feed_.Publish(ChangeOf(change, entry.info));
       });
   // Shares the model, whose part the shape is.
   std::shared_ptr<const BaseShape> base(backend.model,
                                         &backend.model->base_shape);
-  auto store = AdapterStore::Open(&fs_, &clock_, options, base, &registry_);
+  auto store = AdapterStore::Open(&fs_, &clock_,
+                                  StoreOptionsOf(config, backend.model->name),
+                                  base, &registry_);
   if (!store.ok()) {
     return absl::Status(
         store.status().code(),
@@ -181,22 +195,6 @@ void App::FillEdge(const ServerConfig& config, const Backend& backend) {
   options.max_upload_bytes = config.max_upload_size;
   options.max_adapter_rank = config.max_adapter_rank;
   options.max_stored_adapters = config.max_stored_adapters;
-
-  MakeMetrics(config, backend);
-  egress_ = std::make_unique<Egress>(&clock_);
-  front_pool_ =
-      std::make_unique<FrontPool>(limits::kFrontThreads, limits::kFrontQueue);
-  upload_pool_ =
-      std::make_unique<FrontPool>(limits::kUploadThreads, limits::kUploadQueue);
-  maintenance_pool_ = std::make_unique<FrontPool>(limits::kMaintenanceThreads,
-                                                  limits::kMaintenanceQueue);
-  pins_ = std::make_unique<PinnedAdapters>(engine_.get(), &registry_);
-  edge_.maintenance_pool = maintenance_pool_.get();
-  edge_.pins = pins_.get();
-  edge_.feed = &feed_;
-  download_pool_ = std::make_unique<FrontPool>(limits::kDownloadThreads,
-                                               limits::kDownloadQueue);
-  edge_.engine = engine_.get();
   edge_.tokenizer = backend.tokenizer;
   auto chat = ChatTemplate::Parse(TemplateText(model, *backend.tokenizer));
   if (chat.ok()) {
@@ -204,13 +202,32 @@ void App::FillEdge(const ServerConfig& config, const Backend& backend) {
   } else if (!model.chat_template.empty()) {
     LogWarning("`messages` prompts are not served: ", chat.status().message());
   }
+  edge_.tenants = config.tenants;
+  edge_.seed_state = RandomSeed();
+}
+
+void App::MakeParts() {
+  egress_ = std::make_unique<Egress>(&clock_);
+  front_pool_ =
+      std::make_unique<FrontPool>(limits::kFrontThreads, limits::kFrontQueue);
+  upload_pool_ =
+      std::make_unique<FrontPool>(limits::kUploadThreads, limits::kUploadQueue);
+  download_pool_ = std::make_unique<FrontPool>(limits::kDownloadThreads,
+                                               limits::kDownloadQueue);
+  maintenance_pool_ = std::make_unique<FrontPool>(limits::kMaintenanceThreads,
+                                                  limits::kMaintenanceQueue);
+  pins_ = std::make_unique<PinnedAdapters>(engine_.get(), &registry_);
+  edge_.engine = engine_.get();
   edge_.registry = &registry_;
   edge_.store = store_.get();
   edge_.metrics = metrics_.get();
   edge_.front_pool = front_pool_.get();
   edge_.upload_pool = upload_pool_.get();
   edge_.download_pool = download_pool_.get();
+  edge_.maintenance_pool = maintenance_pool_.get();
   edge_.egress = egress_.get();
+  edge_.feed = &feed_;
+  edge_.pins = pins_.get();
   edge_.clock = &clock_;
   edge_.upload_table = std::make_shared<UploadTable>(
       UploadTableOptions{}, &clock_, upload_pool_.get(),
@@ -218,8 +235,6 @@ void App::FillEdge(const ServerConfig& config, const Backend& backend) {
         metrics_->RecordUpload(absl::StatusCodeToString(code), 0, took);
       });
   egress_->Watch(edge_.upload_table);
-  edge_.tenants = config.tenants;
-  edge_.seed_state = RandomSeed();
 }
 
 void App::MakeMetrics(const ServerConfig& config, const Backend& backend) {

@@ -57,6 +57,7 @@ class App {
   absl::Status StartEngine(const ServerConfig& config, Backend* backend);
   void FillEdge(const ServerConfig& config, const Backend& backend);
   void MakeMetrics(const ServerConfig& config, const Backend& backend);
+  void MakeParts();
   void CheckLiveness();
   // Frees what is in memory of adapters that no version refers to any more.
   void UnloadForgotten();
