@@ -165,7 +165,8 @@ TEST(ServiceTest, AReaderThatStopsIsEndedAndFreed) {
                      .stream_stall_timeout = std::chrono::milliseconds(500)});
   v1::GenerateStreamRequest stream;
   *stream.mutable_request() = LongRequest(20000);
-  stream.mutable_request()->mutable_output()->set_logprobs(true);
+  // Far more bytes than sockets and the transport take in without a reader.
+  stream.mutable_request()->mutable_output()->set_top_logprobs(20);
   const auto channel = server.NewChannel(4096);
   const auto stub = v1::GenerationService::NewStub(channel);
   grpc::ClientContext context;
