@@ -121,9 +121,7 @@ void DownloadCall::Sweep(MonotonicTime now) {
     return;
   }
   if (!writing_ || now - write_started_ <= limit) return;
-  EndLocked(ReasonedError(absl::StatusCode::kResourceExhausted,
-                          reason::kStreamStalled,
-                          "the reader of this stream stopped for too long"));
+  EndLocked(ReaderStopped());
 }
 
 void DownloadCall::EndLocked(const absl::Status& status) {

@@ -67,4 +67,10 @@ absl::Status PoolFull() {
                        "the server has too many requests waiting");
 }
 
+absl::Status ReaderStopped() {
+  return ReasonedError(absl::StatusCode::kResourceExhausted,
+                       reason::kStreamStalled,
+                       "the reader of this stream stopped for too long");
+}
+
 }  // namespace descant

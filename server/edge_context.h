@@ -112,6 +112,8 @@ std::string AdapterLabel(absl::string_view tenant, absl::string_view name);
 absl::Status CheckAdmitting(const EdgeContext& edge);
 // UNAVAILABLE: a pool is full.
 absl::Status PoolFull();
+// RESOURCE_EXHAUSTED: a stream's reader took nothing for too long.
+absl::Status ReaderStopped();
 
 }  // namespace descant
 

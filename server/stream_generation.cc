@@ -1,6 +1,5 @@
 #include "server/stream_generation.h"
 
-#include "runtime/base/reason.h"
 #include "server/generation_output.h"
 #include "server/limits.h"
 
@@ -165,11 +164,7 @@ void StreamGeneration::Sweep(MonotonicTime now) {
       return;
     }
     if (!writing_ || now - write_started_ <= limit) return;
-    EndLocked(ToGrpcStatus(
-        ReasonedError(absl::StatusCode::kResourceExhausted,
-                      reason::kStreamStalled,
-                      "the reader of this stream stopped for too long"),
-        facts()));
+    EndLocked(ToGrpcStatus(ReaderStopped(), facts()));
   }
   CancelGeneration();
 }

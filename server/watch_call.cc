@@ -191,9 +191,7 @@ void WatchCall::Sweep(MonotonicTime now) {
     return EndLocked(status);
   }
   if (!writing_ || now - write_started_ <= limit) return;
-  EndLocked(ReasonedError(absl::StatusCode::kResourceExhausted,
-                          reason::kStreamStalled,
-                          "the reader of this stream stopped for too long"));
+  EndLocked(ReaderStopped());
 }
 
 void WatchCall::OnDone() {
