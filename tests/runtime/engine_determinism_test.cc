@@ -97,6 +97,8 @@ constexpr Family kFamilies[] = {
     {"tiny_qwen2", 200},  {"tiny_qwen3", 200},
 };
 
+constexpr int32_t kMaxLength = 8 * kBlockSize;
+
 // What computes.
 struct Variant {
   const char* name;
@@ -165,7 +167,7 @@ class EngineDeterminismTest
     options.limits = {.max_rows = rows,
                       .max_sequences = sequences,
                       .max_outputs = sequences,
-                      .max_blocks_per_sequence = 8,
+                      .max_blocks_per_sequence = kMaxLength / kBlockSize,
                       .max_slots = slots};
     options.kv_bytes = static_cast<uint64_t>(blocks) * config.num_layers * 2 *
                        config.num_kv_heads * config.head_dim * kBlockSize * 2;
@@ -173,7 +175,7 @@ class EngineDeterminismTest
     auto runner = MakeCpuRunner(loaded_.model, options);
     EXPECT_TRUE(runner.ok()) << runner.status();
     EngineOptions engine_options;
-    engine_options.max_model_len = 8 * kBlockSize;
+    engine_options.max_model_len = kMaxLength;
     engine_options.max_running_sequences = sequences;
     engine_options.max_waiting_requests = 1 << 20;
     engine_options.max_waiting_tokens = 1 << 30;
@@ -200,7 +202,11 @@ class EngineDeterminismTest
     sampling.top_k = draw(0, 1) * 40;
     sampling.top_p = draw(0, 1) == 0 ? 1.0f : 0.9f;
     sampling.seed = (*random)();
-    sampling.max_tokens = draw(1, 72);
+    // Some grow by more blocks than are kept for them when they are admitted.
+    sampling.max_tokens = draw(0, 2) == 0 ? draw(72, 160) : draw(1, 72);
+    sampling.max_tokens =
+        std::min(sampling.max_tokens,
+                 kMaxLength - static_cast<int32_t>(request.prompt.size()));
     sampling.ignore_eos = draw(0, 1) == 0;
     sampling.top_logprobs = draw(0, 1) * 3;
     if (draw(0, 3) == 0) SetMore(draw, &sampling);
