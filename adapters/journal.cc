@@ -225,18 +225,20 @@ absl::StatusOr<JournalFile> ReadJournalFile(Fs* fs,
   return file;
 }
 
-std::vector<std::deque<AdapterInfo>> ReplayJournal(
-    std::vector<JournalRecord> records) {
-  std::map<std::pair<std::string, std::string>, std::deque<AdapterInfo>> names;
+std::vector<VersionHistory> ReplayJournal(std::vector<JournalRecord> records) {
+  std::map<std::pair<std::string, std::string>, VersionHistory> names;
   for (JournalRecord& record : records) {
     const std::pair key(record.info.tenant, record.info.name);
     if (record.op == JournalRecord::Op::kDelete) names.erase(key);
     if (record.op != JournalRecord::Op::kPut) continue;
-    std::deque<AdapterInfo>& history = names[key];
+    VersionHistory& history = names[key];
     history.push_back(std::move(record.info));
-    while (history.size() > record.keep) history.pop_front();
+    if (history.size() > record.keep) {
+      history.erase(history.begin(),
+                    history.end() - static_cast<ptrdiff_t>(record.keep));
+    }
   }
-  std::vector<std::deque<AdapterInfo>> histories;
+  std::vector<VersionHistory> histories;
   for (auto& [key, history] : names) histories.push_back(std::move(history));
   return histories;
 }

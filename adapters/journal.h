@@ -9,7 +9,6 @@
 #define DESCANT_ADAPTERS_JOURNAL_H_
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -55,10 +54,10 @@ struct JournalFile {
 absl::StatusOr<JournalFile> ReadJournalFile(Fs* fs,
                                             const std::string& directory);
 
-// The versions of each name that remain, oldest first, as the records say; by
-// tenant and name.
-std::vector<std::deque<AdapterInfo>> ReplayJournal(
-    std::vector<JournalRecord> records);
+// The versions of one name, oldest first.
+using VersionHistory = std::vector<AdapterInfo>;
+// Those that remain as the records say, by tenant and name.
+std::vector<VersionHistory> ReplayJournal(std::vector<JournalRecord> records);
 
 // One writer.
 class Journal {

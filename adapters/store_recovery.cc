@@ -1,6 +1,5 @@
 // Opening a store: format, lock, journal, blobs, clean-up.
 #include <algorithm>
-#include <deque>
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
@@ -183,10 +182,12 @@ absl::Status AdapterStore::Recover() {
   for (const JournalRecord& record : records) {
     next_version_ = std::max(next_version_, record.info.version + 1);
   }
-  for (std::deque<AdapterInfo>& history : ReplayJournal(std::move(records))) {
-    ledger_.Add(history.front().tenant, {.adapters = 1});
-    for (AdapterInfo& info : history) {
-      RecoverOne(std::move(info), history.size());
+  for (VersionHistory& history : ReplayJournal(std::move(records))) {
+    // What the journal said is freed while the registry grows.
+    VersionHistory versions = std::move(history);
+    ledger_.Add(versions.front().tenant, {.adapters = 1});
+    for (AdapterInfo& info : versions) {
+      RecoverOne(std::move(info), versions.size());
     }
   }
   return absl::OkStatus();

@@ -1,5 +1,7 @@
 #include "server/app.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <chrono>
 #include <exception>
@@ -33,6 +35,14 @@ constexpr const char* kReadinessNames[] = {"", "readiness",
 uint64_t RandomSeed() {
   std::random_device device;
   return (static_cast<uint64_t>(device()) << 32) | device();
+}
+
+// A start reads more than it keeps: of the model, of the store's journal. The C
+// library would keep those pages for later allocations.
+void ReturnFreeMemory() {
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
 }
 
 // The templates, and the special tokens as they know them.
@@ -109,6 +119,7 @@ absl::StatusOr<std::unique_ptr<App>> App::Start(const ServerConfig& config,
     app->Drain(app->clock_.Now());
     return status;
   }
+  ReturnFreeMemory();
   app->SetReady(true);
   return app;
 }
