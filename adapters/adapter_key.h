@@ -29,6 +29,7 @@ struct AdapterKey {
   explicit AdapterKey(const Adapter& adapter)
       : tenant(adapter.tenant), digest(adapter.digest) {}
 
+  // NOLINTNEXTLINE(google-explicit-constructor): a view, as of a string
   operator AdapterKeyView() const { return {tenant, digest}; }
   friend bool operator==(const AdapterKey& a, const AdapterKey& b) {
     return a.digest == b.digest && a.tenant == b.tenant;

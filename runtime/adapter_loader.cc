@@ -168,8 +168,7 @@ void AdapterLoader::Run() {
       MutexLock lock(&mutex_);
       packing_ = nullptr;  // its slot is what it is
       if (job.slot == kNoSlot || !job.status.ok()) {
-        done_.push_back(std::move(job));
-        job.adapter = nullptr;
+        done_.push_back(std::exchange(job, {}));
       }
     }
     if (job.adapter != nullptr) {
