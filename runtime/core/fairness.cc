@@ -13,9 +13,13 @@ constexpr int32_t kPruneAbove = 1024;
 
 }  // namespace
 
-TokenFairness::Tenant TokenFairness::Enter(absl::string_view name) {
+TokenFairness::Tenant TokenFairness::Enter(absl::string_view name,
+                                           int32_t weight) {
+  DESCANT_CHECK(weight >= 1 && weight <= kMaxTenantWeight);
   if (const auto found = index_.find(name); found != index_.end()) {
-    ++entries_[found->second].requests;
+    Entry& entry = entries_[found->second];
+    entry.weight = weight;
+    ++entry.requests;
     return found->second;
   }
   if (size() >= kPruneAbove) Prune();
@@ -27,7 +31,7 @@ TokenFairness::Tenant TokenFairness::Enter(absl::string_view name) {
     tenant = free_.back();
     free_.pop_back();
   }
-  entries_[tenant] = {std::string(name), 0, 1, 0};
+  entries_[tenant] = {std::string(name), 0, weight, 1, 0};
   index_.emplace(std::string(name), tenant);
   return tenant;
 }

@@ -14,23 +14,29 @@
 
 namespace descant {
 
-// Cost of a token in a tenant's counter.
+// Cost of a token.
 inline constexpr int64_t kPromptTokenCost = 1;
 inline constexpr int64_t kOutputTokenCost = 2;
+// What a cost of 1 adds to the counter of a tenant of weight 1.
+inline constexpr int64_t kCounterUnit = int64_t{1} << 24;
+inline constexpr int32_t kMaxTenantWeight = 1000;
 
-// One counter a tenant, all weights equal. The next request to admit is one of
-// the queued tenant with the lowest counter. Among tenants that stay queued,
-// counters then differ by at most about
-//   max(kPromptTokenCost * longest prompt,
-//       kOutputTokenCost * tokens the running sequences may still generate),
-// and service received by at most twice that. Thread-compatible.
+// One counter a tenant: the cost of what it got, divided by its weight. The
+// next request to admit is one of the queued tenant with the lowest counter.
+// Among tenants that stay queued, with adapters that are loaded, a counter is
+// then ahead of another by at most
+//   (kPromptTokenCost * the tenant's longest prompt + kOutputTokenCost * tokens
+//    that its running sequences may still generate) / its weight,
+// and over any time what two of them get, over their weights, differs by at
+// most twice the larger of these. Thread-compatible.
 class TokenFairness {
  public:
   // Index into a table that is reused: valid from Enter to the matching Leave.
   using Tenant = int32_t;
 
-  // A request of the tenant came, or went (finished, not merely admitted).
-  Tenant Enter(absl::string_view name);
+  // A request of the tenant came, or went (finished, not merely admitted). The
+  // last weight that was given, in [1, kMaxTenantWeight], counts from now on.
+  Tenant Enter(absl::string_view name, int32_t weight = 1);
   void Leave(Tenant tenant);
 
   // A request of the tenant joined or left the queue. Joining with nothing
@@ -40,12 +46,13 @@ class TokenFairness {
   void Unqueued(Tenant tenant);
 
   void ChargePrompt(Tenant tenant, int64_t tokens) {
-    entries_[tenant].counter += kPromptTokenCost * tokens;
+    Charge(tenant, kPromptTokenCost * tokens);
   }
   void ChargeOutput(Tenant tenant, int64_t tokens) {
-    entries_[tenant].counter += kOutputTokenCost * tokens;
+    Charge(tenant, kOutputTokenCost * tokens);
   }
 
+  // In kCounterUnit.
   int64_t counter(Tenant tenant) const { return entries_[tenant].counter; }
   const std::string& name(Tenant tenant) const { return entries_[tenant].name; }
   // Tenants with a counter, idle ones included.
@@ -55,9 +62,14 @@ class TokenFairness {
   struct Entry {
     std::string name;
     int64_t counter = 0;
+    int32_t weight = 1;
     int32_t requests = 0;  // between Enter and Leave
     int32_t queued = 0;
   };
+  void Charge(Tenant tenant, int64_t cost) {
+    Entry& entry = entries_[tenant];
+    entry.counter += cost * kCounterUnit / entry.weight;
+  }
   int64_t Floor() const;
   void Prune();
 

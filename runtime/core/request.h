@@ -56,6 +56,7 @@ struct SamplingParams {
 struct Request {
   RequestId id = 0;
   std::string tenant;             // "" where tenants are off
+  int32_t tenant_weight = 1;      // its share against others': fairness.h
   std::string client_request_id;  // echoed, never a key
   int32_t priority = 0;           // higher first, within a tenant
   std::vector<int32_t> prompt;    // token ids, at least one

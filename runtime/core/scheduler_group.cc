@@ -27,7 +27,8 @@ void Scheduler::Add(Request request) {
   const bool inserted =
       groups_.emplace(group->request.id, std::move(owned)).second;
   DESCANT_CHECK(inserted);
-  group->tenant = fairness_.Enter(group->request.tenant);
+  group->tenant =
+      fairness_.Enter(group->request.tenant, group->request.tenant_weight);
   Sequence* first = AddSequence(group, 0, std::move(prompt));
   if (sampling.prompt_logprobs >= 0) first->to_score = length - 1;
   group->to_come = sampling.n - 1;

@@ -120,6 +120,7 @@ class Simulation {
       request.id = i;
       const int32_t tenant = Pick(0, tenants - 1);
       request.tenant = absl::StrCat("t", tenant + 1);
+      request.tenant_weight = 1 + 3 * tenant;
       request.priority = Chance(20) ? Pick(-1, 1) : 0;
       const int32_t longest =
           std::min(scheduler_->max_length() - 1, Chance(20) ? 300 : 60);

@@ -13,7 +13,28 @@ TEST(TokenFairness, ChargesOutputTwice) {
   const auto tenant = fairness.Enter("a");
   fairness.ChargePrompt(tenant, 10);
   fairness.ChargeOutput(tenant, 3);
-  EXPECT_EQ(fairness.counter(tenant), 16);
+  EXPECT_EQ(fairness.counter(tenant), 16 * kCounterUnit);
+}
+
+TEST(TokenFairness, AWeightDividesTheCost) {
+  TokenFairness fairness;
+  const auto heavy = fairness.Enter("heavy", 1000);
+  const auto light = fairness.Enter("light", 1);
+  for (int i = 0; i < 1000; ++i) fairness.ChargeOutput(heavy, 1);
+  fairness.ChargeOutput(light, 1);
+  // Each charge is rounded down by less than one part in 30,000.
+  EXPECT_NEAR(static_cast<double>(fairness.counter(heavy)),
+              static_cast<double>(fairness.counter(light)),
+              static_cast<double>(kCounterUnit) / 10000);
+}
+
+TEST(TokenFairness, TheLastWeightCounts) {
+  TokenFairness fairness;
+  const auto tenant = fairness.Enter("a", 1);
+  fairness.ChargePrompt(tenant, 8);
+  EXPECT_EQ(fairness.Enter("a", 4), tenant);
+  fairness.ChargePrompt(tenant, 8);
+  EXPECT_EQ(fairness.counter(tenant), 10 * kCounterUnit);
 }
 
 TEST(TokenFairness, ANewcomerStartsAtTheLowestQueuedCounter) {
@@ -26,7 +47,7 @@ TEST(TokenFairness, ANewcomerStartsAtTheLowestQueuedCounter) {
   fairness.ChargePrompt(b, 70);
   const auto c = fairness.Enter("c");
   fairness.Queued(c);
-  EXPECT_EQ(fairness.counter(c), 70);
+  EXPECT_EQ(fairness.counter(c), 70 * kCounterUnit);
 }
 
 TEST(TokenFairness, AnAbsenceBuysNothing) {
@@ -40,7 +61,7 @@ TEST(TokenFairness, AnAbsenceBuysNothing) {
   fairness.ChargePrompt(busy, 500);
   EXPECT_EQ(fairness.Enter("idle"), idle);
   fairness.Queued(idle);
-  EXPECT_EQ(fairness.counter(idle), 500);
+  EXPECT_EQ(fairness.counter(idle), 500 * kCounterUnit);
 }
 
 TEST(TokenFairness, WithNobodyQueuedTheLastWhoLeftSetsTheLevel) {
@@ -51,7 +72,7 @@ TEST(TokenFairness, WithNobodyQueuedTheLastWhoLeftSetsTheLevel) {
   fairness.Unqueued(a);
   const auto b = fairness.Enter("b");
   fairness.Queued(b);
-  EXPECT_EQ(fairness.counter(b), 300);
+  EXPECT_EQ(fairness.counter(b), 300 * kCounterUnit);
 }
 
 TEST(TokenFairness, ComingBackNeverForgivesADebt) {
@@ -66,7 +87,7 @@ TEST(TokenFairness, ComingBackNeverForgivesADebt) {
   fairness.Leave(a);
   EXPECT_EQ(fairness.Enter("a"), a);
   fairness.Queued(a);
-  EXPECT_EQ(fairness.counter(a), 900);
+  EXPECT_EQ(fairness.counter(a), 900 * kCounterUnit);
 }
 
 TEST(TokenFairness, ForgetsOnlyWhomItWouldLiftAnyway) {
@@ -82,7 +103,7 @@ TEST(TokenFairness, ForgetsOnlyWhomItWouldLiftAnyway) {
   }
   EXPECT_LE(fairness.size(), 1025);
   const auto again = fairness.Enter("debtor");
-  EXPECT_EQ(fairness.counter(again), 1000);
+  EXPECT_EQ(fairness.counter(again), 1000 * kCounterUnit);
   EXPECT_EQ(fairness.name(again), "debtor");
 }
 

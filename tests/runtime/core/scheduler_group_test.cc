@@ -130,7 +130,7 @@ TEST_F(SchedulerGroupTest, ThePromptIsChargedOnce) {
   Step();
   Step();
   // 70 for the prompt, 2 for each of five tokens.
-  EXPECT_EQ(scheduler().fairness().counter(0), 80);
+  EXPECT_EQ(scheduler().fairness().counter(0), 80 * kCounterUnit);
   EXPECT_EQ(scheduler().running(), 4);
 }
 

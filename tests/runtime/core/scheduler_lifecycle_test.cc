@@ -171,6 +171,75 @@ TEST_F(SchedulerLifecycleTest, BackloggedTenantsStayWithinTheBound) {
   EXPECT_GT(served[0] + served[1], 10000);
 }
 
+// A tenant that always has requests waiting.
+struct BackloggedTenant {
+  const char* name;
+  int32_t weight;
+  int32_t prompt;
+  int32_t answer;
+  int waiting = 0;
+  int64_t served = 0;  // cost
+
+  double share() const { return static_cast<double>(served) / weight; }
+  // The most it can be ahead of anybody: one admission at the lowest counter,
+  // and then the answers of all that run.
+  double lead(int32_t running) const {
+    return static_cast<double>(kPromptTokenCost * prompt +
+                               kOutputTokenCost * running * answer) /
+           weight;
+  }
+};
+
+// The bound of runtime/README.md, for different weights and lengths, with all
+// adapters loaded.
+TEST_F(SchedulerLifecycleTest, WeightedTenantsStayWithinTheBound) {
+  options_.limits.max_slots = 6;
+  BackloggedTenant tenants[] = {
+      {"heavy", 1, 60, 40}, {"light", 1, 3, 5}, {"paying", 3, 20, 20}};
+  double bound = 0;
+  for (const BackloggedTenant& tenant : tenants) {
+    bound = std::max(bound, tenant.lead(options_.max_running_sequences));
+    for (int i = 0; i < 2; ++i) {
+      Preload(MakeFakeAdapter(absl::StrCat(tenant.name, "-", i)));
+    }
+  }
+  RequestId next = 1;
+  std::vector<BackloggedTenant*> tenant_of = {nullptr};
+  double worst = 0;
+  for (int step = 0; step < 6000; ++step) {
+    for (BackloggedTenant& tenant : tenants) {
+      for (; tenant.waiting < 6; ++tenant.waiting, ++next) {
+        Request request =
+            Make(next, tenant.prompt, tenant.answer,
+                 MakeFakeAdapter(absl::StrCat(tenant.name, "-", next % 2)));
+        request.tenant = tenant.name;
+        request.tenant_weight = tenant.weight;
+        tenant_of.push_back(&tenant);
+        scheduler().Add(std::move(request));
+      }
+    }
+    Schedule();
+    for (const BatchSequence& s : scheduler().batch().sequences) {
+      BackloggedTenant& tenant = *tenant_of[s.id];
+      if (s.computed_length == 0 && s.generated == 0) {
+        tenant.served += kPromptTokenCost * tenant.prompt;
+        --tenant.waiting;
+      }
+      if (s.output == OutputKind::kTokens) tenant.served += kOutputTokenCost;
+    }
+    Update();
+    for (const BackloggedTenant& a : tenants) {
+      for (const BackloggedTenant& b : tenants) {
+        worst = std::max(worst, a.share() - b.share());
+      }
+    }
+  }
+  EXPECT_LE(worst, bound);
+  EXPECT_GT(tenants[0].share(), 4000);
+  EXPECT_NEAR(tenants[1].share() / tenants[0].share(), 1, 0.05);
+  EXPECT_NEAR(tenants[2].share() / tenants[0].share(), 1, 0.05);
+}
+
 // One tenant waits for its own share; the other's adapters still get slots,
 // however long that takes.
 TEST_F(SchedulerLifecycleTest, OnesOwnShareHoldsBackNobodyElse) {
