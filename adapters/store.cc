@@ -102,16 +102,21 @@ absl::StatusOr<std::unique_ptr<AdapterUpload>> AdapterStore::BeginUpload(
   std::unique_ptr<AdapterUpload> upload(new AdapterUpload(this));
   // The config, the sizes: before anything is reserved.
   const bool gguf = spec.format == AdapterFormat::kGguf;
+  upload->limits_ = options_.limits;
+  if (spec.max_rank > 0) {
+    upload->limits_.max_rank =
+        std::min(upload->limits_.max_rank, spec.max_rank);
+  }
   if (gguf) {
     DESCANT_ASSIGN_OR_RETURN(
         upload->gguf_, GgufLoraReader::Create(spec.declared_size, base_.get(),
-                                              options_.limits));
+                                              upload->limits_));
     upload->gguf_hash_.emplace();
   } else {
     DESCANT_ASSIGN_OR_RETURN(
         upload->validator_,
         AdapterValidator::Create(spec.config_json, spec.declared_size,
-                                 base_.get(), options_.limits));
+                                 base_.get(), upload->limits_));
   }
   {
     MutexLock lock(&mutex_);
@@ -123,7 +128,7 @@ absl::StatusOr<std::unique_ptr<AdapterUpload>> AdapterStore::BeginUpload(
     ask.uploads = 1;
     ask.staged_bytes = spec.declared_size;
     if (!current.ok()) ask.adapters = 1;
-    DESCANT_RETURN_IF_ERROR(ledger_.Check(spec.tenant, ask));
+    DESCANT_RETURN_IF_ERROR(ledger_.Check(spec.tenant, ask, spec.quota));
     if (spec.validate_only) ask = StoreUsage{.uploads = 1};
     ledger_.Add(spec.tenant, ask);
     upload->reserved_ = ask;
@@ -145,7 +150,8 @@ absl::Status AdapterStore::ReservePair(AdapterUpload* upload,
   }
   const StoreUsage more{.staged_bytes = pair_bytes - reserved};
   MutexLock lock(&mutex_);
-  DESCANT_RETURN_IF_ERROR(ledger_.Check(upload->spec_.tenant, more));
+  DESCANT_RETURN_IF_ERROR(
+      ledger_.Check(upload->spec_.tenant, more, upload->spec_.quota));
   ledger_.Add(upload->spec_.tenant, more);
   upload->reserved_ += more;
   return absl::OkStatus();

@@ -85,6 +85,10 @@ struct UploadSpec {
   AdapterFormat format = AdapterFormat::kSafetensors;
   // Everything is checked, nothing is kept: neither on disk nor as a version.
   bool validate_only = false;
+  // What the tenant may have, where it isn't the store's quota for tenants and
+  // its limit of ranks; 0: it is.
+  StoreQuota quota;
+  int32_t max_rank = 0;
 };
 
 struct PublishResult {
@@ -153,6 +157,7 @@ class AdapterUpload {
   // Of kGguf: what makes the pair, and the hash of the file as it came.
   std::unique_ptr<GgufLoraReader> gguf_;
   std::optional<Sha256> gguf_hash_;
+  AdapterLimits limits_;
   std::unique_ptr<AdapterValidator> validator_;  // null: no pair yet
   std::string staging_path_;
   std::unique_ptr<WritableFile> file_;  // null: nothing is staged

@@ -77,7 +77,8 @@ absl::Status AdapterStore::ReserveNameLocked(AdapterUpload* upload,
     return absl::OkStatus();
   }
   const StoreUsage name{.adapters = 1};
-  DESCANT_RETURN_IF_ERROR(ledger_.Check(upload->spec_.tenant, name));
+  DESCANT_RETURN_IF_ERROR(
+      ledger_.Check(upload->spec_.tenant, name, upload->spec_.quota));
   ledger_.Add(upload->spec_.tenant, name);
   upload->reserved_ += name;
   return absl::OkStatus();

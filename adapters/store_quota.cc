@@ -46,6 +46,14 @@ absl::Status CheckOne(const StoreUsage& used, const StoreUsage& more,
   return absl::OkStatus();
 }
 
+StoreQuota Override(StoreQuota limit, const StoreQuota& own) {
+  if (own.max_adapters > 0) limit.max_adapters = own.max_adapters;
+  if (own.max_bytes > 0) limit.max_bytes = own.max_bytes;
+  if (own.max_staged_bytes > 0) limit.max_staged_bytes = own.max_staged_bytes;
+  if (own.max_uploads > 0) limit.max_uploads = own.max_uploads;
+  return limit;
+}
+
 }  // namespace
 
 StoreUsage& StoreUsage::operator+=(const StoreUsage& other) {
@@ -68,9 +76,11 @@ StoreUsage& StoreUsage::operator-=(const StoreUsage& other) {
 }
 
 absl::Status QuotaLedger::Check(absl::string_view tenant,
-                                const StoreUsage& more) const {
-  DESCANT_RETURN_IF_ERROR(
-      CheckOne(UsageOf(tenant), more, tenant_limit_, "the tenant may have"));
+                                const StoreUsage& more,
+                                const StoreQuota& own) const {
+  DESCANT_RETURN_IF_ERROR(CheckOne(UsageOf(tenant), more,
+                                   Override(tenant_limit_, own),
+                                   "the tenant may have"));
   return CheckOne(total_, more, total_limit_, "the server keeps");
 }
 

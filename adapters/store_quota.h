@@ -40,8 +40,10 @@ class QuotaLedger {
       : total_limit_(total), tenant_limit_(per_tenant) {}
 
   // Whether `more` fits: RESOURCE_EXHAUSTED UPLOAD_LIMIT (uploads, staged
-  // bytes), ADAPTER_QUOTA, STORE_QUOTA (stored and staged bytes).
-  absl::Status Check(absl::string_view tenant, const StoreUsage& more) const;
+  // bytes), ADAPTER_QUOTA, STORE_QUOTA (stored and staged bytes). Limits in
+  // `own` take the place of those for every tenant.
+  absl::Status Check(absl::string_view tenant, const StoreUsage& more,
+                     const StoreQuota& own) const;
   // Never refuses: what is there already counts whatever the limits are now.
   void Add(absl::string_view tenant, const StoreUsage& more);
   // REQUIRES: `less` was added before.

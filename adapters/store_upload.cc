@@ -26,9 +26,8 @@ absl::Status AdapterUpload::BeginPair(absl::string_view config_json,
   pair_bytes_ = safetensors_bytes;
   if (validator_ == nullptr) {
     DESCANT_ASSIGN_OR_RETURN(
-        validator_,
-        AdapterValidator::Create(config_json, safetensors_bytes,
-                                 store_->base_.get(), store_->options_.limits));
+        validator_, AdapterValidator::Create(config_json, safetensors_bytes,
+                                             store_->base_.get(), limits_));
   }
   if (spec_.validate_only) return absl::OkStatus();
   absl::StatusOr<std::unique_ptr<WritableFile>> file =

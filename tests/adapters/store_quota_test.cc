@@ -20,7 +20,7 @@ TEST(QuotaLedgerTest, LimitsAreOfTenantAndServer) {
       {.max_adapters = 3, .max_bytes = 100, .max_uploads = 4},
       {.max_adapters = 2, .max_bytes = 70, .max_staged_bytes = 60});
   const auto check = [&](const std::string& tenant, const StoreUsage& more) {
-    return Outcome(ledger.Check(tenant, more));
+    return Outcome(ledger.Check(tenant, more, {}));
   };
   EXPECT_EQ(check("a", {.adapters = 2}), "OK");
   EXPECT_EQ(check("a", {.adapters = 3}), "RESOURCE_EXHAUSTED ADAPTER_QUOTA");
@@ -43,6 +43,25 @@ TEST(QuotaLedgerTest, LimitsAreOfTenantAndServer) {
   ledger.Subtract("a", {.adapters = 7, .stored_bytes = 60, .uploads = 3});
   EXPECT_EQ(ledger.UsageOf("a"), StoreUsage());
   EXPECT_EQ(ledger.total(), StoreUsage());
+}
+
+TEST(QuotaLedgerTest, ATenantsOwnLimitsAreInPlaceOfAllTenants) {
+  QuotaLedger ledger({.max_adapters = 10},
+                     {.max_adapters = 2, .max_uploads = 1});
+  const auto check = [&](const StoreUsage& more, const StoreQuota& own) {
+    return Outcome(ledger.Check("a", more, own));
+  };
+  EXPECT_EQ(check({.adapters = 3}, {}), "RESOURCE_EXHAUSTED ADAPTER_QUOTA");
+  EXPECT_EQ(check({.adapters = 3}, {.max_adapters = 3}), "OK");
+  EXPECT_EQ(check({.adapters = 2}, {.max_adapters = 1}),
+            "RESOURCE_EXHAUSTED ADAPTER_QUOTA");
+  EXPECT_EQ(check({.adapters = 1, .uploads = 2}, {.max_adapters = 3}),
+            "RESOURCE_EXHAUSTED UPLOAD_LIMIT");
+  EXPECT_EQ(check({.staged_bytes = 11}, {.max_bytes = 10}),
+            "RESOURCE_EXHAUSTED STORE_QUOTA");
+  // The server's hold whatever they are.
+  EXPECT_EQ(check({.adapters = 11}, {.max_adapters = 99}),
+            "RESOURCE_EXHAUSTED ADAPTER_QUOTA");
 }
 
 class StoreQuotaTest : public StoreTest {
