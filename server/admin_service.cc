@@ -8,7 +8,9 @@
 #include "adapters/name.h"
 #include "runtime/base/status_macros.h"
 #include "server/adapter_message.h"
+#include "server/authorization.h"
 #include "server/managed_call.h"
+#include "server/pooled_call.h"
 #include "server/verify_call.h"
 
 namespace descant {
@@ -41,6 +43,12 @@ absl::StatusOr<AdapterId> ParseReference(const v1::AdapterReference& adapter) {
 grpc::ServerUnaryReactor* AdminService::GetStats(
     grpc::CallbackServerContext* context, const v1::GetStatsRequest* request,
     v1::GetStatsResponse* response) {
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (const auto status = AuthorizeOperator(*edge_, *context, "GetStats");
+      !status.ok()) {
+    FinishUnary(edge_, "GetStats", reactor, status, {});
+    return reactor;
+  }
   const EngineStats stats = edge_->engine->Stats();
   response->set_running_requests(stats.running);
   response->set_waiting_requests(stats.waiting);
@@ -67,7 +75,6 @@ grpc::ServerUnaryReactor* AdminService::GetStats(
       static_cast<uint32_t>(edge_->registry->TotalUsage().adapters));
   SetSeconds(ToSeconds(edge_->clock->Now() - start_),
              response->mutable_uptime());
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   reactor->Finish(grpc::Status::OK);
   return reactor;
 }
@@ -79,7 +86,7 @@ grpc::ServerUnaryReactor* AdminService::LoadAdapter(
   const absl::StatusOr<AdapterId> id = ParseReference(request->adapter());
   const MonotonicTime start = edge_->clock->Now();
   return ManagedCall::Start(
-      edge_, "LoadAdapter",
+      edge_, *context, "LoadAdapter",
       [&](ManagedCall::Done done) -> absl::Status {
         DESCANT_RETURN_IF_ERROR(id.status());
         AdapterAction action = AdapterAction::kLoadDevice;
@@ -108,7 +115,7 @@ grpc::ServerUnaryReactor* AdminService::UnloadAdapter(
   const std::string tenant = request->adapter().tenant();
   const absl::StatusOr<AdapterId> id = ParseReference(request->adapter());
   return ManagedCall::Start(
-      edge_, "UnloadAdapter",
+      edge_, *context, "UnloadAdapter",
       [&](ManagedCall::Done done) -> absl::Status {
         DESCANT_RETURN_IF_ERROR(id.status());
         return edge_->pins->Unload(tenant, *id, std::move(done));
@@ -126,7 +133,7 @@ grpc::ServerUnaryReactor* AdminService::PinAdapter(
   const std::string tenant = request->adapter().tenant();
   const absl::StatusOr<AdapterId> id = ParseReference(request->adapter());
   return ManagedCall::Start(
-      edge_, "PinAdapter",
+      edge_, *context, "PinAdapter",
       [&](ManagedCall::Done done) -> absl::Status {
         DESCANT_RETURN_IF_ERROR(id.status());
         return request->pinned()
@@ -141,7 +148,7 @@ grpc::ServerUnaryReactor* AdminService::PinAdapter(
 grpc::ServerWriteReactor<v1::VerifyStoreResponse>* AdminService::VerifyStore(
     grpc::CallbackServerContext* context,
     const v1::VerifyStoreRequest* request) {
-  const auto call = std::make_shared<VerifyCall>(edge_);
+  const auto call = std::make_shared<VerifyCall>(edge_, context);
   call->Begin();
   return call.get();
 }

@@ -213,7 +213,14 @@ void App::FillEdge(const ServerConfig& config, const Backend& backend) {
   } else if (!model.chat_template.empty()) {
     LogWarning("`messages` prompts are not served: ", chat.status().message());
   }
-  edge_.tenants = config.tenants;
+  if (config.tenants != nullptr) {
+    tenants_ =
+        std::make_unique<TenantsFile>(config.tenants_file, config.tenants);
+    options.open_admin =
+        config.insecure_no_auth || IsLoopbackAddress(config.admin_listen);
+  }
+  edge_.tenants = tenants_.get();
+  edge_.admission = &admission_;
   edge_.seed_state = RandomSeed();
 }
 
@@ -258,6 +265,9 @@ void App::MakeMetrics(const ServerConfig& config, const Backend& backend) {
   options.max_model_len = backend.max_model_len;
   options.max_adapter_series = limits::kMaxAdapterSeries;
   LifecycleSources sources;
+  if (tenants_ != nullptr) {
+    sources.tenants_stale = [this] { return tenants_->stale(); };
+  }
   sources.engine = [this] { return engine_->Stats(); };
   sources.store = [this] { return store_->Stats(); };
   sources.residents = [this] { return engine_->ResidentAdapters(); };
@@ -347,6 +357,14 @@ void App::KeepHouse() {
 }
 
 void App::Reload() {
+  if (tenants_ != nullptr) {
+    const absl::Status status = tenants_->Reload();
+    if (status.ok()) {
+      LogInfo("tenants: read again");
+    } else {
+      LogError("tenants: not read again: ", LogSafe(status.message()));
+    }
+  }
   if (manifest_ == nullptr) return;
   const bool posted = maintenance_pool_->TryPost([this] {
     if (const absl::Status status = manifest_->Reconcile(); !status.ok()) {

@@ -45,8 +45,8 @@ class App {
   // then from disk; pins follow their names.
   void KeepHouse();
 
-  // Reads the adapters' manifest again, beside the traffic. A file that is bad
-  // changes nothing.
+  // Reads the tenants file and then the adapters' manifest again, beside the
+  // traffic. A file that is bad changes nothing.
   void Reload();
 
   EdgeContext* edge() { return &edge_; }
@@ -78,6 +78,8 @@ class App {
   std::unique_ptr<FrontPool> upload_pool_;
   std::unique_ptr<FrontPool> maintenance_pool_;
   std::unique_ptr<PinnedAdapters> pins_;
+  std::unique_ptr<TenantsFile> tenants_;  // null: tenants are off
+  TenantAdmission admission_{&clock_};
   std::unique_ptr<ManifestReconciler> manifest_;
   std::unique_ptr<FrontPool> download_pool_;
   std::unique_ptr<GenerationService> generation_;

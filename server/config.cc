@@ -103,6 +103,7 @@ absl::StatusOr<Given> SplitArguments(const std::vector<std::string>& arguments,
           name == "help"            ? &ServerConfig::help
           : name == "help-markdown" ? &ServerConfig::help_markdown
           : name == "version"       ? &ServerConfig::version
+          : name == "make-key"      ? &ServerConfig::make_key
           : name == "verify-store"  ? &ServerConfig::verify_store
                                     : nullptr;
       if (asks != nullptr) {
@@ -165,15 +166,13 @@ absl::Status CheckAddresses(const ServerConfig& config) {
           absl::StrCat(flag, ": another listener has this address"));
     }
     // The page of metrics holds no tenant's data and takes no commands.
-    const bool open = flag == "--metrics-listen" ||
-                      (flag == "--listen" && config.tenants != nullptr);
+    const bool open = flag == "--metrics-listen" || config.tenants != nullptr;
     if (!open && !IsLoopbackAddress(address) && !config.insecure_no_auth) {
       return absl::InvalidArgumentError(absl::StrCat(
           flag,
           ": other machines reach this address and callers are not "
-          "authenticated; bind a loopback address",
-          flag == "--listen" ? ", give --tenants" : "",
-          ", or say --insecure-no-auth"));
+          "authenticated; bind a loopback address, give --tenants, or say "
+          "--insecure-no-auth"));
     }
   }
   return absl::OkStatus();
@@ -209,7 +208,10 @@ absl::StatusOr<ServerConfig> ParseConfig(
   std::string path;
   DESCANT_ASSIGN_OR_RETURN(const Given given,
                            SplitArguments(arguments, &path, &config));
-  if (config.help || config.help_markdown || config.version) return config;
+  if (config.help || config.help_markdown || config.version ||
+      config.make_key) {
+    return config;
+  }
   if (!path.empty()) {
     DESCANT_RETURN_IF_ERROR(ApplyFile(path, &config));
   }

@@ -58,6 +58,7 @@ struct ServerConfig {
   bool help = false;           // command line only
   bool help_markdown = false;  // command line only
   bool version = false;        // command line only
+  bool make_key = false;       // command line only
   bool verify_store = false;   // command line only; needs no model
 };
 

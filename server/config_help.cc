@@ -38,6 +38,8 @@ std::string OptionsHelp() {
   add("--verify-store",
       "Read all of --adapter-dir, compare it with its digests, say what is "
       "damaged, change nothing, and exit: 0 where all is well, 70 where not.");
+  add("--make-key",
+      "Print a new API key and its entry for the tenants file, and exit.");
   add("--version", "Print the version and exit.");
   add("--help", "Print this text and exit.");
   add("--help-markdown", "The same as the page server/CONFIGURATION.md.");

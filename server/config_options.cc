@@ -109,13 +109,15 @@ const std::vector<ConfigOption>& ConfigOptions() {
        "Prometheus page /metrics, or none. Default 127.0.0.1:9090.",
        Address(&C::metrics_listen, true)},
       {"tenants", "FILE",
-       "YAML file of tenants and hashes of their API keys; only its owner may "
-       "have access to it. Every generation and adapter call then needs "
-       "\"authorization: Bearer KEY\" and sees its tenant's adapters only.",
+       "YAML file of tenants, hashes of their API keys, weights, roles and "
+       "limits; only its owner may have access to it. Every generation and "
+       "adapter call then needs \"authorization: Bearer KEY\" and sees its "
+       "tenant's adapters only. Read again on SIGHUP. See server/TENANTS.md.",
        Text(&C::tenants_file)},
       {"insecure-no-auth", "",
-       "Allow --listen (without --tenants) or --admin-listen on an address "
-       "that other machines reach, although callers are not authenticated.",
+       "Allow --listen or --admin-listen on an address that other machines "
+       "reach, although callers are not authenticated: without --tenants, or "
+       "the operators' with them.",
        Switch(&C::insecure_no_auth)},
       {"reflection", "",
        "gRPC reflection also where --listen is not a loopback address. Not "

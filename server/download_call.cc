@@ -7,6 +7,7 @@
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
 #include "server/adapter_message.h"
+#include "server/authorization.h"
 #include "server/errors.h"
 #include "server/limits.h"
 
@@ -24,9 +25,10 @@ DownloadCall::~DownloadCall() { edge_->active_calls.fetch_sub(1); }
 void DownloadCall::Begin() {
   MutexLock lock(&mutex_);
   self_ = shared_from_this();
-  absl::StatusOr<std::string> tenant = AuthenticateCall(*edge_, *context_);
+  const absl::StatusOr<std::shared_ptr<const Tenant>> tenant =
+      AuthorizeCall(*edge_, *context_, "DownloadAdapter");
   if (!tenant.ok()) return EndLocked(tenant.status());
-  tenant_ = *std::move(tenant);
+  tenant_ = (*tenant)->id;
   if (auto status = CheckAdmitting(*edge_); !status.ok()) {
     return EndLocked(status);
   }

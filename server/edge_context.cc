@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <iterator>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "runtime/base/reason.h"
 #include "server/errors.h"
@@ -29,27 +27,6 @@ MonotonicTime EdgeContext::DeadlineOf(
   // Compared before it is subtracted: "none" is the largest time there is.
   if (deadline > wall + options.request_timeout) return latest;
   return now + std::chrono::duration_cast<Duration>(deadline - wall);
-}
-
-absl::StatusOr<std::string> AuthenticateCall(
-    const EdgeContext& edge, const grpc::CallbackServerContext& context) {
-  if (edge.tenants == nullptr) return std::string();
-  constexpr absl::string_view kScheme = "Bearer ";
-  const auto [first, last] =
-      context.client_metadata().equal_range("authorization");
-  // Two keys are none: nobody shall have to guess which one counts.
-  if (first != last && std::next(first) == last) {
-    absl::string_view value(first->second.data(), first->second.size());
-    if (absl::StartsWithIgnoreCase(value, kScheme)) {
-      value.remove_prefix(kScheme.size());
-      if (!value.empty() && value.size() <= limits::kMaxApiKeyBytes) {
-        if (auto tenant = edge.tenants->Authenticate(value)) return *tenant;
-      }
-    }
-  }
-  return ReasonedError(absl::StatusCode::kUnauthenticated,
-                       reason::kUnauthenticated,
-                       "needs \"authorization: Bearer KEY\" with a valid key");
 }
 
 std::string AdapterLabel(absl::string_view tenant, absl::string_view name) {

@@ -26,6 +26,7 @@
 #include "server/metrics.h"
 #include "server/pinned_adapters.h"
 #include "server/request_validation.h"
+#include "server/tenant_admission.h"
 #include "server/tenants.h"
 #include "server/upload_table.h"
 
@@ -54,6 +55,8 @@ struct EdgeOptions {
   int32_t max_stored_adapters = 100000;
   int32_t adapter_slots = 0;
   int32_t max_running = 0;
+  // AdminService takes calls without a key.
+  bool open_admin = true;
 };
 
 // Thread-safe: pointers to thread-safe parts, constants and atomics.
@@ -73,7 +76,8 @@ struct EdgeContext {
   std::shared_ptr<UploadTable> upload_table;
   Egress* egress = nullptr;
   const Clock* clock = nullptr;
-  std::shared_ptr<const TenantDirectory> tenants;  // null: tenants are off
+  const TenantsFile* tenants = nullptr;  // null: tenants are off
+  TenantAdmission* admission = nullptr;
   ModelFacts facts;
   EdgeOptions options;
 
@@ -101,11 +105,6 @@ struct EdgeContext {
   }
 };
 
-// Who makes this call: the tenant whose key it carries, or "" where tenants are
-// off. Every RPC of a tenant's service begins with it, before anything else is
-// looked at. UNAUTHENTICATED says the same whatever was wrong with the key.
-absl::StatusOr<std::string> AuthenticateCall(
-    const EdgeContext& edge, const grpc::CallbackServerContext& context);
 // "tenant/name", or "name" where tenants are off: for metrics and logs.
 std::string AdapterLabel(absl::string_view tenant, absl::string_view name);
 // UNAVAILABLE while the server drains.

@@ -4,6 +4,7 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "google/rpc/error_details.pb.h"
@@ -19,6 +20,8 @@ namespace {
 // description, both ended by kEnd, which no text of ours contains.
 constexpr char kViolationsUrl[] = "descant/violations";
 constexpr char kEnd = '\x1f';
+// Payload: nanoseconds.
+constexpr char kRetryDelayUrl[] = "descant/retry-delay";
 
 void AddViolation(absl::string_view field, absl::string_view description,
                   google::rpc::BadRequest* bad) {
@@ -63,6 +66,16 @@ void SetDuration(Duration from, google::protobuf::Duration* to) {
       std::chrono::duration_cast<std::chrono::nanoseconds>(from).count();
   to->set_seconds(nanos / 1000000000);
   to->set_nanos(static_cast<int32_t>(nanos % 1000000000));
+}
+
+Duration RetryDelayOf(const absl::Status& status) {
+  const auto payload = status.GetPayload(kRetryDelayUrl);
+  int64_t nanoseconds = 0;
+  if (!payload.has_value() ||
+      !absl::SimpleAtoi(std::string(*payload), &nanoseconds)) {
+    return limits::kRetryDelay;
+  }
+  return std::chrono::nanoseconds(nanoseconds);
 }
 
 bool IsOurs(absl::StatusCode code) {
@@ -110,14 +123,15 @@ void AddDetails(const absl::Status& status, const CallFacts& facts,
   if (code == absl::StatusCode::kResourceExhausted && is_quota) {
     google::rpc::QuotaFailure quota;
     auto* violation = quota.add_violations();
-    violation->set_subject("server");
+    violation->set_subject(absl::StartsWith(reason, "TENANT_") ? "tenant"
+                                                               : "server");
     violation->set_description(rich->message());
     rich->add_details()->PackFrom(quota);
   }
   if (code == absl::StatusCode::kUnavailable ||
       (code == absl::StatusCode::kResourceExhausted && is_quota)) {
     google::rpc::RetryInfo retry;
-    SetDuration(limits::kRetryDelay, retry.mutable_retry_delay());
+    SetDuration(RetryDelayOf(status), retry.mutable_retry_delay());
     rich->add_details()->PackFrom(retry);
   }
   if (IsOurs(code) && facts.request_id != 0) {
@@ -162,6 +176,13 @@ absl::Status Violations::Result() const {
   absl::Status status =
       ReasonedError(first_.code(), ReasonOf(first_), message_, FieldOf(first_));
   status.SetPayload(kViolationsUrl, absl::Cord(fields_));
+  return status;
+}
+
+absl::Status WithRetryDelay(absl::Status status, Duration delay) {
+  const auto nanoseconds =
+      std::chrono::duration_cast<std::chrono::nanoseconds>(delay).count();
+  status.SetPayload(kRetryDelayUrl, absl::Cord(absl::StrCat(nanoseconds)));
   return status;
 }
 

@@ -10,6 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "adapters/error_reason.h"
 #include "grpcpp/support/status.h"
+#include "runtime/base/clock.h"
 #include "runtime/core/request.h"
 
 namespace descant {
@@ -43,6 +44,13 @@ inline constexpr absl::string_view kUploadBusy = "UPLOAD_BUSY";
 inline constexpr absl::string_view kUploadTakenOver = "UPLOAD_TAKEN_OVER";
 inline constexpr absl::string_view kDownloadLimit = "DOWNLOAD_LIMIT";
 inline constexpr absl::string_view kUnauthenticated = "UNAUTHENTICATED";
+inline constexpr absl::string_view kRoleMissing = "ROLE_MISSING";
+// A tenant's own limits: server/TENANTS.md.
+inline constexpr absl::string_view kTenantRequestLimit = "TENANT_REQUEST_LIMIT";
+inline constexpr absl::string_view kTenantTokenLimit = "TENANT_TOKEN_LIMIT";
+inline constexpr absl::string_view kTenantSequenceLimit =
+    "TENANT_SEQUENCE_LIMIT";
+inline constexpr absl::string_view kTenantQueueLimit = "TENANT_QUEUE_LIMIT";
 inline constexpr absl::string_view kAdapterNumeric = "ADAPTER_NUMERIC";
 }  // namespace reason
 
@@ -62,6 +70,10 @@ grpc::Status ToGrpcStatus(const absl::Status& status,
 // INVALID_ARGUMENT about one field of a request.
 absl::Status FieldError(absl::string_view field, absl::string_view message,
                         absl::string_view reason = reason::kFieldInvalid);
+
+// `status`, which is UNAVAILABLE or a quota's, with the time after which the
+// client may try again.
+absl::Status WithRetryDelay(absl::Status status, Duration delay);
 
 // What is wrong with a request, for one refusal that says all of it (the first
 // limits::kMaxViolations).

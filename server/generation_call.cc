@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
+#include "server/authorization.h"
 
 namespace descant {
 
@@ -24,12 +25,18 @@ GenerationCall::~GenerationCall() { edge_->active_calls.fetch_sub(1); }
 void GenerationCall::Begin() {
   self_ = shared_from_this();
   facts_.request_id = edge_->next_request_id.fetch_add(1);
-  absl::StatusOr<std::string> tenant = AuthenticateCall(*edge_, *context_);
+  const absl::StatusOr<std::shared_ptr<const Tenant>> tenant =
+      AuthorizeCall(*edge_, *context_, rpc_);
   if (!tenant.ok()) return RejectWith(tenant.status());
-  tenant_ = *std::move(tenant);
+  tenant_ = (*tenant)->id;
+  tenant_weight_ = (*tenant)->weight;
   if (auto status = CheckAdmitting(*edge_); !status.ok()) {
     return RejectWith(status);
   }
+  absl::StatusOr<TenantAdmission::Ticket> ticket =
+      edge_->admission->Admit(*tenant);
+  if (!ticket.ok()) return RejectWith(ticket.status());
+  ticket_ = *std::move(ticket);
   // A copy of its own: once the call has ended, self_ may be gone.
   auto self = shared_from_this();
   if (!edge_->front_pool->TryPost([self] { self->Prepare(); })) {
@@ -71,6 +78,7 @@ absl::StatusOr<Request> GenerationCall::MakeRequest() {
 
   request.id = facts_.request_id;
   request.tenant = tenant_;
+  request.tenant_weight = tenant_weight_;
   request.client_request_id = plan_.client_request_id;
   request.priority = plan_.priority;
   request.sampling = plan_.sampling;
@@ -99,8 +107,11 @@ void GenerationCall::Prepare() {
   absl::StatusOr<Request> request = MakeRequest();
   if (!request.ok()) return RejectWith(request.status());
   const RequestId id = request->id;
-  const absl::Status status =
-      edge_->engine->Submit(*std::move(request), shared_from_this());
+  absl::Status status = ticket_.Reserve(
+      request->sampling.n, static_cast<int64_t>(request->prompt.size()));
+  if (status.ok()) {
+    status = edge_->engine->Submit(*std::move(request), shared_from_this());
+  }
   if (!status.ok()) return RejectWith(status);
   submitted_.store(true);
   if (cancelled_.load()) edge_->engine->Cancel(id);
@@ -132,6 +143,7 @@ void GenerationCall::OnTokens(int32_t choice,
   const bool first = last == MonotonicTime{};
   if (!tokens.empty()) {
     if (!any_token_) {
+      ticket_.Started();
       edge_->metrics->ObserveFirstToken(now - arrival_);
       any_token_ = true;
     }
@@ -169,6 +181,8 @@ void GenerationCall::OnFinish(const RequestResult& result) {
   record.end_to_end = edge_->clock->Now() - arrival_;
   record.timings = result.timings;
   edge_->metrics->RecordGeneration(record);
+  ticket_.Charge(result.generated_tokens);
+  ticket_ = {};
   Complete(result);
 }
 

@@ -94,6 +94,7 @@ class GenerationCall : public TokenSink,
 
   // Written by Begin and Prepare before Submit, constant after.
   std::string tenant_;
+  int32_t tenant_weight_ = 1;
   GenerationPlan plan_;
   CallFacts facts_;
   std::string adapter_digest_;
@@ -107,6 +108,9 @@ class GenerationCall : public TokenSink,
   // token while it is to be given out.
   std::string echo_;
   std::optional<int32_t> first_prompt_token_;
+
+  // Until Submit the thread's that prepares; then the engine thread's.
+  TenantAdmission::Ticket ticket_;
 
   // The engine thread's.
   std::vector<MonotonicTime> last_token_;  // by choice; zero: none yet

@@ -4,6 +4,7 @@
 
 #include "runtime/base/status_macros.h"
 #include "runtime/tokenizer/detokenizer.h"
+#include "server/authorization.h"
 #include "server/limits.h"
 #include "server/pooled_call.h"
 #include "server/stream_generation.h"
@@ -108,7 +109,8 @@ grpc::ServerUnaryReactor* GenerationService::GetModel(
     grpc::CallbackServerContext* context, const v1::GetModelRequest* request,
     v1::GetModelResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const absl::Status caller = AuthenticateCall(*edge_, *context).status();
+  const absl::Status caller =
+      AuthorizeCall(*edge_, *context, "GetModel").status();
   if (!caller.ok()) {
     FinishUnary(edge_, "GetModel", reactor, caller, {});
     return reactor;

@@ -26,6 +26,8 @@ struct LifecycleSources {
   std::function<std::vector<ResidentAdapter>()> residents;
   // Null without a manifest.
   std::function<ManifestReport()> manifest;
+  // Null where tenants are off.
+  std::function<bool()> tenants_stale;
 };
 
 // Thread-safe.

@@ -23,6 +23,7 @@
 #include "server/app.h"
 #include "server/backend.h"
 #include "server/config.h"
+#include "server/tenants.h"
 #include "server/version.h"
 
 namespace descant {
@@ -41,7 +42,7 @@ constexpr char kIntroduction[] =
     "Flags:\n";
 constexpr char kEpilogue[] =
     "\n"
-    "SIGHUP reads the adapters' manifest again.\n"
+    "SIGHUP reads the tenants file and the adapters' manifest again.\n"
     "SIGTERM and SIGINT drain: readiness falls, new calls are answered\n"
     "UNAVAILABLE, accepted ones finish within --drain-timeout. A second one\n"
     "ends the server at once. Logs are JSON lines on standard error.\n"
@@ -102,6 +103,14 @@ int VerifyStore(const ServerConfig& config) {
       static_cast<long>(found->damaged), static_cast<long>(found->unreadable),
       static_cast<long>(found->extra_files));
   return found->sound() ? 0 : 70;
+}
+
+// --make-key. The key is for its tenant alone and can't be shown again.
+int MakeKey() {
+  const std::string key = MakeApiKey();
+  std::printf("key: %s\nin the tenants file: {id: k1, sha256: %s}\n",
+              key.c_str(), HexOf(Sha256Of(key)).c_str());
+  return 0;
 }
 
 int Serve(const ServerConfig& config, const sigset_t& signals) {
@@ -170,6 +179,7 @@ int Main(int argc, char** argv) {
     std::printf("descant-server %s\n", kServerVersion);
     return 0;
   }
+  if (config->make_key) return MakeKey();
   if (config->verify_store) return VerifyStore(*config);
   return Serve(*config, signals);
 }

@@ -10,6 +10,7 @@
 #include "grpcpp/support/server_callback.h"
 #include "runtime/base/mutex.h"
 #include "runtime/engine.h"
+#include "server/authorization.h"
 #include "server/edge_context.h"
 #include "server/errors.h"
 
@@ -23,16 +24,20 @@ class ManagedCall final : public grpc::ServerUnaryReactor,
  public:
   using Done = std::function<void(const AdapterActionResult&)>;
 
-  // `begin` starts the action with the Done it is given, or says why not.
+  // Where an operator calls: `begin` starts the action with the Done it is
+  // given, or says why not.
   // `fill` writes the response of an action that succeeded.
   static grpc::ServerUnaryReactor* Start(
-      EdgeContext* edge, const char* rpc,
-      const std::function<absl::Status(Done)>& begin,
+      EdgeContext* edge, const grpc::CallbackServerContext& context,
+      const char* rpc, const std::function<absl::Status(Done)>& begin,
       std::function<void(const AdapterActionResult&)> fill) {
     auto call = std::make_shared<ManagedCall>(edge, rpc, std::move(fill));
     call->self_ = call;
-    absl::Status status =
-        begin([call](const AdapterActionResult& result) { call->End(result); });
+    absl::Status status = AuthorizeOperator(*edge, context, rpc);
+    if (status.ok()) {
+      status = begin(
+          [call](const AdapterActionResult& result) { call->End(result); });
+    }
     if (!status.ok()) call->End({std::move(status)});
     return call.get();
   }

@@ -24,8 +24,10 @@ constexpr absl::Duration kPinTimeout = absl::Seconds(60);
 
 absl::Status ManifestReconciler::Reconcile() {
   MutexLock lock(&reconciling_);
+  std::shared_ptr<const TenantDirectory> tenants;
+  if (edge_->tenants != nullptr) tenants = edge_->tenants->current();
   const absl::StatusOr<AdaptersManifest> manifest =
-      AdaptersManifest::Load(path_, edge_->facts.name, edge_->tenants.get());
+      AdaptersManifest::Load(path_, edge_->facts.name, tenants.get());
   if (!manifest.ok()) {
     MutexLock report_lock(&mutex_);
     report_.stale = true;

@@ -2,6 +2,7 @@
 #ifndef DESCANT_SERVER_POOLED_CALL_H_
 #define DESCANT_SERVER_POOLED_CALL_H_
 
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -9,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
+#include "server/authorization.h"
 #include "server/edge_context.h"
 #include "server/errors.h"
 
@@ -24,8 +26,8 @@ inline void FinishUnary(EdgeContext* edge, const char* rpc,
   reactor->Finish(ToGrpcStatus(status, facts));
 }
 
-// Authenticates the call, runs `work` on the front pool and ends the call with
-// its status. `work` is called with the tenant (const std::string&) and a
+// Authorizes the call, runs `work` on the front pool and ends the call with
+// its status. `work` is called with the tenant's id (const std::string&) and a
 // CallFacts*, and returns absl::Status. Request and response live until then.
 template <typename Work>
 grpc::ServerUnaryReactor* RunPooled(EdgeContext* edge, const char* rpc,
@@ -36,7 +38,8 @@ grpc::ServerUnaryReactor* RunPooled(EdgeContext* edge, const char* rpc,
                                            const CallFacts& facts) {
     FinishUnary(edge, rpc, reactor, status, facts);
   };
-  const absl::StatusOr<std::string> tenant = AuthenticateCall(*edge, *context);
+  const absl::StatusOr<std::shared_ptr<const Tenant>> tenant =
+      AuthorizeCall(*edge, *context, rpc);
   if (!tenant.ok()) {
     finish(tenant.status(), {});
     return reactor;
@@ -47,7 +50,7 @@ grpc::ServerUnaryReactor* RunPooled(EdgeContext* edge, const char* rpc,
         if (context->IsCancelled()) {
           return finish(absl::CancelledError("cancelled"), facts);
         }
-        const absl::Status status = work(tenant, &facts);
+        const absl::Status status = work(tenant->id, &facts);
         finish(status, facts);
       });
   if (!posted) finish(PoolFull(), {});

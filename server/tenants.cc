@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <openssl/crypto.h>
+#include <openssl/rand.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,9 +12,13 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "adapters/name.h"
+#include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/core/fairness.h"
+#include "server/config_values.h"
 #include "server/yaml_file.h"
 
 namespace descant {
@@ -21,6 +26,16 @@ namespace {
 
 constexpr size_t kMaxFileBytes = 16 << 20;
 constexpr size_t kMaxKeys = 2;
+constexpr double kSlowestRate = 0.01;
+constexpr double kFastestRate = 1e9;
+
+struct NamedRole {
+  const char* name;
+  Role role;
+};
+constexpr NamedRole kRoles[] = {{"generate", Role::kGenerate},
+                                {"manage-adapters", Role::kManageAdapters},
+                                {"operator", Role::kOperator}};
 
 absl::Status FileError(const std::string& path, absl::string_view message) {
   return absl::InvalidArgumentError(absl::StrCat(path, ": ", message));
@@ -90,15 +105,36 @@ class TenantsReader {
 
   absl::Status ReadTenant(const YAML::Node& node) {
     DESCANT_ASSIGN_OR_RETURN(YamlFields fields,
-                             ReadYamlFields(path_, node, {"id", "keys"}));
-    DESCANT_ASSIGN_OR_RETURN(const std::string tenant, IdOf(fields["id"]));
-    if (!tenants_.insert(tenant).second) {
-      return Error(node, absl::StrCat("tenant ", tenant, ": given twice"));
+                             ReadYamlFields(path_, node, {"id", "keys"},
+                                            {"weight", "roles", "limits"}));
+    auto tenant = std::make_shared<Tenant>();
+    DESCANT_ASSIGN_OR_RETURN(tenant->id, IdOf(fields["id"]));
+    const std::string where = absl::StrCat("tenant ", tenant->id, ": ");
+    if (!tenants_.insert(tenant->id).second) {
+      return Error(node, absl::StrCat(where, "given twice"));
+    }
+    const auto at = [&](const char* name, absl::Status status) {
+      if (status.ok()) return status;
+      return Error(fields[name],
+                   absl::StrCat(where, name, ": ", status.message()));
+    };
+    if (fields.count("weight") > 0) {
+      DESCANT_RETURN_IF_ERROR(
+          at("weight", ParseNumber(TextOf(fields["weight"]), 1,
+                                   kMaxTenantWeight, &tenant->weight)));
+    }
+    if (fields.count("roles") > 0) {
+      DESCANT_RETURN_IF_ERROR(
+          at("roles", ReadRoles(fields["roles"], &tenant->roles)));
+    }
+    if (fields.count("limits") > 0) {
+      DESCANT_RETURN_IF_ERROR(
+          ReadLimits(fields["limits"], where, &tenant->limits));
     }
     const YAML::Node keys = fields["keys"];
     if (!keys.IsSequence() || keys.size() == 0 || keys.size() > kMaxKeys) {
-      return Error(node, absl::StrCat("tenant ", tenant,
-                                      ": keys: must be a list of one or two"));
+      return Error(node,
+                   absl::StrCat(where, "keys: must be a list of one or two"));
     }
     std::set<std::string> ids;
     for (const YAML::Node& key : keys) {
@@ -107,8 +143,88 @@ class TenantsReader {
     return absl::OkStatus();
   }
 
-  absl::Status ReadKey(const YAML::Node& node, const std::string& tenant,
+  static absl::Status ReadRoles(const YAML::Node& node, Roles* roles) {
+    *roles = Roles();
+    if (node.IsSequence()) {
+      for (const YAML::Node& role : node) {
+        const auto* named =
+            std::find_if(std::begin(kRoles), std::end(kRoles),
+                         [&role](const NamedRole& candidate) {
+                           return TextOf(role) == candidate.name;
+                         });
+        if (named == std::end(kRoles)) {
+          *roles = Roles();
+          break;
+        }
+        *roles = *roles | named->role;
+      }
+    }
+    if (!roles->empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        "must be a list of generate, manage-adapters, operator");
+  }
+
+  absl::Status ReadLimits(const YAML::Node& node, const std::string& where,
+                          TenantLimits* limits) {
+    DESCANT_ASSIGN_OR_RETURN(
+        const YamlFields fields,
+        ReadYamlFields(path_, node, {},
+                       {"requests-per-second", "tokens-per-second", "sequences",
+                        "queued-tokens", "adapters", "adapter-bytes",
+                        "adapter-rank", "uploads"}));
+    for (const auto& [name, value] : fields) {
+      const absl::Status read = ReadLimit(name, TextOf(value), limits);
+      if (!read.ok()) {
+        return Error(
+            value, absl::StrCat(where, "limits: ", name, ": ", read.message()));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // All at least 1: a limit of nothing is a role or a key that isn't given.
+  static absl::Status ReadLimit(const std::string& name,
+                                const std::string& text, TenantLimits* limits) {
+    constexpr int32_t kMany = 1 << 30;
+    int32_t number = 0;
+    if (name == "requests-per-second") {
+      return ParseRate(text, &limits->requests_per_second);
+    }
+    if (name == "tokens-per-second") {
+      return ParseRate(text, &limits->tokens_per_second);
+    }
+    if (name == "adapter-bytes") {
+      return ParseBytes(text, 1, &limits->store.max_bytes);
+    }
+    DESCANT_RETURN_IF_ERROR(ParseNumber(text, 1, kMany, &number));
+    if (name == "sequences") limits->sequences = number;
+    if (name == "queued-tokens") limits->queued_tokens = number;
+    if (name == "adapters") limits->store.max_adapters = number;
+    if (name == "adapter-rank") limits->adapter_rank = number;
+    if (name == "uploads") limits->store.max_uploads = number;
+    return absl::OkStatus();
+  }
+
+  static absl::Status ParseRate(const std::string& text, double* rate) {
+    double value = 0;
+    if (absl::SimpleAtod(text, &value) && value >= kSlowestRate &&
+        value <= kFastestRate) {
+      *rate = value;
+      return absl::OkStatus();
+    }
+    return absl::InvalidArgumentError(absl::StrCat(
+        "must be a number in [", kSlowestRate, ", ", kFastestRate, "]"));
+  }
+
+  // "" where it isn't plain text.
+  static std::string TextOf(const YAML::Node& node) {
+    return node.IsScalar() ? node.Scalar() : std::string();
+  }
+
+  absl::Status ReadKey(const YAML::Node& node,
+                       const std::shared_ptr<const Tenant>& owner,
                        std::set<std::string>* ids) {
+    const std::string& tenant = owner->id;
     DESCANT_ASSIGN_OR_RETURN(YamlFields fields,
                              ReadYamlFields(path_, node, {"id", "sha256"}));
     DESCANT_ASSIGN_OR_RETURN(const std::string id, IdOf(fields["id"]));
@@ -129,7 +245,7 @@ class TenantsReader {
     const std::string bytes = absl::HexStringToBytes(hash.Scalar());
     TenantDirectory::Entry entry;
     std::copy(bytes.begin(), bytes.end(), entry.key_hash.begin());
-    entry.tenant = tenant;
+    entry.tenant = owner;
     entries_.push_back(std::move(entry));
     return absl::OkStatus();
   }
@@ -155,10 +271,10 @@ absl::StatusOr<std::shared_ptr<const TenantDirectory>> TenantDirectory::Parse(
 bool TenantDirectory::Has(absl::string_view tenant) const {
   return std::any_of(
       entries_.begin(), entries_.end(),
-      [tenant](const Entry& entry) { return entry.tenant == tenant; });
+      [tenant](const Entry& entry) { return entry.tenant->id == tenant; });
 }
 
-std::optional<std::string> TenantDirectory::Authenticate(
+std::shared_ptr<const Tenant> TenantDirectory::Authenticate(
     absl::string_view bearer_token) const {
   const Sha256Digest hash = Sha256Of(bearer_token);
   const Entry* found = nullptr;
@@ -168,8 +284,24 @@ std::optional<std::string> TenantDirectory::Authenticate(
       found = &entry;
     }
   }
-  if (found == nullptr) return std::nullopt;
-  return found->tenant;
+  return found == nullptr ? nullptr : found->tenant;
+}
+
+absl::Status TenantsFile::Reload() {
+  auto directory = TenantDirectory::Load(path_);
+  MutexLock lock(&mutex_);
+  stale_ = !directory.ok();
+  if (stale_) return directory.status();
+  current_ = *std::move(directory);
+  return absl::OkStatus();
+}
+
+std::string MakeApiKey() {
+  std::array<char, 32> bytes;
+  DESCANT_CHECK(RAND_bytes(reinterpret_cast<unsigned char*>(bytes.data()),
+                           bytes.size()) == 1);
+  return "dk_" + absl::WebSafeBase64Escape(
+                     absl::string_view(bytes.data(), bytes.size()));
 }
 
 }  // namespace descant

@@ -3,7 +3,6 @@
 #define DESCANT_SERVER_TENANTS_H_
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,40 +10,37 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "adapters/identity.h"
+#include "runtime/base/mutex.h"
+#include "server/tenant.h"
 
 namespace descant {
 
-// The content of a tenants file:
-//
-//   tenants:
-//     - id: acme
-//       keys:
-//         - {id: k1, sha256: <64 lower-case hex digits>}
-//
-// A tenant has one key, or two while one replaces the other. Ids follow the
-// grammar of adapter names. The hash is the key's plain SHA-256, so keys must
-// be random (32 bytes, say), never chosen by a person. Immutable, thread-safe.
+// The content of a tenants file: server/TENANTS.md. A tenant has one key, or
+// two while one replaces the other. The hash is the key's plain SHA-256, so
+// keys must be random (see MakeApiKey), never chosen by a person. Immutable,
+// thread-safe.
 class TenantDirectory {
  public:
-  // Strict: unknown and duplicate keys, a tenant or a hash given twice, and a
-  // file that group or others may read or write are errors. INVALID_ARGUMENT,
-  // one line that begins with `path`.
+  // Strict: unknown and duplicate keys, a tenant or a hash given twice, a value
+  // out of its range, and a file that group or others may read or write are
+  // errors. INVALID_ARGUMENT, one line that begins with `path`.
   static absl::StatusOr<std::shared_ptr<const TenantDirectory>> Load(
       const std::string& path);
   // The same from the file's content.
   static absl::StatusOr<std::shared_ptr<const TenantDirectory>> Parse(
       const std::string& content, const std::string& path);
 
-  // The tenant whose key `bearer_token` is. The time it takes tells nothing
-  // about which tenants and keys there are.
-  std::optional<std::string> Authenticate(absl::string_view bearer_token) const;
+  // The tenant whose key `bearer_token` is, or null. The time it takes tells
+  // nothing about which tenants and keys there are.
+  std::shared_ptr<const Tenant> Authenticate(
+      absl::string_view bearer_token) const;
 
   bool Has(absl::string_view tenant) const;
 
  private:
   struct Entry {
     Sha256Digest key_hash;
-    std::string tenant;
+    std::shared_ptr<const Tenant> tenant;
   };
 
   explicit TenantDirectory(std::vector<Entry> entries)
@@ -54,6 +50,36 @@ class TenantDirectory {
 
   friend class TenantsReader;
 };
+
+// A tenants file that may be read again. Thread-safe.
+class TenantsFile {
+ public:
+  // `directory` is what `path` says now.
+  TenantsFile(std::string path,
+              std::shared_ptr<const TenantDirectory> directory)
+      : path_(std::move(path)), current_(std::move(directory)) {}
+
+  std::shared_ptr<const TenantDirectory> current() const {
+    MutexLock lock(&mutex_);
+    return current_;
+  }
+  // A file that is bad changes nothing but `stale`.
+  absl::Status Reload();
+  // The last Reload failed.
+  bool stale() const {
+    MutexLock lock(&mutex_);
+    return stale_;
+  }
+
+ private:
+  const std::string path_;
+  mutable Mutex mutex_;
+  std::shared_ptr<const TenantDirectory> current_ ABSL_GUARDED_BY(mutex_);
+  bool stale_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+// A new key of 256 random bits, as text that travels in a header.
+std::string MakeApiKey();
 
 }  // namespace descant
 

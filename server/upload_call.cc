@@ -8,6 +8,7 @@
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
 #include "server/adapter_message.h"
+#include "server/authorization.h"
 #include "server/limits.h"
 #include "server/upload_header.h"
 
@@ -44,9 +45,11 @@ UploadCall::~UploadCall() {
 void UploadCall::Begin() {
   MutexLock lock(&mutex_);
   self_ = shared_from_this();
-  absl::StatusOr<std::string> tenant = AuthenticateCall(*edge_, *context_);
+  const absl::StatusOr<std::shared_ptr<const Tenant>> tenant =
+      AuthorizeCall(*edge_, *context_, "UploadAdapter");
   if (!tenant.ok()) return EndLocked(tenant.status(), Leave::kNothing);
-  tenant_ = *std::move(tenant);
+  tenant_ = (*tenant)->id;
+  limits_ = (*tenant)->limits;
   if (auto status = CheckAdmitting(*edge_); !status.ok()) {
     return EndLocked(status, Leave::kNothing);
   }
@@ -97,6 +100,8 @@ absl::Status UploadCall::TakeHeaderLocked() {
   v1::UploadAdapterHeader header = std::move(*message_.mutable_header());
   DESCANT_ASSIGN_OR_RETURN(UploadSpec spec, MakeUploadSpec(header, *edge_));
   spec.tenant = tenant_;
+  spec.quota = limits_.store;
+  spec.max_rank = limits_.adapter_rank;
   has_header_ = true;
   name_ = spec.name;
   upload_id_ = header.upload_id();

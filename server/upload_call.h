@@ -89,6 +89,7 @@ class UploadCall final
   Mutex mutex_;
   v1::UploadAdapterRequest message_;  // gRPC's while reading_
   std::string tenant_;                // constant after Begin
+  TenantLimits limits_;               // the same
   // Constant after the header.
   std::string name_;
   std::string upload_id_;  // "": it ends with its stream

@@ -5,6 +5,7 @@
 
 #include "adapters/store.h"
 #include "runtime/base/reason.h"
+#include "server/authorization.h"
 #include "server/errors.h"
 
 namespace descant {
@@ -16,7 +17,9 @@ VerifyCall::~VerifyCall() {
 void VerifyCall::Begin() {
   self_ = shared_from_this();
   MutexLock lock(&mutex_);
-  if (absl::Status status = CheckAdmitting(*edge_); !status.ok()) {
+  absl::Status status = AuthorizeOperator(*edge_, *context_, "VerifyStore");
+  if (status.ok()) status = CheckAdmitting(*edge_);
+  if (!status.ok()) {
     return EndLocked(status);
   }
   if (edge_->verifying.exchange(true)) {

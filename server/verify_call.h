@@ -20,7 +20,8 @@ class VerifyCall final
     : public grpc::ServerWriteReactor<v1::VerifyStoreResponse>,
       public std::enable_shared_from_this<VerifyCall> {
  public:
-  explicit VerifyCall(EdgeContext* edge) : edge_(edge) {}
+  VerifyCall(EdgeContext* edge, grpc::CallbackServerContext* context)
+      : edge_(edge), context_(context) {}
   ~VerifyCall() override;
 
   void Begin();
@@ -35,6 +36,7 @@ class VerifyCall final
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   EdgeContext* const edge_;
+  grpc::CallbackServerContext* const context_;
   std::shared_ptr<VerifyCall> self_;
   bool counted_ = false;
 

@@ -5,6 +5,7 @@
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
 #include "server/adapter_message.h"
+#include "server/authorization.h"
 #include "server/errors.h"
 #include "server/limits.h"
 
@@ -33,7 +34,9 @@ void WatchCall::Begin() {
 }
 
 absl::Status WatchCall::Admit() {
-  DESCANT_ASSIGN_OR_RETURN(tenant_, AuthenticateCall(*edge_, *context_));
+  DESCANT_ASSIGN_OR_RETURN(const std::shared_ptr<const Tenant> tenant,
+                           AuthorizeCall(*edge_, *context_, "WatchAdapters"));
+  tenant_ = tenant->id;
   DESCANT_RETURN_IF_ERROR(CheckAdmitting(*edge_));
   if (!name_.empty()) {
     DESCANT_ASSIGN_OR_RETURN(const AdapterId id, ParseAdapterId(name_));

@@ -21,8 +21,10 @@ struct AdminOptions {
   std::string id;
   bool host = false;
 
-  std::unique_ptr<v1::AdminService::Stub> Connect() const {
-    return v1::AdminService::NewStub(descant::cli::Connect(target).channel);
+  std::unique_ptr<v1::AdminService::Stub> Connect(
+      const GlobalOptions& global) const {
+    return v1::AdminService::NewStub(
+        descant::cli::Connect(target, global.api_key).channel);
   }
   void Fill(v1::AdapterReference* reference) const {
     reference->set_tenant(ToValidUtf8(tenant));
@@ -51,7 +53,7 @@ ExitCode Load(const AdminOptions& options, const GlobalOptions& global) {
                                  : v1::ADAPTER_LEVEL_DEVICE);
   v1::LoadAdapterResponse response;
   const grpc::Status status =
-      options.Connect()->LoadAdapter(&context, request, &response);
+      options.Connect(global)->LoadAdapter(&context, request, &response);
   if (!status.ok()) return ReportError(status, options.target);
   return Print(response.adapter(),
                absl::StrCat("is ", options.host ? "in the host's memory"
@@ -65,7 +67,7 @@ ExitCode Unload(const AdminOptions& options, const GlobalOptions& global) {
   options.Fill(request.mutable_adapter());
   v1::UnloadAdapterResponse response;
   const grpc::Status status =
-      options.Connect()->UnloadAdapter(&context, request, &response);
+      options.Connect(global)->UnloadAdapter(&context, request, &response);
   if (!status.ok()) return ReportError(status, options.target);
   return Print(
       response.adapter(),
@@ -84,7 +86,7 @@ ExitCode Pin(bool pinned, const AdminOptions& options,
   request.set_pinned(pinned);
   v1::PinAdapterResponse response;
   const grpc::Status status =
-      options.Connect()->PinAdapter(&context, request, &response);
+      options.Connect(global)->PinAdapter(&context, request, &response);
   if (!status.ok()) return ReportError(status, options.target);
   return Print(response.adapter(),
                pinned ? "is pinned to the device" : "is not pinned", global);
@@ -93,7 +95,7 @@ ExitCode Pin(bool pinned, const AdminOptions& options,
 // Prints what is damaged, then the sums. Damage is an exit code.
 ExitCode Verify(const AdminOptions& options, const GlobalOptions& global) {
   grpc::ClientContext context;
-  const auto stub = options.Connect();
+  const auto stub = options.Connect(global);
   const auto reader = stub->VerifyStore(&context, {});
   v1::VerifyStoreResponse response;
   v1::VerifySummary summary;

@@ -6,8 +6,9 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <optional>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -126,14 +127,137 @@ std::string TwoTenants() {
 TEST(TenantsTest, EachKeyIsItsTenants) {
   const auto tenants = TenantDirectory::Parse(TwoTenants(), "t.yaml");
   ASSERT_TRUE(tenants.ok()) << tenants.status();
-  EXPECT_EQ((*tenants)->Authenticate("acme-old"), "acme");
-  EXPECT_EQ((*tenants)->Authenticate("acme-new"), "acme");
-  EXPECT_EQ((*tenants)->Authenticate("globex-key"), "globex");
+  EXPECT_EQ((*tenants)->Authenticate("acme-old")->id, "acme");
+  EXPECT_EQ((*tenants)->Authenticate("acme-new")->id, "acme");
+  EXPECT_EQ((*tenants)->Authenticate("globex-key")->id, "globex");
   for (const std::string& key :
        {std::string(), std::string("acme"), std::string("acme-ol"),
         std::string("acme-old "), std::string("acme-old\0", 9),
         HexOf(Sha256Of("acme-old"))}) {
-    EXPECT_EQ((*tenants)->Authenticate(key), std::nullopt) << key;
+    EXPECT_EQ((*tenants)->Authenticate(key), nullptr) << key;
+  }
+}
+
+// One tenant with this text in its entry and the key "key".
+absl::StatusOr<std::shared_ptr<const TenantDirectory>> OneTenant(
+    const std::string& more) {
+  return TenantDirectory::Parse(
+      absl::StrCat("tenants:\n- {id: acme, keys: [{id: k, sha256: ",
+                   HexOf(Sha256Of("key")), "}]", more, "}\n"),
+      "t.yaml");
+}
+
+TEST(TenantsTest, WithoutMoreATenantHasNoLimitsAndIsNoOperator) {
+  const auto tenants = OneTenant("");
+  ASSERT_TRUE(tenants.ok()) << tenants.status();
+  const auto tenant = (*tenants)->Authenticate("key");
+  EXPECT_EQ(tenant->weight, 1);
+  EXPECT_TRUE(tenant->roles.HasAny(Role::kGenerate));
+  EXPECT_TRUE(tenant->roles.HasAny(Role::kManageAdapters));
+  EXPECT_FALSE(tenant->roles.HasAny(Role::kOperator));
+  EXPECT_EQ(tenant->limits.requests_per_second, 0);
+  EXPECT_EQ(tenant->limits.sequences, 0);
+}
+
+TEST(TenantsTest, WeightRolesAndLimits) {
+  const auto tenants = OneTenant(
+      ", weight: 1000, roles: [generate, operator], limits: "
+      "{requests-per-second: 0.5, tokens-per-second: 20000, sequences: 7, "
+      "queued-tokens: 4096, adapters: 20, adapter-bytes: 64MiB, "
+      "adapter-rank: 16, uploads: 2}");
+  ASSERT_TRUE(tenants.ok()) << tenants.status();
+  const auto tenant = (*tenants)->Authenticate("key");
+  EXPECT_EQ(tenant->weight, 1000);
+  EXPECT_TRUE(tenant->roles.HasAny(Role::kGenerate));
+  EXPECT_FALSE(tenant->roles.HasAny(Role::kManageAdapters));
+  EXPECT_TRUE(tenant->roles.HasAny(Role::kOperator));
+  const TenantLimits& limits = tenant->limits;
+  EXPECT_EQ(limits.requests_per_second, 0.5);
+  EXPECT_EQ(limits.tokens_per_second, 20000);
+  EXPECT_EQ(limits.sequences, 7);
+  EXPECT_EQ(limits.queued_tokens, 4096);
+  EXPECT_EQ(limits.store.max_adapters, 20);
+  EXPECT_EQ(limits.store.max_bytes, uint64_t{64} << 20);
+  EXPECT_EQ(limits.store.max_uploads, 2);
+  EXPECT_EQ(limits.adapter_rank, 16);
+}
+
+TEST(TenantsTest, BadWeightsRolesAndLimits) {
+  const std::pair<const char*, const char*> cases[] = {
+      {", weight: 0", "t.yaml:2: tenant acme: weight: "},
+      {", weight: 1001", "weight: "},
+      {", weight: 1.5", "weight: "},
+      {", weight: [1]", "weight: "},
+      {", weight: 1, weight: 2", "weight: given more than once"},
+      {", roles: []", "tenant acme: roles: must be a list of generate, "},
+      {", roles: generate", "roles: must be a list"},
+      {", roles: [generate, root]", "roles: must be a list"},
+      {", roles: [[generate]]", "roles: must be a list"},
+      {", limits: 5", "must be a map"},
+      {", limits: {speed: 1}", "speed: unknown key"},
+      {", limits: {sequences: 0}",
+       "tenant acme: limits: sequences: must be a whole number from 1 "},
+      {", limits: {sequences: -1}", "limits: sequences: "},
+      {", limits: {sequences: 99999999999}", "limits: sequences: "},
+      {", limits: {queued-tokens: many}", "limits: queued-tokens: "},
+      {", limits: {requests-per-second: 0}",
+       "limits: requests-per-second: must be a number in [0.01, 1e+09]"},
+      {", limits: {requests-per-second: nan}", "requests-per-second: "},
+      {", limits: {tokens-per-second: inf}", "tokens-per-second: "},
+      {", limits: {tokens-per-second: [1]}", "tokens-per-second: "},
+      {", limits: {adapter-bytes: 0}", "adapter-bytes: "},
+      {", limits: {adapter-bytes: 5 apples}", "adapter-bytes: "},
+      {", limits: {adapter-rank: 0}", "adapter-rank: "},
+      {", limits: {adapters: ''}", "adapters: "}};
+  for (const auto& [more, expected] : cases) {
+    const auto refused = OneTenant(more);
+    ASSERT_FALSE(refused.ok()) << more;
+    EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(refused.status().message()), StartsWith("t.yaml:"));
+    EXPECT_THAT(std::string(refused.status().message()), HasSubstr(expected));
+  }
+}
+
+// Row 94.
+TEST(TenantsTest, ABadFileIsNotTakenOver) {
+  std::string pattern =
+      (std::filesystem::temp_directory_path() / "tenants-XXXXXX").string();
+  const std::string folder = mkdtemp(pattern.data());
+  const std::string path = folder + "/tenants.yaml";
+  const auto write = [&path](const std::string& text) {
+    std::ofstream(path, std::ios::trunc) << text;
+    ASSERT_EQ(chmod(path.c_str(), 0600), 0);
+  };
+  write(TwoTenants());
+  const auto first = TenantDirectory::Load(path);
+  ASSERT_TRUE(first.ok()) << first.status();
+  TenantsFile file(path, *first);
+  write("tenants: [\n");
+  EXPECT_FALSE(file.Reload().ok());
+  EXPECT_TRUE(file.stale());
+  EXPECT_EQ(file.current(), *first);
+  std::filesystem::remove(path);
+  EXPECT_FALSE(file.Reload().ok());
+  EXPECT_EQ(file.current(), *first);
+  write(absl::StrCat("tenants: [{id: acme, keys: [{id: new, sha256: ",
+                     HexOf(Sha256Of("acme-new")), "}]}]\n"));
+  EXPECT_TRUE(file.Reload().ok());
+  EXPECT_FALSE(file.stale());
+  EXPECT_NE(file.current()->Authenticate("acme-new"), nullptr);
+  EXPECT_EQ(file.current()->Authenticate("acme-old"), nullptr) << "revoked";
+  std::filesystem::remove_all(folder);
+}
+
+TEST(TenantsTest, KeysAreRandomAndTravelInAHeader) {
+  std::set<std::string> keys;
+  for (int i = 0; i < 100; ++i) {
+    const std::string key = MakeApiKey();
+    EXPECT_GE(key.size(), 3u + 43u);
+    EXPECT_EQ(key.find_first_not_of("abcdefghijklmnopqrstuvwxyz"
+                                    "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"),
+              std::string::npos)
+        << key;
+    EXPECT_TRUE(keys.insert(key).second);
   }
 }
 

@@ -61,6 +61,7 @@ TestServer::TestServer(const TestServerOptions& options) {
   config_.stream_stall_timeout = options.stream_stall_timeout;
   config_.upload_idle_timeout = options.upload_idle_timeout;
   config_.tenants = options.tenants;
+  config_.tenants_file = options.tenants_file;
 
   absl::StatusOr<LoadedModel> loaded = LoadModel(config_.model);
   DESCANT_CHECK(loaded.ok());

@@ -32,6 +32,7 @@ struct TestServerOptions {
   // Called before every step, on the engine thread.
   std::function<void(const Batch&)> on_step;
   std::shared_ptr<const TenantDirectory> tenants;  // null: off
+  std::string tenants_file;                        // what Reload() reads
   std::string adapter_dir;  // empty: in a folder of its own
 };
 
