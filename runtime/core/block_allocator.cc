@@ -28,8 +28,13 @@ bool Block::shared() const {
   return allocator_->holds_[id_] > 1;
 }
 
-void Block::Taint() {
+bool Block::cached() const {
   DESCANT_CHECK(!empty());
+  return allocator_->cached_[id_];
+}
+
+void Block::Taint() {
+  DESCANT_CHECK(!empty() && !cached());
   allocator_->state_[id_] = BlockAllocator::State::kUsedTainted;
 }
 
@@ -37,6 +42,9 @@ BlockAllocator::BlockAllocator(int32_t total) {
   DESCANT_CHECK(total >= 0);
   state_.assign(total, State::kFree);
   holds_.assign(total, 0);
+  cached_.assign(total, false);
+  next_idle_.assign(total + 1, total);
+  previous_idle_.assign(total + 1, total);
   free_.reserve(total);
   tainted_.reserve(total);
   for (int32_t id = total - 1; id >= 0; --id) free_.push_back(id);
@@ -61,11 +69,55 @@ void BlockAllocator::Release(int32_t id) {
   if (state_[id] == State::kUsedTainted) {
     state_[id] = State::kTainted;
     tainted_.push_back(id);
+  } else if (cached_[id]) {
+    EnterIdle(id);
   } else {
     state_[id] = State::kFree;
     free_.push_back(id);
   }
   --used_;
+}
+
+void BlockAllocator::EnterIdle(int32_t id) {
+  state_[id] = State::kIdle;
+  const int32_t end = total();
+  const int32_t newest = previous_idle_[end];
+  next_idle_[newest] = id;
+  previous_idle_[id] = newest;
+  next_idle_[id] = end;
+  previous_idle_[end] = id;
+  ++idle_;
+}
+
+void BlockAllocator::LeaveIdle(int32_t id) {
+  next_idle_[previous_idle_[id]] = next_idle_[id];
+  previous_idle_[next_idle_[id]] = previous_idle_[id];
+  --idle_;
+}
+
+void BlockAllocator::Cache(int32_t id) {
+  DESCANT_CHECK(state_[id] == State::kUsed && !cached_[id]);
+  cached_[id] = true;
+}
+
+void BlockAllocator::Uncache(int32_t id) {
+  DESCANT_CHECK(cached_[id]);
+  cached_[id] = false;
+  if (state_[id] != State::kIdle) return;
+  LeaveIdle(id);
+  state_[id] = State::kFree;
+  free_.push_back(id);
+}
+
+Block BlockAllocator::Hold(int32_t id) {
+  DESCANT_CHECK(cached_[id]);
+  if (state_[id] == State::kIdle) {
+    LeaveIdle(id);
+    state_[id] = State::kUsed;
+    ++used_;
+  }
+  ++holds_[id];
+  return Block(this, id);
 }
 
 void BlockAllocator::ReturnTainted() {
@@ -86,12 +138,21 @@ void BlockAllocator::CheckInvariants() const {
     DESCANT_CHECK(state_[id] == State::kTainted);
     ++seen[id];
   }
+  int32_t idle = 0;
+  for (int32_t id = next_idle_[total()]; id != total(); id = next_idle_[id]) {
+    DESCANT_CHECK(state_[id] == State::kIdle && cached_[id]);
+    ++seen[id];
+    ++idle;
+  }
+  DESCANT_CHECK(idle == idle_);
   int32_t used = 0;
   for (size_t id = 0; id < state_.size(); ++id) {
     const bool held =
         state_[id] == State::kUsed || state_[id] == State::kUsedTainted;
     used += held ? 1 : 0;
     DESCANT_CHECK(held == (holds_[id] > 0));
+    DESCANT_CHECK(!cached_[id] || state_[id] == State::kUsed ||
+                  state_[id] == State::kIdle);
     DESCANT_CHECK(seen[id] == (held ? 0 : 1));
   }
   DESCANT_CHECK(used == used_);

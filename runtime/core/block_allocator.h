@@ -33,6 +33,8 @@ class Block {
   Block Share() const;
   // Whether there are other holds.
   bool shared() const;
+  // Whether others may find it: its content is final.
+  bool cached() const;
   // Marks the content as poisonous (a numeric fault): once released the block
   // waits in BlockAllocator::tainted() instead of the free list.
   void Taint();
@@ -50,8 +52,8 @@ class Block {
 // Thread-compatible. Allocates memory at construction only.
 //
 // Invariants: every id in [0, total) is in exactly one of: the free list, the
-// tainted list, one or more Blocks. free() + used() + tainted().size() ==
-// total().
+// idle list, the tainted list, one or more Blocks. free() + idle() + used() +
+// tainted().size() == total().
 class BlockAllocator {
  public:
   // Ids are [0, total).
@@ -66,7 +68,19 @@ class BlockAllocator {
   std::optional<Block> Allocate();
 
   int32_t total() const { return static_cast<int32_t>(state_.size()); }
+  // Cached blocks without a hold keep their content and wait in the idle list:
+  // PrefixCache finds them again, or gives them up.
+  void Cache(int32_t id);    // REQUIRES: it has a hold and is not cached
+  void Uncache(int32_t id);  // REQUIRES: it is cached
+  bool cached(int32_t id) const { return cached_[id]; }
+  Block Hold(int32_t id);  // REQUIRES: it is cached
+  // The one that has been idle longest; -1 where there is none.
+  int32_t oldest_idle() const { return idle_ > 0 ? next_idle_.back() : -1; }
+
   int32_t free() const { return static_cast<int32_t>(free_.size()); }
+  int32_t idle() const { return idle_; }
+  // Free, or to be had by giving up idle ones.
+  int32_t available() const { return free() + idle(); }
   int32_t used() const { return used_; }
   int32_t holds(int32_t id) const { return holds_[id]; }
 
@@ -80,14 +94,21 @@ class BlockAllocator {
 
  private:
   friend class Block;
-  enum class State : uint8_t { kFree, kUsed, kUsedTainted, kTainted };
+  enum class State : uint8_t { kFree, kIdle, kUsed, kUsedTainted, kTainted };
   void Release(int32_t id);
+  void EnterIdle(int32_t id);
+  void LeaveIdle(int32_t id);
 
   std::vector<State> state_;    // by id
   std::vector<int32_t> holds_;  // by id: Blocks there are of it
   std::vector<int32_t> free_;
   std::vector<int32_t> tainted_;
+  std::vector<bool> cached_;  // by id
+  // The idle list, a ring through the element [total], oldest first.
+  std::vector<int32_t> next_idle_;
+  std::vector<int32_t> previous_idle_;
   int32_t used_ = 0;
+  int32_t idle_ = 0;
 };
 
 }  // namespace descant

@@ -61,6 +61,8 @@ struct Request {
   int32_t priority = 0;           // higher first, within a tenant
   std::vector<int32_t> prompt;    // token ids, at least one
   SamplingParams sampling;
+  // Neither looks for its prompt in the prefix cache nor leaves it there.
+  bool bypass_prefix_cache = false;
   // The version the name stood for at arrival; null is the base model.
   std::shared_ptr<const Adapter> adapter;
   MonotonicTime arrival;

@@ -34,15 +34,15 @@ bool Contains(const std::vector<int32_t>& values, int32_t value) {
 // REQUIRES: no step in flight uses the sequence: it may yet turn out that the
 // blocks are poisoned, and the slot must not be loaded anew before.
 void GiveUpMemory(Sequence* sequence) {
-  sequence->blocks.clear();
+  ReleaseBlocks(sequence);
   sequence->lease.reset();
 }
 
-// All but what others share: that was found sound before it was shared, and
+// All but what others share or may find: that was found sound before, and
 // nobody wrote to it since.
 void TaintBlocks(Sequence* sequence) {
   for (Block& block : sequence->blocks) {
-    if (!block.shared()) block.Taint();
+    if (!block.shared() && !block.cached()) block.Taint();
   }
 }
 
@@ -59,7 +59,7 @@ void CheckSequence(const Sequence& s, int32_t in_flight) {
                   BlocksFor(s.scheduled_length));
     // What is yet to be written is its own.
     for (size_t i = s.scheduled_length / kBlockSize; i < s.blocks.size(); ++i) {
-      DESCANT_CHECK(!s.blocks[i].shared());
+      DESCANT_CHECK(!s.blocks[i].shared() && !s.blocks[i].cached());
     }
   } else if (s.state == SequenceState::kFinished) {
     DESCANT_CHECK(s.steps_in_flight > 0);
@@ -87,6 +87,7 @@ Scheduler::Scheduler(SchedulerOptions options)
     step.parts.reserve(max_running_);
   }
   running_.reserve(max_running_);
+  prefix_.reserve(BlocksFor(max_length_));
   events_.reserve(2 * max_running_);
   slots_to_load_.reserve(options_.limits.max_slots);
   held_back_tenants_.reserve(options_.limits.max_slots);
@@ -121,6 +122,26 @@ absl::Status Scheduler::Validate(const Request& request) const {
                          "this server serves no adapters", "adapter_id");
   }
   return absl::OkStatus();
+}
+
+// Rows that score the prompt must be computed.
+bool Scheduler::UsesPrefixCache(const Sequence& sequence) const {
+  return options_.prefix_cache && !sequence.request().bypass_prefix_cache &&
+         sequence.scored == sequence.to_score;
+}
+
+// A sample found all rows up to `computed` sound. Full blocks of them are
+// final.
+void Scheduler::CacheBlocks(Sequence* sequence, int32_t computed) {
+  while (!sequence->cached.lost &&
+         (sequence->cached.depth + 1) * kBlockSize <= computed) {
+    const int32_t index = sequence->cached.depth;
+    sequence->cached = prefix_cache_.Add(
+        sequence->cached, PrefixRootOf(*sequence),
+        absl::MakeConstSpan(sequence->tokens)
+            .subspan(size_t{kBlockSize} * index, size_t{kBlockSize}),
+        sequence->blocks[index]);
+  }
 }
 
 // By arrival: the order of a hash map is not reproducible.
@@ -233,6 +254,9 @@ void Scheduler::TakeResult(const ScheduledRows& part, const StepOutput& output,
   DESCANT_CHECK(result.end == sampled + (part.output ? 1 : 0));
   FinishReason reason = FinishReason::kNone;
   if (part.output) {
+    if (sequence->state == SequenceState::kRunning) {
+      CacheBlocks(sequence, part.begin + part.rows);
+    }
     // Its first token: the prompt's blocks are sound.
     if (sequence->has_siblings) {
       StartOthers(*sequence);
@@ -275,6 +299,7 @@ void Scheduler::FailStep() {
 
 void Scheduler::CheckInvariants() const {
   blocks_.CheckInvariants();
+  prefix_cache_.CheckInvariants();
   slots_.CheckInvariants();
   queue_.CheckInvariants();
   std::vector<int32_t> holds(blocks_.total(), 0);

@@ -21,6 +21,7 @@
 #include "runtime/core/batch_builder.h"
 #include "runtime/core/block_allocator.h"
 #include "runtime/core/fairness.h"
+#include "runtime/core/prefix_cache.h"
 #include "runtime/core/request.h"
 #include "runtime/core/scheduler_options.h"
 #include "runtime/core/sequence.h"
@@ -134,6 +135,8 @@ class Scheduler {
   void AdmitSequences(MonotonicTime now);
   Admission TryAdmit(Sequence* sequence, MonotonicTime now);
   void Admit(Sequence* sequence, MonotonicTime now);
+  Admission AdmitOnPrefix(Sequence* sequence, MonotonicTime now);
+  void FindPrefix(const Sequence& sequence);
   bool MakeRoom(const Sequence& sequence);
   void KeepRoom(const Sequence& sequence);
   bool LeaseSlot(Sequence* sequence);
@@ -162,6 +165,8 @@ class Scheduler {
   void Release(Sequence* sequence);
 
   // scheduler.cc
+  bool UsesPrefixCache(const Sequence& sequence) const;
+  void CacheBlocks(Sequence* sequence, int32_t computed);
   std::vector<Sequence*> WaitersFor(int32_t slot) const;
   void EnterPreempted(Sequence* sequence);
   FinishReason Append(Sequence* sequence, int32_t token);
@@ -174,6 +179,7 @@ class Scheduler {
 
   // Before groups_: sequences hold blocks and leases of these.
   BlockAllocator blocks_;
+  PrefixCache prefix_cache_{&blocks_};
   SlotTable slots_;
   TokenFairness fairness_;
   WaitingQueue queue_{&fairness_};
@@ -203,6 +209,9 @@ class Scheduler {
   int32_t committed_blocks_ = 0;  // that prefills will still take
   int32_t active_ = 0;            // running and not paused
   int32_t kept_state_slots_ = 0;  // for sequences whose adapter loads
+  // What the candidate starts on.
+  std::vector<Block> prefix_;
+  PrefixCache::Cursor prefix_end_;
   bool adapters_held_back_ = false;
   std::vector<absl::string_view> held_back_tenants_;  // by one of their own
   bool held_back_by_caller_ = false;

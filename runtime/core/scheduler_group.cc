@@ -178,6 +178,7 @@ void Scheduler::Release(Sequence* sequence) {
   if (sequence->state_slot >= 0) {
     free_state_slots_.push_back(sequence->state_slot);
   }
+  ReleaseBlocks(sequence);
   SequenceGroup* group = sequence->group;
   const auto found = std::find_if(
       group->sequences.begin(), group->sequences.end(),

@@ -14,6 +14,7 @@ struct SchedulerOptions {
   int32_t num_blocks = 0;     // of the KV cache, >= 1
   int32_t max_model_len = 0;  // tokens of prompt and answer
   int32_t max_running_sequences = 0;
+  bool prefix_cache = true;
   int32_t max_adapters = 0;  // distinct ones that run at a time; 0: max_slots
   std::vector<int32_t> eos_token_ids;
 };

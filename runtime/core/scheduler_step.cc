@@ -129,6 +129,7 @@ bool Scheduler::GrowBlocks(Sequence* sequence, int32_t length, bool preempt) {
       sequence->blocks.push_back(std::move(*block));
       continue;
     }
+    if (prefix_cache_.Evict()) continue;
     if (ReclaimPrompt(nullptr)) continue;
     // Blocks of a victim that a step in flight still uses come free with it.
     const bool coming =
@@ -245,6 +246,32 @@ Scheduler::Admission Scheduler::TryAdmit(Sequence* sequence,
   if (sequence->request().adapter != nullptr && !LeaseSlot(sequence)) {
     return Admission::kSkipped;
   }
+  FindPrefix(*sequence);
+  const Admission admission = AdmitOnPrefix(sequence, now);
+  prefix_.clear();
+  return admission;
+}
+
+// What is computed already of the sequence's tokens: blocks that it holds back
+// for itself, or that the prefix cache has. One row is left to compute.
+void Scheduler::FindPrefix(const Sequence& sequence) {
+  prefix_end_ = {};
+  if (UsesPrefixCache(sequence)) {
+    prefix_end_ =
+        prefix_cache_.Match(PrefixRootOf(sequence), sequence.tokens,
+                            SharedBlocks(sequence.length()), &prefix_);
+  } else {
+    prefix_end_.lost = true;
+  }
+  const std::vector<Block>& held = sequence.group->prompt_blocks;
+  if (held.size() <= prefix_.size()) return;
+  prefix_.clear();
+  for (const Block& block : held) prefix_.push_back(block.Share());
+  prefix_end_.lost = true;
+}
+
+Scheduler::Admission Scheduler::AdmitOnPrefix(Sequence* sequence,
+                                              MonotonicTime now) {
   if (!MakeRoom(*sequence)) return Admission::kFull;
   if (sequence->lease && !slots_.loaded(sequence->slot())) {
     KeepRoom(*sequence);
@@ -308,13 +335,13 @@ SlotAccess Scheduler::FindSlot(const Sequence& sequence) {
 // not have to be preempted at once.
 bool Scheduler::MakeRoom(const Sequence& sequence) {
   const SequenceGroup* group = sequence.group;
-  const int32_t needed = BlocksFor(sequence.length() + 1) -
-                         static_cast<int32_t>(group->prompt_blocks.size());
+  const int32_t needed =
+      BlocksFor(sequence.length() + 1) - static_cast<int32_t>(prefix_.size());
   const auto has_state_slot = [this] {
     return static_cast<int32_t>(free_state_slots_.size()) > kept_state_slots_;
   };
   while (!has_state_slot() ||
-         blocks_.free() - committed_blocks_ - active_ < needed) {
+         blocks_.available() - committed_blocks_ - active_ < needed) {
     if (has_state_slot() && ReclaimPrompt(group)) continue;
     if (!PreemptPaused(nullptr)) return false;
   }
@@ -377,7 +404,11 @@ void Scheduler::PreemptPausedOn(int32_t slot) {
 void Scheduler::Admit(Sequence* sequence, MonotonicTime now) {
   if (sequence->state == SequenceState::kWaiting) {
     if (!std::exchange(sequence->group->prompt_charged, true)) {
-      fairness_.ChargePrompt(sequence->tenant, sequence->prompt_length);
+      sequence->group->cached_tokens =
+          static_cast<int32_t>(prefix_.size()) * kBlockSize;
+      fairness_.ChargePrompt(
+          sequence->tenant,
+          sequence->prompt_length - sequence->group->cached_tokens);
     }
     queue_.Remove(sequence);
     sequence->admission = ++admissions_;
@@ -397,10 +428,11 @@ void Scheduler::Admit(Sequence* sequence, MonotonicTime now) {
                        });
   running_.insert(place, sequence);
   ++active_;
-  for (const Block& block : sequence->group->prompt_blocks) {
-    sequence->blocks.push_back(block.Share());
+  for (Block& block : prefix_) {
+    sequence->blocks.push_back(std::move(block));
     sequence->scheduled_length += kBlockSize;
   }
+  sequence->cached = prefix_end_;
   const int32_t rows = ChunkRows(*sequence);
   const bool grown =
       GrowBlocks(sequence, sequence->scheduled_length + rows, false);

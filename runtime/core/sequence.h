@@ -9,10 +9,13 @@
 #include <utility>
 #include <vector>
 
+#include "adapters/adapter.h"
+#include "adapters/adapter_key.h"
 #include "adapters/slot_table.h"
 #include "runtime/core/batch.h"
 #include "runtime/core/block_allocator.h"
 #include "runtime/core/fairness.h"
+#include "runtime/core/prefix_cache.h"
 #include "runtime/core/request.h"
 
 namespace descant {
@@ -77,6 +80,8 @@ struct Sequence {
   uint64_t visited_pass = 0;       // the last Schedule() that gave it rows
   std::optional<SlotLease> lease;
   std::vector<Block> blocks;  // in order of position
+  // The first cached.depth of them are known to the prefix cache.
+  PrefixCache::Cursor cached;
   MonotonicTime first_scheduled{};
   uint64_t order = 0;      // of arrival
   uint64_t admission = 0;  // of the first admission: the age
@@ -115,6 +120,7 @@ struct SequenceGroup {
   int32_t to_come = 0;     // answers whose sequence doesn't exist yet
   int32_t unfinished = 0;  // answers without a finish event
   bool prompt_charged = false;
+  int32_t cached_tokens = 0;         // of the prompt, found when it began
   bool paused = false;               // its reader fell behind
   std::vector<Block> prompt_blocks;  // the hold; empty or SharedBlocks()
   TokenFairness::Tenant tenant = 0;
@@ -135,6 +141,19 @@ inline Sequence::Sequence(SequenceGroup* g, int32_t index,
 
 inline const Request& Sequence::request() const { return group->request; }
 
+// The last one first: what a beginning has in common with others stays longest
+// in the prefix cache.
+inline void ReleaseBlocks(Sequence* sequence) {
+  while (!sequence->blocks.empty()) sequence->blocks.pop_back();
+}
+
+// Whose prompts, and under which weights.
+inline AdapterKeyView PrefixRootOf(const Sequence& sequence) {
+  const Request& request = sequence.request();
+  return {request.tenant, request.adapter == nullptr ? absl::string_view()
+                                                     : request.adapter->digest};
+}
+
 // What happened to one sequence. Its last event has `finish`; the last event
 // of all answers to a request has `last`, and after it the id is forgotten.
 struct SequenceEvent {
@@ -151,6 +170,7 @@ struct SequenceEvent {
   bool last = false;
   int32_t stop_token = -1;  // for kEndOfSequence and kStopToken
   int32_t prompt_tokens = 0;
+  int32_t cached_tokens = 0;     // of them, found in the prefix cache
   int32_t generated_tokens = 0;  // so far
   MonotonicTime first_scheduled{};
 };
@@ -161,6 +181,7 @@ inline SequenceEvent EventOf(const Sequence& sequence) {
   event.id = sequence.id;
   event.choice = sequence.choice;
   event.prompt_tokens = sequence.prompt_length;
+  event.cached_tokens = sequence.group->cached_tokens;
   event.generated_tokens =
       static_cast<int32_t>(sequence.tokens.size()) - sequence.prompt_length;
   event.first_scheduled = sequence.first_scheduled;

@@ -32,6 +32,7 @@ TEST(SchedulerSim, EverySequenceIsAsAlone) {
   uint64_t preemptions = 0;
   uint64_t several = 0;
   uint64_t shared = 0;
+  uint64_t cached = 0;
   uint64_t loaded = 0;
   uint64_t taken = 0;
   uint64_t unloaded = 0;
@@ -43,12 +44,14 @@ TEST(SchedulerSim, EverySequenceIsAsAlone) {
     several += simulation.several_done();
     loaded += simulation.loaded();
     shared += simulation.shared();
+    cached += simulation.cached();
     taken += simulation.taken();
     unloaded += simulation.unloaded();
     if (HasFailure()) break;
   }
   std::cout << "preemptions: " << preemptions << ", answers of several to a "
             << "request: " << several << ", shared blocks: " << shared
+            << ", cached tokens: " << cached
             << ", loads: " << loaded
             << ", slots taken from other tenants: " << taken
             << ", unloads: " << unloaded << "\n";
@@ -57,6 +60,7 @@ TEST(SchedulerSim, EverySequenceIsAsAlone) {
     EXPECT_GT(preemptions, 1000u);
     EXPECT_GT(several, 1000u);
     EXPECT_GT(shared, 1000u);
+    EXPECT_GT(cached, 1000u);
     EXPECT_GT(taken, 1000u);
     EXPECT_GT(unloaded, 1000u);
   }

@@ -43,6 +43,7 @@ class Simulation {
     options.max_running_sequences = Pick(1, 10);
     options.max_adapters = Chance(30) ? Pick(1, 3) : 0;
     options.eos_token_ids = kEos;
+    options.prefix_cache = Chance(80);
     scheduler_ = std::make_unique<Scheduler>(options);
     scheduler_->slots().SetEvictionListener(
         [this](int32_t slot, const Adapter& wanted) {
@@ -79,7 +80,7 @@ class Simulation {
     EXPECT_EQ(scheduler_->running(), 0);
     EXPECT_EQ(scheduler_->waiting(), 0);
     scheduler_->TaintedBlocksCleared();
-    EXPECT_EQ(scheduler_->blocks().free(), scheduler_->blocks().total());
+    EXPECT_EQ(scheduler_->blocks().available(), scheduler_->blocks().total());
     EXPECT_EQ(scheduler_->slots().leased(), 0);
     EXPECT_THAT(runner_->violations(), testing::IsEmpty());
   }
@@ -88,6 +89,7 @@ class Simulation {
   uint64_t loaded() const { return loaded_; }
   uint64_t several_done() const { return several_done_; }
   uint64_t shared() const { return runner_->shared_entries(); }
+  uint64_t cached() const { return cached_; }
   uint64_t taken() const { return taken_; }
   uint64_t unloaded() const { return unloaded_; }
 
@@ -113,6 +115,8 @@ class Simulation {
         }
       }
     }
+    std::vector<int32_t> common(300);
+    for (int32_t& token : common) token = Pick(0, 63);
     const int32_t count = Pick(3, 24);
     for (int i = 1; i <= count; ++i) {
       Client client;
@@ -126,6 +130,11 @@ class Simulation {
           std::min(scheduler_->max_length() - 1, Chance(20) ? 300 : 60);
       const int32_t prompt = Pick(1, longest);
       for (int j = 0; j < prompt; ++j) request.prompt.push_back(Pick(0, 63));
+      // Many begin alike, also those of other tenants and adapters.
+      if (Chance(60)) {
+        std::copy_n(common.begin(), Pick(0, prompt), request.prompt.begin());
+      }
+      request.bypass_prefix_cache = Chance(10);
       request.sampling.max_tokens = Chance(10) ? 500 : Pick(1, 50);
       request.sampling.ignore_eos = Chance(60);
       if (Chance(10)) request.sampling.stop_token_ids = {Pick(0, 63)};
@@ -333,9 +342,25 @@ class Simulation {
     scheduler_->TaintedBlocksCleared();
   }
 
+  // What a tenant reads, that tenant has written: base and adapters alike.
+  void CheckTenants(const Batch& batch) {
+    for (const BatchSequence& s : batch.sequences) {
+      const std::string& tenant = clients_.at(s.id).request.tenant;
+      for (int32_t i = 0; i < s.block_count; ++i) {
+        std::string& writer = writer_[batch.block_tables[s.block_begin + i]];
+        if (i < s.computed_length / kBlockSize) {
+          EXPECT_EQ(writer, tenant) << "of request " << s.id;
+        } else {
+          writer = tenant;
+        }
+      }
+    }
+  }
+
   void Launch() {
     const Batch& batch = scheduler_->batch();
     if (faults_ && Chance(1)) runner_->failing_steps.insert(batch.step);
+    CheckTenants(batch);
     EXPECT_TRUE(runner_->Launch(batch).ok());
     in_flight_ = true;
   }
@@ -390,6 +415,7 @@ class Simulation {
                 static_cast<int32_t>(choice.tokens.size()));
       choice.finish = event.finish;
       client.done = event.last;
+      if (event.last) cached_ += event.cached_tokens;
     }
     scheduler_->ClearEvents();
   }
@@ -467,7 +493,9 @@ class Simulation {
   std::vector<std::shared_ptr<const Adapter>> all_adapters_;
   std::vector<SlotLease> pins_;  // before scheduler_ goes, Run empties it
   uint64_t loaded_ = 0;
-  uint64_t taken_ = 0;  // slots that went from one tenant to another
+  std::map<int32_t, std::string> writer_;  // tenant, by block
+  uint64_t cached_ = 0;  // tokens of prompts found in the prefix cache
+  uint64_t taken_ = 0;   // slots that went from one tenant to another
   uint64_t unloaded_ = 0;
   bool pins_fill_ = false;
   bool operated_ = false;

@@ -192,11 +192,11 @@ void FakeRunner::CheckSegments(const Batch& batch) {
   }
 }
 
-// A block may be in two tables only where they are of the same request and
+// A block may be in two tables only where they are under the same weights and
 // neither sequence writes to it.
 void FakeRunner::CheckBlocks(const Batch& batch) {
   struct Use {
-    RequestId id = 0;
+    int32_t slot = kNoSlot;
     bool written = false;
   };
   std::map<int32_t, Use> uses;
@@ -209,10 +209,10 @@ void FakeRunner::CheckBlocks(const Batch& batch) {
     for (int32_t i = 0; i < s.block_count; ++i) {
       const int32_t block = batch.block_tables[s.block_begin + i];
       const bool written = i >= s.computed_length / kBlockSize;
-      const auto [use, first] = uses.insert({block, {s.id, written}});
+      const auto [use, first] = uses.insert({block, {s.slot, written}});
       shared_entries_ += !first;
       if (!first &&
-          (use->second.id != s.id || use->second.written || written)) {
+          (use->second.slot != s.slot || use->second.written || written)) {
         Violation(batch, "a block is shared");
       }
       // Its own sequence may be in a step that was scheduled before.

@@ -102,6 +102,7 @@ class SchedulerFixture : public testing::Test {
     options_.max_model_len = 200;
     options_.max_running_sequences = 4;
     options_.eos_token_ids = {kEos};
+    options_.prefix_cache = false;  // prompts are alike
   }
 
   Scheduler& scheduler() {

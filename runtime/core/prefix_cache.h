@@ -1,0 +1,93 @@
+// Which full blocks hold the keys and values of which tokens, so that a prompt
+// that begins as an earlier one did is not computed again.
+#ifndef DESCANT_RUNTIME_CORE_PREFIX_CACHE_H_
+#define DESCANT_RUNTIME_CORE_PREFIX_CACHE_H_
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "adapters/adapter_key.h"
+#include "runtime/core/batch.h"
+#include "runtime/core/block_allocator.h"
+
+namespace descant {
+
+// A tree of blocks for each (tenant, adapter digest): another tenant's prompts,
+// and those under other weights, are never found. A block's place is its
+// parent and its tokens, which are compared, not only hashed. Blocks that
+// nobody holds stay until memory is needed, the longest unused first.
+// Thread-compatible.
+class PrefixCache {
+ public:
+  // `blocks` outlives this.
+  explicit PrefixCache(BlockAllocator* blocks);
+
+  // How far along the tree a sequence is.
+  struct Cursor {
+    int32_t depth = 0;   // blocks behind it
+    int32_t node = -1;   // the last one of them; -1 at the root
+    uint32_t epoch = 0;  // of the node
+    bool lost = false;   // it left the tree, and adds nothing any more
+  };
+
+  // Appends holds on the blocks of the longest known beginning of `tokens`, at
+  // most `max_blocks`. The cursor behind the last one.
+  Cursor Match(AdapterKeyView root, absl::Span<const int32_t> tokens,
+               int32_t max_blocks, std::vector<Block>* blocks);
+
+  // `block`, of kBlockSize `tokens`, follows `at`: it is final and sound. The
+  // cursor behind it, also where another block with these tokens is known.
+  Cursor Add(Cursor at, AdapterKeyView root, absl::Span<const int32_t> tokens,
+             const Block& block);
+
+  // Frees the longest unused block that nobody holds, and what follows it.
+  // False: there is none.
+  bool Evict();
+
+  // Aborts when an invariant does not hold. O(blocks).
+  void CheckInvariants() const;
+
+ private:
+  static constexpr int32_t kNone = -1;
+  // Parents: a block's id, or ~index of a root.
+  struct Node {
+    int32_t parent = kNone;
+    int32_t first_child = kNone;
+    int32_t previous = kNone;  // siblings
+    int32_t next = kNone;
+    uint32_t epoch = 0;  // changes when the block leaves the tree
+    uint64_t hash = 0;
+    std::array<int32_t, kBlockSize> tokens{};
+  };
+  struct Root {
+    AdapterKey key;
+    int32_t first_child = kNone;  // none: the entry is free
+  };
+  using Place = std::pair<int32_t, uint64_t>;  // parent, hash of the tokens
+
+  int32_t FindRoot(AdapterKeyView key) const;
+  int32_t MakeRoot(AdapterKeyView key);
+  int32_t* FirstChildOf(int32_t parent);
+  // The child with these tokens, kNone where there is none.
+  int32_t FindChild(int32_t parent, uint64_t hash,
+                    absl::Span<const int32_t> tokens) const;
+  void Remove(int32_t id);
+
+  BlockAllocator* const blocks_;
+  std::vector<Node> nodes_;  // by block id
+  absl::flat_hash_map<Place, int32_t> places_;
+  std::vector<Root> roots_;
+  std::vector<int32_t> free_roots_;
+  AdapterKeyMap<int32_t> root_index_;
+  std::vector<int32_t> doomed_;  // scratch
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_CORE_PREFIX_CACHE_H_
