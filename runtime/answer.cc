@@ -103,6 +103,7 @@ void Answer::Finish(const SequenceEvent& event, absl::Status status,
   result.stop_token = first.stop_token;
   result.status = std::move(status);
   result.prompt_tokens = event.prompt_tokens;
+  result.cached_tokens = event.cached_tokens;
   result.generated_tokens = generated_tokens_;
   const bool scheduled = first_scheduled_ != MonotonicTime{};
   result.timings.queue = (scheduled ? first_scheduled_ : now) - arrival_;

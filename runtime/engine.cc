@@ -261,6 +261,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
     std::vector<int32_t> eos_token_ids, const EngineOptions& options,
     const Clock* clock) {
   SchedulerOptions scheduler;
+  scheduler.prefix_cache = options.prefix_cache;
   scheduler.limits = runner->limits();
   scheduler.num_blocks = runner->num_blocks();
   scheduler.max_model_len = options.max_model_len;

@@ -42,6 +42,7 @@ struct EngineOptions {
   int64_t max_waiting_tokens = 1 << 20;  // prompt tokens waiting
   int32_t max_running_sequences = 64;
   int32_t max_adapters_per_step = 0;  // 0: as many as there are slots
+  bool prefix_cache = true;
   // Of adapters in host memory, ready for the device. 0: there is no host
   // tier; what is read from disk is used once.
   uint64_t host_adapter_bytes = uint64_t{1} << 30;
@@ -97,7 +98,7 @@ struct RequestResult {
   int32_t stop_token = -1;
   int32_t prompt_tokens = 0;
   int32_t generated_tokens = 0;  // of all answers
-  int32_t cached_tokens = 0;
+  int32_t cached_tokens = 0;     // of the prompt's, not computed again
   RequestTimings timings;
 };
 
@@ -127,7 +128,8 @@ struct EngineStats {
   int32_t running = 0;
   int32_t waiting = 0;
   int32_t blocks_total = 0;
-  int32_t blocks_used = 0;
+  int32_t blocks_used = 0;    // by sequences
+  int32_t blocks_cached = 0;  // by nobody, with prompts that may come again
   int32_t slots_total = 0;
   int32_t slots_used = 0;
   uint64_t steps = 0;

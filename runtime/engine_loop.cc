@@ -186,6 +186,7 @@ void EngineLoop::UpdateStats(EngineStats* stats) {
   counts_.waiting = scheduler_.waiting() + scheduler_.preempted();
   counts_.blocks_total = scheduler_.blocks().total();
   counts_.blocks_used = scheduler_.blocks().used();
+  counts_.blocks_cached = scheduler_.blocks().idle();
   counts_.preemptions = scheduler_.preemptions();
   counts_.pinned_adapters = actions_.pins();
   tiers_.UpdateStats(&counts_);

@@ -164,6 +164,7 @@ absl::Status App::StartEngine(const ServerConfig& config, Backend* backend) {
   EngineOptions options;
   options.max_model_len = backend->max_model_len;
   options.max_waiting_requests = config.max_waiting;
+  options.prefix_cache = config.prefix_cache;
   options.max_running_sequences = backend->runner->limits().max_sequences;
   options.host_adapter_bytes = config.host_adapter_memory;
   options.on_residency = [this](const ResidentAdapter& adapter) {
@@ -206,6 +207,7 @@ void App::FillEdge(const ServerConfig& config, const Backend& backend) {
   options.max_upload_bytes = config.max_upload_size;
   options.max_adapter_rank = config.max_adapter_rank;
   options.max_stored_adapters = config.max_stored_adapters;
+  options.prefix_cache = config.prefix_cache;
   edge_.tokenizer = backend.tokenizer;
   auto chat = ChatTemplate::Parse(TemplateText(model, *backend.tokenizer));
   if (chat.ok()) {

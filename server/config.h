@@ -33,6 +33,7 @@ struct ServerConfig {
   int32_t threads = 0;        // 0: one per CPU of the cgroup
   int32_t max_model_len = 0;  // 0: the model's
   int32_t token_budget = 128;
+  bool prefix_cache = true;
   int32_t max_running = 64;
   int32_t max_waiting = 1024;
   uint64_t kv_memory = 0;                              // bytes; 0: chosen

@@ -74,6 +74,14 @@ absl::Status SetWeights(absl::string_view text, ServerConfig* config) {
   return absl::OkStatus();
 }
 
+absl::Status SetPrefixCache(absl::string_view text, ServerConfig* config) {
+  if (text != "on" && text != "off") {
+    return absl::InvalidArgumentError("must be on or off");
+  }
+  config->prefix_cache = text == "on";
+  return absl::OkStatus();
+}
+
 // A flag that states what this version does anyway, and can't ask for more.
 auto Only(absl::string_view served) {
   return [served](absl::string_view text, ServerConfig*) -> absl::Status {
@@ -142,6 +150,12 @@ const std::vector<ConfigOption>& ConfigOptions() {
        "Most rows of one step: decodes and prefill chunks. Fewer: others' "
        "tokens wait less for a prefill. Default 128.",
        Number(&C::token_budget, 1, 65536)},
+      {"prefix-cache", "on|off",
+       "Prompts that begin as an earlier one of the same tenant and adapter "
+       "did "
+       "are computed from there on. Takes no memory that others need. Default "
+       "on.",
+       SetPrefixCache},
       {"max-running", "N", "Most sequences that run at once. Default 64.",
        Number(&C::max_running, 1, 4096)},
       {"max-waiting", "N",

@@ -55,6 +55,7 @@ struct EdgeOptions {
   int32_t max_stored_adapters = 100000;
   int32_t adapter_slots = 0;
   int32_t max_running = 0;
+  bool prefix_cache = true;
   // AdminService takes calls without a key.
   bool open_admin = true;
 };

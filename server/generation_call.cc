@@ -81,6 +81,7 @@ absl::StatusOr<Request> GenerationCall::MakeRequest() {
   request.tenant_weight = tenant_weight_;
   request.client_request_id = plan_.client_request_id;
   request.priority = plan_.priority;
+  request.bypass_prefix_cache = plan_.bypass_prefix_cache;
   request.sampling = plan_.sampling;
   request.arrival = arrival_;
   request.deadline = edge_->DeadlineOf(*context_);
@@ -176,6 +177,8 @@ void GenerationCall::OnFinish(const RequestResult& result) {
   record.reason = result.reason;
   record.prompt_tokens = result.prompt_tokens;
   record.cached_tokens = result.cached_tokens;
+  record.uses_prefix_cache =
+      edge_->options.prefix_cache && !plan_.bypass_prefix_cache;
   record.generated_tokens = result.generated_tokens;
   record.max_tokens = plan_.sampling.max_tokens;
   record.end_to_end = edge_->clock->Now() - arrival_;

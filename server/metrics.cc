@@ -138,6 +138,18 @@ void Metrics::MakeCounters() {
                         .Labels(gateway_labels_)
                         .Register(registry_)
                         .Add({});
+  prefix_queries_ = &prometheus::BuildCounter()
+                         .Name("vllm:prefix_cache_queries_total")
+                         .Help("Prompt tokens looked for in the prefix cache.")
+                         .Labels(gateway_labels_)
+                         .Register(registry_)
+                         .Add({});
+  prefix_hits_ = &prometheus::BuildCounter()
+                      .Name("vllm:prefix_cache_hits_total")
+                      .Help("Of these, those found.")
+                      .Labels(gateway_labels_)
+                      .Register(registry_)
+                      .Add({});
   upload_bytes_ = &prometheus::BuildCounter()
                        .Name("descant_upload_bytes_total")
                        .Help("Bytes of adapters stored.")
@@ -177,6 +189,10 @@ void Metrics::RecordGeneration(const GenerationRecord& record) {
   generation_tokens_->Observe(record.generated_tokens);
   max_tokens_->Observe(record.max_tokens);
   cached_tokens_->Increment(record.cached_tokens);
+  prefix_hits_->Increment(record.cached_tokens);
+  if (record.uses_prefix_cache) {
+    prefix_queries_->Increment(record.prompt_tokens);
+  }
   const bool failed = record.reason == FinishReason::kError ||
                       record.reason == FinishReason::kNone;
   adapters_.Record(record.adapter.empty() ? "base" : record.adapter,

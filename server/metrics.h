@@ -41,6 +41,7 @@ struct GenerationRecord {
   FinishReason reason = FinishReason::kNone;
   int32_t prompt_tokens = 0;
   int32_t cached_tokens = 0;
+  bool uses_prefix_cache = false;
   int32_t generated_tokens = 0;
   int32_t max_tokens = 0;
   Duration end_to_end{};
@@ -100,6 +101,8 @@ class Metrics final : public prometheus::Collectable {
   Histogram* upload_seconds_ = nullptr;
   std::map<FinishReason, prometheus::Counter*> finished_;
   prometheus::Counter* cached_tokens_ = nullptr;
+  prometheus::Counter* prefix_queries_ = nullptr;
+  prometheus::Counter* prefix_hits_ = nullptr;
   prometheus::Counter* upload_bytes_ = nullptr;
   prometheus::Family<prometheus::Counter>* refusals_ = nullptr;
   prometheus::Family<prometheus::Counter>* uploads_ = nullptr;

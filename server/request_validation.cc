@@ -309,6 +309,7 @@ absl::StatusOr<GenerationPlan> ValidateGenerate(
                                  limits::kMaxPriority)));
   }
   plan.priority = request.priority();
+  plan.bypass_prefix_cache = request.bypass_prefix_cache();
   DESCANT_RETURN_IF_ERROR(violations.Result());
   return plan;
 }

@@ -49,6 +49,7 @@ struct GenerationPlan {
   OutputPlan output;
   std::string client_request_id;
   int32_t priority = 0;
+  bool bypass_prefix_cache = false;
 };
 
 absl::StatusOr<GenerationPlan> ValidateGenerate(

@@ -75,6 +75,8 @@ void AddGenerationOptions(CLI::App* command, GenerationOptions* options) {
       ->delimiter(',');
   command->add_option("--priority", options->priority,
                       "Among your own requests, -100 to 100");
+  command->add_flag("--bypass-prefix-cache", options->bypass_prefix_cache,
+                    "Compute the prompt whole, and keep nothing of it");
   command->add_flag("--ignore-eos", options->ignore_eos,
                     "Do not end where the model would");
   command
@@ -118,6 +120,7 @@ v1::GenerateRequest MakeRequest(const GenerationOptions& options) {
   if (options.min_tokens) stopping->set_min_tokens(*options.min_tokens);
   if (options.include_stop_string) stopping->set_include_stop_string(true);
   if (options.priority) request.set_priority(*options.priority);
+  if (options.bypass_prefix_cache) request.set_bypass_prefix_cache(true);
   return request;
 }
 

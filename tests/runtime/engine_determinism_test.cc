@@ -42,6 +42,7 @@ struct Answers {
   std::map<int32_t, Answer> choices;
   std::vector<float> prompt;  // log-probabilities
   FinishReason reason = FinishReason::kNone;
+  int32_t cached_tokens = 0;
 };
 
 class CollectingSink final : public TokenSink {
@@ -69,6 +70,7 @@ class CollectingSink final : public TokenSink {
   void OnFinish(const RequestResult& result) override {
     MutexLock lock(&mutex_);
     answers_.reason = result.reason;
+    answers_.cached_tokens = result.cached_tokens;
     finished_.SignalAll();
   }
   Answers Wait() {
@@ -161,7 +163,8 @@ class EngineDeterminismTest
   }
 
   std::unique_ptr<Engine> MakeEngine(int32_t rows, int32_t sequences,
-                                     int32_t slots, int32_t blocks) {
+                                     int32_t slots, int32_t blocks,
+                                     bool prefix_cache) {
     const ModelConfig& config = loaded_.model->config;
     RunnerOptions options;
     options.limits = {.max_rows = rows,
@@ -179,6 +182,7 @@ class EngineDeterminismTest
     engine_options.max_running_sequences = sequences;
     engine_options.max_waiting_requests = 1 << 20;
     engine_options.max_waiting_tokens = 1 << 30;
+    engine_options.prefix_cache = prefix_cache;
     auto engine =
         Engine::Create(*std::move(runner), loaded_.tokenizer,
                        loaded_.model->eos_token_ids, engine_options, &clock_);
@@ -195,6 +199,13 @@ class EngineDeterminismTest
     request.tenant = draw(0, 2) == 0 ? "red" : "blue";
     request.prompt.resize(draw(0, 7) == 0 ? draw(60, 180) : draw(1, 40));
     for (int32_t& token : request.prompt) token = draw(3, 511);
+    // Many begin alike: the prefix cache has some of them.
+    if (draw(0, 1) == 0) {
+      const int32_t alike =
+          draw(0, static_cast<int32_t>(request.prompt.size()));
+      for (int32_t i = 0; i < alike; ++i) request.prompt[i] = 3 + i * 7 % 509;
+    }
+    request.bypass_prefix_cache = draw(0, 9) == 0;
     request.adapter =
         adapters_[draw(0, static_cast<int32_t>(adapters_.size()) - 1)];
     SamplingParams& sampling = request.sampling;
@@ -263,7 +274,7 @@ TEST_P(EngineDeterminismTest, AloneAndInACrowdGiveTheSameBits) {
   }
 
   auto crowded = MakeEngine(/*rows=*/48, /*sequences=*/24, /*slots=*/6,
-                            /*blocks=*/12);
+                            /*blocks=*/12, /*prefix_cache=*/true);
   std::vector<std::shared_ptr<CollectingSink>> sinks;
   for (const Request& request : requests) {
     sinks.push_back(std::make_shared<CollectingSink>());
@@ -277,11 +288,14 @@ TEST_P(EngineDeterminismTest, AloneAndInACrowdGiveTheSameBits) {
   if (count >= 100) {
     EXPECT_GT(stats.preemptions, 0u)
         << "not crowded enough with " << stats.blocks_total << " blocks";
+    int64_t cached = 0;
+    for (const Answers& answers : together) cached += answers.cached_tokens;
+    EXPECT_GT(cached, 0);
   }
   EXPECT_GT(stats.adapter_evictions, 0u);
 
   auto quiet = MakeEngine(/*rows=*/256, /*sequences=*/1, /*slots=*/1,
-                          /*blocks=*/64);
+                          /*blocks=*/64, /*prefix_cache=*/false);
   for (int32_t i = 0; i < count; ++i) {
     SCOPED_TRACE(absl::StrCat("request ", i, " of seed ", kSeed));
     ExpectAsAlone(quiet.get(), requests[i], together[i]);
