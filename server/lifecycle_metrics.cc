@@ -68,12 +68,10 @@ void LifecycleMetrics::Collect(Families* families) const {
   CollectStore(families);
   CollectResidents(families);
   if (sources_.manifest != nullptr) CollectManifest(families);
-  if (sources_.tenants_stale != nullptr) {
-    AddSingle("descant_tenants_stale",
-              "1 where the tenants file could not be read again.",
-              MetricType::Gauge, sources_.tenants_stale() ? 1 : 0, {},
-              families);
-  }
+  const bool stale = sources_.tenants_stale && sources_.tenants_stale();
+  AddSingle("descant_tenants_stale",
+            "1 where the tenants file could not be read again.",
+            MetricType::Gauge, stale ? 1 : 0, {}, families);
 }
 
 void LifecycleMetrics::CollectTiers(Families* families) const {
