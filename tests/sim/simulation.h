@@ -14,6 +14,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "runtime/core/scheduler.h"
+#include "tests/sim/block_writers.h"
 #include "tests/sim/simulated_client.h"
 #include "tests/testing/fake_runner.h"
 
@@ -342,25 +343,11 @@ class Simulation {
     scheduler_->TaintedBlocksCleared();
   }
 
-  // What a tenant reads, that tenant has written: base and adapters alike.
-  void CheckTenants(const Batch& batch) {
-    for (const BatchSequence& s : batch.sequences) {
-      const std::string& tenant = clients_.at(s.id).request.tenant;
-      for (int32_t i = 0; i < s.block_count; ++i) {
-        std::string& writer = writer_[batch.block_tables[s.block_begin + i]];
-        if (i < s.computed_length / kBlockSize) {
-          EXPECT_EQ(writer, tenant) << "of request " << s.id;
-        } else {
-          writer = tenant;
-        }
-      }
-    }
-  }
-
   void Launch() {
     const Batch& batch = scheduler_->batch();
     if (faults_ && Chance(1)) runner_->failing_steps.insert(batch.step);
-    CheckTenants(batch);
+    writers_.Check(
+        batch, [this](RequestId id) { return clients_.at(id).request.tenant; });
     EXPECT_TRUE(runner_->Launch(batch).ok());
     in_flight_ = true;
   }
@@ -493,7 +480,7 @@ class Simulation {
   std::vector<std::shared_ptr<const Adapter>> all_adapters_;
   std::vector<SlotLease> pins_;  // before scheduler_ goes, Run empties it
   uint64_t loaded_ = 0;
-  std::map<int32_t, std::string> writer_;  // tenant, by block
+  BlockWriters writers_;
   uint64_t cached_ = 0;  // tokens of prompts found in the prefix cache
   uint64_t taken_ = 0;   // slots that went from one tenant to another
   uint64_t unloaded_ = 0;
