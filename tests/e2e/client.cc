@@ -179,4 +179,12 @@ v1::GetModelResponse GetModel(ServerProcess& server) {
   return model;
 }
 
+std::vector<Answer> AskAlone(ServerProcess& server,
+                             std::vector<v1::GenerateRequest> requests) {
+  for (v1::GenerateRequest& request : requests) {
+    request.set_bypass_prefix_cache(true);
+  }
+  return AskTogether(server, requests, /*in_flight=*/1, Streaming::kNo);
+}
+
 }  // namespace descant::e2e

@@ -40,6 +40,10 @@ Answer AskStreamed(ServerProcess& server, const v1::GenerateRequest& request);
 
 enum class Streaming { kNo, kYes, kEverySecond };
 
+// Each by itself, its prompt computed whole: what others are compared with.
+std::vector<Answer> AskAlone(ServerProcess& server,
+                             std::vector<v1::GenerateRequest> requests);
+
 // All requests, `in_flight` at a time, in order; answers in the same order.
 std::vector<Answer> AskTogether(
     ServerProcess& server, const std::vector<v1::GenerateRequest>& requests,

@@ -80,8 +80,7 @@ void Compare(const GoldenCase& golden, const Answer& answer, double flip_gap,
 
 TEST_P(FamiliesTest, TheOraclesAnswersAloneAndTheSameBitsInOneBatch) {
   ASSERT_EQ(golden_.adapters.size(), 16u);
-  const std::vector<Answer> alone =
-      AskTogether(*server_, requests_, /*in_flight=*/1, Streaming::kNo);
+  const std::vector<Answer> alone = AskAlone(*server_, requests_);
   std::vector<double> errors;
   for (size_t i = 0; i < alone.size(); ++i) {
     SCOPED_TRACE(golden_.cases[i].adapter + " case " + std::to_string(i));

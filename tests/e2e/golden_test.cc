@@ -79,8 +79,8 @@ class GoldenTest : public testing::Test {
 
   // Every case alone, once for all tests.
   static const std::vector<Answer>& Alone() {
-    static const auto* answers = new std::vector<Answer>(
-        AskTogether(*server_, Requests(), /*in_flight=*/1, Streaming::kNo));
+    static const auto* answers =
+        new std::vector<Answer>(AskAlone(*server_, Requests()));
     return *answers;
   }
 

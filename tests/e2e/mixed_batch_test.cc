@@ -153,8 +153,7 @@ TEST(MixedBatchTest, SameBitsAloneAndAmongOthers) {
   EXPECT_GT(rounds, 3);
   std::printf("%d adapters uploaded, used and deleted meanwhile\n", rounds);
 
-  const std::vector<Answer> alone =
-      AskTogether(**server, requests, /*in_flight=*/1, Streaming::kNo);
+  const std::vector<Answer> alone = AskAlone(**server, requests);
   size_t tokens = 0;
   for (int i = 0; i < kRequests; ++i) {
     ASSERT_TRUE(alone[i].status.ok())

@@ -79,6 +79,8 @@ grpc::Status CheckAloneEqual(v1::GenerationService::Stub* stub,
   for (size_t k = 0; k < count; ++k) {
     indices.push_back(k * requests.size() / count);
     sampled.push_back(requests[indices.back()]);
+    // Not from what the batch has left.
+    sampled.back().set_bypass_prefix_cache(true);
   }
   LoadResult alone;
   const grpc::Status status = RunLoad(stub, sampled, /*in_flight=*/1, &alone);
