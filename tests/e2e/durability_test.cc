@@ -113,7 +113,9 @@ bool Change(ServerProcess& server, const Contents& contents, std::mt19937* rng,
     request.set_adapter_id(name->name);
     v1::RollbackAdapterResponse response;
     status = server.adapters().RollbackAdapter(&context, request, &response);
-    if (status.ok()) EXPECT_EQ(response.adapter().digest(), next);
+    if (status.ok()) {
+      EXPECT_EQ(response.adapter().digest(), next);
+    }
   } else {
     name->in_flight = next;
     v1::DeleteAdapterRequest request;
