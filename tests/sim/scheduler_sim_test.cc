@@ -51,8 +51,7 @@ TEST(SchedulerSim, EverySequenceIsAsAlone) {
   }
   std::cout << "preemptions: " << preemptions << ", answers of several to a "
             << "request: " << several << ", shared blocks: " << shared
-            << ", cached tokens: " << cached
-            << ", loads: " << loaded
+            << ", cached tokens: " << cached << ", loads: " << loaded
             << ", slots taken from other tenants: " << taken
             << ", unloads: " << unloaded << "\n";
   // The simulation must reach what it is there for.
