@@ -36,7 +36,8 @@ class Block {
   // Whether others may find it: its content is final.
   bool cached() const;
   // Marks the content as poisonous (a numeric fault): once released the block
-  // waits in BlockAllocator::tainted() instead of the free list.
+  // waits in BlockAllocator::tainted() instead of the free list. REQUIRES: not
+  // cached.
   void Taint();
 
  private:

@@ -137,6 +137,7 @@ class Scheduler {
   void Admit(Sequence* sequence, MonotonicTime now);
   Admission AdmitOnPrefix(Sequence* sequence, MonotonicTime now);
   void FindPrefix(const Sequence& sequence);
+  bool MakeStateSlot();
   bool MakeRoom(const Sequence& sequence);
   void KeepRoom(const Sequence& sequence);
   bool LeaseSlot(Sequence* sequence);

@@ -246,6 +246,8 @@ Scheduler::Admission Scheduler::TryAdmit(Sequence* sequence,
   if (sequence->request().adapter != nullptr && !LeaseSlot(sequence)) {
     return Admission::kSkipped;
   }
+  // Before the prompt is looked up.
+  if (!MakeStateSlot()) return Admission::kFull;
   FindPrefix(*sequence);
   const Admission admission = AdmitOnPrefix(sequence, now);
   prefix_.clear();
@@ -330,19 +332,22 @@ SlotAccess Scheduler::FindSlot(const Sequence& sequence) {
   }
 }
 
-// A state slot, and blocks for all its tokens beside what running prefills
-// will take, with one to spare for each sequence that runs: what starts should
-// not have to be preempted at once.
+bool Scheduler::MakeStateSlot() {
+  while (static_cast<int32_t>(free_state_slots_.size()) <= kept_state_slots_) {
+    if (!PreemptPaused(nullptr)) return false;
+  }
+  return true;
+}
+
+// Blocks for all its tokens beside what running prefills will take, with one to
+// spare for each sequence that runs: what starts should not have to be
+// preempted at once.
 bool Scheduler::MakeRoom(const Sequence& sequence) {
   const SequenceGroup* group = sequence.group;
   const int32_t needed =
       BlocksFor(sequence.length() + 1) - static_cast<int32_t>(prefix_.size());
-  const auto has_state_slot = [this] {
-    return static_cast<int32_t>(free_state_slots_.size()) > kept_state_slots_;
-  };
-  while (!has_state_slot() ||
-         blocks_.available() - committed_blocks_ - active_ < needed) {
-    if (has_state_slot() && ReclaimPrompt(group)) continue;
+  while (blocks_.available() - committed_blocks_ - active_ < needed) {
+    if (ReclaimPrompt(group)) continue;
     if (!PreemptPaused(nullptr)) return false;
   }
   return true;
