@@ -150,11 +150,10 @@ const std::vector<ConfigOption>& ConfigOptions() {
        "Most rows of one step: decodes and prefill chunks. Fewer: others' "
        "tokens wait less for a prefill. Default 128.",
        Number(&C::token_budget, 1, 65536)},
-      {"prefix-cache", "on|off",
-       "Prompts that begin as an earlier one of the same tenant and adapter "
-       "did "
-       "are computed from there on. Takes no memory that others need. Default "
-       "on.",
+      {"prefix-cache", "MODE",
+       "on or off. Prompts that begin as an earlier one of the same tenant and "
+       "adapter did are computed from there on. Takes no memory that others "
+       "need. Default on.",
        SetPrefixCache},
       {"max-running", "N", "Most sequences that run at once. Default 64.",
        Number(&C::max_running, 1, 4096)},
