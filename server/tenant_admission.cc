@@ -121,11 +121,14 @@ void TenantAdmission::Ticket::Started() {
   MutexLock lock(&admission_->mutex_);
   State& state = admission_->states_[tenant_->id];
   state.queued_tokens -= queued_tokens_;
-  state.tokens.Draw(static_cast<double>(std::exchange(queued_tokens_, 0)));
+  const int64_t tokens = std::exchange(queued_tokens_, 0);
+  if (tenant_->limits.tokens_per_second > 0) {
+    state.tokens.Draw(static_cast<double>(tokens));
+  }
 }
 
 void TenantAdmission::Ticket::Charge(int64_t tokens) {
-  if (admission_ == nullptr || tokens == 0) return;
+  if (admission_ == nullptr || tenant_->limits.tokens_per_second == 0) return;
   MutexLock lock(&admission_->mutex_);
   admission_->states_[tenant_->id].tokens.Draw(static_cast<double>(tokens));
 }

@@ -146,6 +146,17 @@ TEST_F(TenantAdmissionTest, NewLimitsCountForNewRequests) {
   EXPECT_EQ(Ask(Make({.sequences = 7}), 7, 7), "");
 }
 
+// Nor is what was used while a limit was lifted.
+TEST_F(TenantAdmissionTest, TokensWithoutALimitAreFree) {
+  EXPECT_EQ(Ask(Make({.tokens_per_second = 10}), 1, 5), "");
+  tickets_.clear();
+  EXPECT_EQ(Ask(Make({.sequences = 9}), 1, 5000), "");
+  tickets_[0].Started();
+  tickets_[0].Charge(5000);
+  tickets_.clear();
+  EXPECT_EQ(Ask(Make({.tokens_per_second = 10}), 1, 5), "");
+}
+
 TEST_F(TenantAdmissionTest, ATicketThatMovesCountsOnce) {
   const auto tenant = Make({.sequences = 1});
   EXPECT_EQ(Ask(tenant), "");
