@@ -33,6 +33,7 @@ constexpr Rule kRules[] = {
     {"DeleteAdapter", Role::kManageAdapters},
     {"RollbackAdapter", Role::kManageAdapters},
     {"DownloadAdapter", Role::kManageAdapters},
+    {"ShareAdapter", Role::kManageAdapters},
     {"WatchAdapters", kAnyTenant},
     // AdminService
     {"GetStats", Role::kOperator},
