@@ -120,7 +120,7 @@ grpc::ServerUnaryReactor* AdapterService::QueryUpload(
     grpc::CallbackServerContext* context, const v1::QueryUploadRequest* request,
     v1::QueryUploadResponse* response) {
   return RunPooled(
-      edge_, "QueryUpload", context,
+      edge_, "QueryUpload", context, request->SpaceUsedLong(),
       [edge = edge_, request, response](const std::string& tenant,
                                         CallFacts*) -> absl::Status {
         DESCANT_RETURN_IF_ERROR(
@@ -136,7 +136,7 @@ grpc::ServerUnaryReactor* AdapterService::QueryUpload(
 grpc::ServerUnaryReactor* AdapterService::GetAdapter(
     grpc::CallbackServerContext* context, const v1::GetAdapterRequest* request,
     v1::GetAdapterResponse* response) {
-  return RunPooled(edge_, "GetAdapter", context,
+  return RunPooled(edge_, "GetAdapter", context, request->SpaceUsedLong(),
                    [edge = edge_, request, response](const std::string& tenant,
                                                      CallFacts* facts) {
                      return GetOne(edge, tenant, *request, response, facts);
@@ -148,7 +148,7 @@ grpc::ServerUnaryReactor* AdapterService::ListAdapters(
     const v1::ListAdaptersRequest* request,
     v1::ListAdaptersResponse* response) {
   return RunPooled(
-      edge_, "ListAdapters", context,
+      edge_, "ListAdapters", context, request->SpaceUsedLong(),
       [edge = edge_, request, response](const std::string& tenant, CallFacts*) {
         return ListPage(edge, tenant, *request, response);
       });
@@ -158,7 +158,7 @@ grpc::ServerUnaryReactor* AdapterService::DeleteAdapter(
     grpc::CallbackServerContext* context,
     const v1::DeleteAdapterRequest* request,
     v1::DeleteAdapterResponse* response) {
-  return RunPooled(edge_, "DeleteAdapter", context,
+  return RunPooled(edge_, "DeleteAdapter", context, request->SpaceUsedLong(),
                    [edge = edge_, request, response](const std::string& tenant,
                                                      CallFacts* facts) {
                      return DeleteOne(edge, tenant, *request, response, facts);
@@ -169,7 +169,7 @@ grpc::ServerUnaryReactor* AdapterService::RollbackAdapter(
     grpc::CallbackServerContext* context,
     const v1::RollbackAdapterRequest* request,
     v1::RollbackAdapterResponse* response) {
-  return RunPooled(edge_, "RollbackAdapter", context,
+  return RunPooled(edge_, "RollbackAdapter", context, request->SpaceUsedLong(),
                    [edge = edge_, request, response](const std::string& tenant,
                                                      CallFacts* facts) {
                      return RollBackOne(edge, tenant, *request, response,

@@ -37,11 +37,13 @@ uint64_t RandomSeed() {
   return (static_cast<uint64_t>(device()) << 32) | device();
 }
 
-// A start reads more than it keeps: of the model, of the store's journal. The C
-// library would keep those pages for later allocations.
+// A start reads more than it keeps: of the model, of the store's journal; so
+// does the transport under a flood. The C library would keep those pages for
+// later allocations. Little is not worth the locks.
 void ReturnFreeMemory() {
 #ifdef __GLIBC__
-  ::malloc_trim(0);
+  constexpr size_t kWorthIt = size_t{32} << 20;
+  if (::mallinfo2().fordblks > kWorthIt) ::malloc_trim(0);
 #endif
 }
 
@@ -164,6 +166,7 @@ absl::Status App::StartEngine(const ServerConfig& config, Backend* backend) {
   EngineOptions options;
   options.max_model_len = backend->max_model_len;
   options.max_waiting_requests = config.max_waiting;
+  options.max_waiting_tokens = config.max_waiting_tokens;
   options.prefix_cache = config.prefix_cache;
   options.max_running_sequences = backend->runner->limits().max_sequences;
   options.host_adapter_bytes = config.host_adapter_memory;
@@ -223,6 +226,8 @@ void App::FillEdge(const ServerConfig& config, const Backend& backend) {
   }
   edge_.tenants = tenants_.get();
   edge_.admission = &admission_;
+  request_memory_ = std::make_unique<MemoryBudget>(config.request_memory);
+  edge_.memory = request_memory_.get();
   edge_.seed_state = RandomSeed();
 }
 
@@ -270,6 +275,11 @@ void App::MakeMetrics(const ServerConfig& config, const Backend& backend) {
   if (tenants_ != nullptr) {
     sources.tenants_stale = [this] { return tenants_->stale(); };
   }
+  sources.request_memory = [this] { return request_memory_->held(); };
+  sources.request_memory_capacity = request_memory_->capacity();
+  sources.refused_connections = [this] {
+    return acceptor_.refused() + admin_acceptor_.refused();
+  };
   sources.engine = [this] { return engine_->Stats(); };
   sources.store = [this] { return store_->Stats(); };
   sources.residents = [this] { return engine_->ResidentAdapters(); };
@@ -290,6 +300,18 @@ absl::Status App::Listen(const ServerConfig& config) {
   const auto reflects = [&config](const std::string& address) {
     return config.reflection || IsLoopbackAddress(address);
   };
+  ConnectionLimits connections;
+  connections.keepalive_time = config.keepalive_time;
+  connections.keepalive_timeout = config.keepalive_timeout;
+  connections.max_age = config.max_connection_age;
+  connections.max_age_grace = config.request_timeout;
+  connections.max_connections = ConnectionsThatFit(
+      static_cast<size_t>(config.max_connections), limits::kReservedFiles);
+  if (connections.max_connections <
+      static_cast<size_t>(config.max_connections)) {
+    LogWarning("--max-connections: the limit on open files leaves room for ",
+               connections.max_connections);
+  }
   generation_ = std::make_unique<GenerationService>(&edge_);
   adapters_ = std::make_unique<AdapterService>(&edge_);
   DESCANT_ASSIGN_OR_RETURN(
@@ -297,13 +319,16 @@ absl::Status App::Listen(const ServerConfig& config) {
       StartListener("--listen", config.listen,
                     {generation_.get(), adapters_.get()},
                     // Without a key only health answers.
-                    config.tenants == nullptr && reflects(config.listen)));
+                    config.tenants == nullptr && reflects(config.listen),
+                    connections, &acceptor_));
   if (config.admin_listen != "none") {
     admin_ = std::make_unique<AdminService>(&edge_);
+    connections.max_connections = limits::kMaxAdminConnections;
     DESCANT_ASSIGN_OR_RETURN(
         admin_server_,
         StartListener("--admin-listen", config.admin_listen, {admin_.get()},
-                      reflects(config.admin_listen)));
+                      reflects(config.admin_listen), connections,
+                      &admin_acceptor_));
   }
   if (config.metrics_listen != "none") {
     // The exposer reports by exception; it ends here.
@@ -353,6 +378,7 @@ void App::KeepHouse() {
   // Not while the calls of a second before wait still.
   if (maintenance_pool_->queued() > 0) return;
   maintenance_pool_->TryPost([this] {
+    ReturnFreeMemory();
     store_->CollectGarbage();
     scrubber_->Tick();
   });
@@ -396,14 +422,17 @@ void App::Drain(MonotonicTime deadline) {
   while (edge_.active_calls.load() > 0 && clock_.Now() < deadline) {
     std::this_thread::sleep_for(kPoll);
   }
-  // What is left now is past the deadline, or a client's health watch: both
-  // are cancelled. The second's grace is for answers on their way.
+  // Generations that are left are past the deadline, and told so.
+  if (engine_ != nullptr) engine_->Stop(clock_.Now());
+  // Then everything is cancelled, a client's health watch too. The grace is for
+  // statuses and answers on their way.
   const auto grace =
       std::chrono::system_clock::now() + std::chrono::milliseconds(200);
+  acceptor_.Stop();
+  admin_acceptor_.Stop();
   if (server_ != nullptr) server_->Shutdown(grace);
   if (admin_server_ != nullptr) admin_server_->Shutdown(grace);
   exposer_.reset();
-  if (engine_ != nullptr) engine_->Stop(clock_.Now());
 }
 
 App::~App() {

@@ -16,6 +16,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/fs.h"
 #include "runtime/engine.h"
+#include "server/acceptor.h"
 #include "server/adapter_service.h"
 #include "server/admin_service.h"
 #include "server/backend.h"
@@ -80,11 +81,14 @@ class App {
   std::unique_ptr<PinnedAdapters> pins_;
   std::unique_ptr<TenantsFile> tenants_;  // null: tenants are off
   TenantAdmission admission_{&clock_};
+  std::unique_ptr<MemoryBudget> request_memory_;
   std::unique_ptr<ManifestReconciler> manifest_;
   std::unique_ptr<FrontPool> download_pool_;
   std::unique_ptr<GenerationService> generation_;
   std::unique_ptr<AdapterService> adapters_;
   std::unique_ptr<AdminService> admin_;
+  Acceptor acceptor_;
+  Acceptor admin_acceptor_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<grpc::Server> admin_server_;
   std::unique_ptr<prometheus::Exposer> exposer_;

@@ -36,6 +36,8 @@ struct ServerConfig {
   bool prefix_cache = true;
   int32_t max_running = 64;
   int32_t max_waiting = 1024;
+  int32_t max_waiting_tokens = 1 << 20;                // of prompts
+  uint64_t request_memory = uint64_t{512} << 20;       // bytes
   uint64_t kv_memory = 0;                              // bytes; 0: chosen
   uint64_t adapter_memory = 0;                         // bytes; 0: chosen
   uint64_t host_adapter_memory = uint64_t{256} << 20;  // bytes; 0: none kept
@@ -53,6 +55,10 @@ struct ServerConfig {
   Duration stream_stall_timeout = std::chrono::seconds(30);
   Duration upload_idle_timeout = std::chrono::seconds(30);
   Duration drain_timeout = std::chrono::seconds(30);
+  Duration keepalive_time = std::chrono::seconds(60);
+  Duration keepalive_timeout = std::chrono::seconds(20);
+  Duration max_connection_age = std::chrono::hours(1);
+  int32_t max_connections = 4096;
   bool reflection = false;
   bool insecure_no_auth = false;
 

@@ -161,6 +161,16 @@ const std::vector<ConfigOption>& ConfigOptions() {
        "Most requests that wait; beyond it the answer is UNAVAILABLE. "
        "Default 1024.",
        Number(&C::max_waiting, 1, kMega)},
+      {"max-waiting-tokens", "N",
+       "Most prompt tokens that wait, of all requests together; beyond it the "
+       "answer is UNAVAILABLE. One request alone always may. Default 1048576.",
+       Number(&C::max_waiting_tokens, 1, 1024 * kMega)},
+      {"request-memory", "SIZE",
+       "Most memory for requests that are not answered and for their answers, "
+       "reckoned at the most they can grow to; beyond it the answer is "
+       "UNAVAILABLE. One request gets half of it at most, one tenant three "
+       "quarters. Default 512MiB.",
+       Bytes(&C::request_memory, 1 << 20)},
       {"kv-memory", "SIZE", "KV cache, for instance 2GiB. Default: chosen.",
        Bytes(&C::kv_memory, 1 << 20)},
       {"adapter-memory", "SIZE",
@@ -222,6 +232,23 @@ const std::vector<ConfigOption>& ConfigOptions() {
       {"drain-timeout", "TIME",
        "After SIGTERM: how long accepted requests may take. Default 30s.",
        Time(&C::drain_timeout)},
+      {"keepalive-time", "TIME",
+       "A connection that was silent for so long is asked whether its client "
+       "still lives. Default 60s.",
+       Time(&C::keepalive_time)},
+      {"keepalive-timeout", "TIME",
+       "A client that does not answer this for so long is gone: its calls are "
+       "cancelled. Default 20s.",
+       Time(&C::keepalive_timeout)},
+      {"max-connections", "N",
+       "Most connections to --listen at a time; one more is closed at once. "
+       "Default 4096, or what the limit on open files leaves.",
+       Number(&C::max_connections, 1, kMega)},
+      {"max-connection-age", "TIME",
+       "After so long, give or take a tenth, clients are told to connect anew "
+       "(so that a balancer spreads them again); calls under way have "
+       "--request-timeout to end. Default 1h.",
+       Time(&C::max_connection_age)},
   };
   return *options;
 }

@@ -23,6 +23,7 @@
 #include "server/egress.h"
 #include "server/front_pool.h"
 #include "server/limits.h"
+#include "server/memory_budget.h"
 #include "server/metrics.h"
 #include "server/pinned_adapters.h"
 #include "server/request_validation.h"
@@ -79,6 +80,7 @@ struct EdgeContext {
   const Clock* clock = nullptr;
   const TenantsFile* tenants = nullptr;  // null: tenants are off
   TenantAdmission* admission = nullptr;
+  MemoryBudget* memory = nullptr;  // of requests and their answers
   ModelFacts facts;
   EdgeOptions options;
 

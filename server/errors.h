@@ -28,6 +28,8 @@ inline constexpr absl::string_view kTokenOutOfRange = "TOKEN_OUT_OF_RANGE";
 inline constexpr absl::string_view kChatTemplate = "CHAT_TEMPLATE";
 // Also "CHAT_TEMPLATE_RENDER", of runtime/tokenizer/chat_template.h.
 inline constexpr absl::string_view kQueueFull = "QUEUE_FULL";
+inline constexpr absl::string_view kMemoryFull = "MEMORY_FULL";
+inline constexpr absl::string_view kRequestTooLarge = "REQUEST_TOO_LARGE";
 inline constexpr absl::string_view kDraining = "DRAINING";
 inline constexpr absl::string_view kStreamStalled = "STREAM_STALLED";
 inline constexpr absl::string_view kUploadIdle = "UPLOAD_IDLE";
@@ -51,6 +53,7 @@ inline constexpr absl::string_view kTenantTokenLimit = "TENANT_TOKEN_LIMIT";
 inline constexpr absl::string_view kTenantSequenceLimit =
     "TENANT_SEQUENCE_LIMIT";
 inline constexpr absl::string_view kTenantQueueLimit = "TENANT_QUEUE_LIMIT";
+inline constexpr absl::string_view kTenantMemoryLimit = "TENANT_MEMORY_LIMIT";
 inline constexpr absl::string_view kAdapterNumeric = "ADAPTER_NUMERIC";
 }  // namespace reason
 

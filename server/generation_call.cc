@@ -1,10 +1,13 @@
 #include "server/generation_call.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
 #include "server/authorization.h"
+#include "server/generation_output.h"
+#include "server/limits.h"
 
 namespace descant {
 
@@ -37,6 +40,11 @@ void GenerationCall::Begin() {
       edge_->admission->Admit(*tenant);
   if (!ticket.ok()) return RejectWith(ticket.status());
   ticket_ = *std::move(ticket);
+  auto memory = edge_->memory->Take(
+      tenant_, limits::kCallBytes +
+                   (request_ == nullptr ? 0 : request_->SpaceUsedLong()));
+  if (!memory.ok()) return RejectWith(memory.status());
+  memory_ = *std::move(memory);
   // A copy of its own: once the call has ended, self_ may be gone.
   auto self = shared_from_this();
   if (!edge_->front_pool->TryPost([self] { self->Prepare(); })) {
@@ -110,12 +118,22 @@ void GenerationCall::Prepare() {
   const RequestId id = request->id;
   absl::Status status = ticket_.Reserve(
       request->sampling.n, static_cast<int64_t>(request->prompt.size()));
+  if (status.ok()) status = memory_.Grow(BytesToCome(request->prompt.size()));
   if (status.ok()) {
     status = edge_->engine->Submit(*std::move(request), shared_from_this());
   }
   if (!status.ok()) return RejectWith(status);
   submitted_.store(true);
   if (cancelled_.load()) edge_->engine->Cancel(id);
+}
+
+uint64_t GenerationCall::BytesToCome(size_t prompt_tokens) const {
+  const uint64_t answer =
+      AnswerBytes(plan_, static_cast<int32_t>(prompt_tokens));
+  const uint64_t waiting =
+      streams() ? std::min<uint64_t>(answer, 3 * limits::kMaxStreamPendingBytes)
+                : answer;
+  return waiting + sizeof(int32_t) * prompt_tokens + echo_.size();
 }
 
 void GenerationCall::CancelGeneration() {

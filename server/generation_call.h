@@ -82,6 +82,8 @@ class GenerationCall : public TokenSink,
   void Prepare();
   absl::StatusOr<Request> MakeRequest();
   void RejectWith(const absl::Status& status);
+  // Memory that the request takes once it is submitted.
+  uint64_t BytesToCome(size_t prompt_tokens) const;
   std::string EchoOf(const std::vector<int32_t>& prompt) const;
   void FlushFirstPromptToken();
 
@@ -108,6 +110,9 @@ class GenerationCall : public TokenSink,
   // token while it is to be given out.
   std::string echo_;
   std::optional<int32_t> first_prompt_token_;
+
+  // Until the call is done. Until Submit the thread's that prepares.
+  MemoryBudget::Hold memory_;
 
   // Until Submit the thread's that prepares; then the engine thread's.
   TenantAdmission::Ticket ticket_;

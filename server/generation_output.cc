@@ -1,5 +1,6 @@
 #include "server/generation_output.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "runtime/base/reason.h"
@@ -16,7 +17,10 @@ void SetDuration(Duration from, google::protobuf::Duration* to) {
 }
 
 constexpr size_t kBytesPerId = 4;
-constexpr size_t kBytesPerLogprob = 12;
+// A message and the pointer to it.
+constexpr size_t kBytesPerLogprob = 48;
+// Of text; few tokens are longer.
+constexpr uint64_t kBytesPerToken = 16;
 
 size_t FillLogprobs(const TokenEvent& event, v1::TokenLogprobs* entry) {
   entry->set_token_id(event.token);
@@ -57,6 +61,26 @@ size_t AppendPromptTokens(
     bytes += FillLogprobs(event, entries->Add());
   }
   return bytes;
+}
+
+uint64_t AnswerBytes(const GenerationPlan& plan, int32_t prompt_tokens) {
+  const auto entries = [](bool wanted, int32_t top) -> uint64_t {
+    return wanted ? 1 + static_cast<uint64_t>(std::max(0, top)) : 0;
+  };
+  const SamplingParams& sampling = plan.sampling;
+  const uint64_t prompt = static_cast<uint64_t>(prompt_tokens);
+  uint64_t token = kBytesPerToken;
+  if (plan.output.token_ids) token += kBytesPerId;
+  token +=
+      kBytesPerLogprob * entries(plan.output.logprobs, sampling.top_logprobs);
+  uint64_t answer = token * static_cast<uint64_t>(sampling.max_tokens);
+  if (plan.output.echo) answer += kBytesPerToken * prompt;
+  const uint64_t message =
+      answer * static_cast<uint64_t>(sampling.n) +
+      kBytesPerLogprob * prompt *
+          entries(plan.output.prompt_logprobs, sampling.prompt_logprobs);
+  // Once more, encoded.
+  return 2 * message;
 }
 
 void SetFinish(const ChoiceResult& result, v1::Choice* choice) {

@@ -3,6 +3,7 @@
 #define DESCANT_SERVER_GENERATION_OUTPUT_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -14,7 +15,7 @@
 
 namespace descant {
 
-// Appends to `choice`; returns about how many bytes that adds to the message.
+// Appends to `choice`; returns about how many bytes of memory that takes.
 size_t AppendTokens(absl::Span<const TokenEvent> tokens,
                     const std::string& text, const OutputPlan& plan,
                     v1::Choice* choice);
@@ -24,6 +25,10 @@ size_t AppendTokens(absl::Span<const TokenEvent> tokens,
 size_t AppendPromptTokens(
     std::optional<int32_t> first, absl::Span<const TokenEvent> tokens,
     google::protobuf::RepeatedPtrField<v1::TokenLogprobs>* entries);
+
+// Most memory that the answers to a prompt of that length take, as a message
+// and on their way out. `max_tokens` fits into the context by now.
+uint64_t AnswerBytes(const GenerationPlan& plan, int32_t prompt_tokens);
 
 void SetFinish(const ChoiceResult& result, v1::Choice* choice);
 void SetUsage(const RequestResult& result, v1::Usage* usage);

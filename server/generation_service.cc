@@ -18,6 +18,15 @@ constexpr const char* kPeftFeatures[] = {"target_modules",      "rank_pattern",
                                          "alpha_pattern",       "rslora",
                                          "layers_to_transform", "all-linear"};
 
+// An answer has an id and a piece, which is a string, for every few bytes of
+// text; or the text of every id.
+constexpr uint64_t kPieceOfByte = 16;
+constexpr uint64_t kTextOfId = 2;
+
+uint64_t TokenizeBytes(const v1::TokenizeRequest& request) {
+  return request.SpaceUsedLong() + kPieceOfByte * request.ByteSizeLong();
+}
+
 absl::Status TokenizeOne(EdgeContext* edge, const v1::TokenizeRequest& request,
                          v1::TokenizeResponse* response) {
   DESCANT_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
@@ -89,7 +98,7 @@ grpc::ServerUnaryReactor* GenerationService::Tokenize(
     grpc::CallbackServerContext* context, const v1::TokenizeRequest* request,
     v1::TokenizeResponse* response) {
   return RunPooled(
-      edge_, "Tokenize", context,
+      edge_, "Tokenize", context, TokenizeBytes(*request),
       [edge = edge_, request, response](const std::string&, CallFacts*) {
         return TokenizeOne(edge, *request, response);
       });
@@ -99,7 +108,7 @@ grpc::ServerUnaryReactor* GenerationService::Detokenize(
     grpc::CallbackServerContext* context, const v1::DetokenizeRequest* request,
     v1::DetokenizeResponse* response) {
   return RunPooled(
-      edge_, "Detokenize", context,
+      edge_, "Detokenize", context, request->SpaceUsedLong() * kTextOfId,
       [edge = edge_, request, response](const std::string&, CallFacts*) {
         return DetokenizeOne(edge, *request, response);
       });

@@ -68,6 +68,22 @@ void LifecycleMetrics::Collect(Families* families) const {
   CollectStore(families);
   CollectResidents(families);
   if (sources_.manifest != nullptr) CollectManifest(families);
+  if (sources_.request_memory != nullptr) {
+    AddSingle("descant_request_memory_bytes",
+              "Memory of requests under way and their answers.",
+              MetricType::Gauge, static_cast<double>(sources_.request_memory()),
+              {}, families);
+    AddSingle("descant_request_memory_capacity_bytes",
+              "Memory there is for them.", MetricType::Gauge,
+              static_cast<double>(sources_.request_memory_capacity), {},
+              families);
+  }
+  if (sources_.refused_connections != nullptr) {
+    AddSingle(
+        "descant_refused_connections_total",
+        "Connections closed because there were too many.", MetricType::Counter,
+        static_cast<double>(sources_.refused_connections()), {}, families);
+  }
   const bool stale = sources_.tenants_stale && sources_.tenants_stale();
   AddSingle("descant_tenants_stale",
             "1 where the tenants file could not be read again.",

@@ -26,6 +26,11 @@ struct LifecycleSources {
   std::function<std::vector<ResidentAdapter>()> residents;
   // Null without a manifest.
   std::function<ManifestReport()> manifest;
+  // Bytes held for requests and their answers; null: not counted.
+  std::function<uint64_t()> request_memory;
+  uint64_t request_memory_capacity = 0;
+  // Connections; null: not counted.
+  std::function<uint64_t()> refused_connections;
   // Null where tenants are off.
   std::function<bool()> tenants_stale;
 };

@@ -3,6 +3,7 @@
 #ifndef DESCANT_SERVER_LIMITS_H_
 #define DESCANT_SERVER_LIMITS_H_
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 
@@ -10,13 +11,32 @@
 
 namespace descant::limits {
 
-// Transport. Beyond these gRPC itself answers RESOURCE_EXHAUSTED or closes.
+// Transport. Beyond these gRPC itself answers RESOURCE_EXHAUSTED, makes the
+// client wait, or closes: server/TRANSPORT.md.
 inline constexpr int kMaxReceiveBytes = 4 << 20;
 inline constexpr int kMaxSendBytes = 64 << 20;
 inline constexpr int kMaxMetadataBytes = 8 << 10;
 inline constexpr size_t kMaxApiKeyBytes = 4 << 10;
-inline constexpr int kMaxConcurrentStreams = 1024;  // of one connection
+// Of one connection. A proxy puts all its clients on one, and a call beyond the
+// limit waits in the client, where nobody sees it: so it is as high as the
+// server's own queue.
+inline constexpr int kMaxConcurrentStreams = 1024;
 inline constexpr size_t kTransportMemoryBytes = size_t{512} << 20;
+// Of the operators' listener; --max-connections is for the other.
+inline constexpr size_t kMaxAdminConnections = 128;
+// File descriptors that connections leave to the store, the model, the log.
+inline constexpr size_t kReservedFiles = 512;
+inline constexpr int kHpackTableBytes = 4 << 10;
+inline constexpr int kMaxFrameBytes = 16 << 10;
+inline constexpr int kStreamWindowBytes = 64 << 10;  // at first
+inline constexpr int kWriteBufferBytes = 64 << 10;   // of one stream
+// To the client's HTTP/2 settings.
+inline constexpr Duration kHandshakeTimeout = std::chrono::seconds(10);
+// Between a client's pings while it has no call that moves.
+inline constexpr Duration kMinPingInterval = std::chrono::seconds(10);
+inline constexpr int kMaxPingStrikes = 2;
+// Without a call; then the client connects anew when it has one.
+inline constexpr Duration kMaxConnectionIdle = std::chrono::minutes(15);
 
 // Generate.
 inline constexpr uint64_t kMaxPromptBytes = 1 << 20;
@@ -44,14 +64,18 @@ inline constexpr size_t kMaxAdapterIdBytes = 256;
 // Temperatures below this are greedy: logits divided by them overflow.
 inline constexpr float kMinTemperature = 1e-5f;
 
+// What a call takes of --request-memory beside its messages.
+inline constexpr uint64_t kCallBytes = 16 << 10;
+
 // Violations that one refusal names.
 inline constexpr size_t kMaxViolations = 16;
 // Rows of a step that score prompts, beyond one a sequence: what the buffer of
 // logits has room for.
 inline constexpr int32_t kScoredRows = 32;
 
-// Streams. A stream with this much waiting for its reader is paused; see
-// --stream-stall-timeout for what follows.
+// Streams. A stream with this much memory waiting for its reader is paused (as
+// much again may be on its way to it); see --stream-stall-timeout for what
+// follows.
 inline constexpr size_t kMaxStreamPendingBytes = 256 << 10;
 
 // Uploads.

@@ -2,6 +2,7 @@
 #ifndef DESCANT_SERVER_POOLED_CALL_H_
 #define DESCANT_SERVER_POOLED_CALL_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -13,6 +14,8 @@
 #include "server/authorization.h"
 #include "server/edge_context.h"
 #include "server/errors.h"
+#include "server/limits.h"
+#include "server/memory_budget.h"
 
 namespace descant {
 
@@ -28,11 +31,12 @@ inline void FinishUnary(EdgeContext* edge, const char* rpc,
 
 // Authorizes the call, runs `work` on the front pool and ends the call with
 // its status. `work` is called with the tenant's id (const std::string&) and a
-// CallFacts*, and returns absl::Status. Request and response live until then.
+// CallFacts*, and returns absl::Status. Request and response live until then;
+// `bytes` is what they take at most, of --request-memory.
 template <typename Work>
 grpc::ServerUnaryReactor* RunPooled(EdgeContext* edge, const char* rpc,
                                     grpc::CallbackServerContext* context,
-                                    Work work) {
+                                    uint64_t bytes, Work work) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   const auto finish = [edge, rpc, reactor](const absl::Status& status,
                                            const CallFacts& facts) {
@@ -44,8 +48,16 @@ grpc::ServerUnaryReactor* RunPooled(EdgeContext* edge, const char* rpc,
     finish(tenant.status(), {});
     return reactor;
   }
+  auto memory = edge->memory->Take((*tenant)->id, limits::kCallBytes + bytes);
+  if (!memory.ok()) {
+    finish(memory.status(), {});
+    return reactor;
+  }
+  // Shared, because std::function copies what it holds.
+  auto hold = std::make_shared<MemoryBudget::Hold>(*std::move(memory));
   const bool posted = edge->front_pool->TryPost(
-      [context, finish, tenant = *tenant, work = std::move(work)]() mutable {
+      [context, finish, hold = std::move(hold), tenant = *tenant,
+       work = std::move(work)]() mutable {
         CallFacts facts;
         if (context->IsCancelled()) {
           return finish(absl::CancelledError("cancelled"), facts);

@@ -70,6 +70,8 @@ class MetricsTest : public ::testing::Test {
 
   LifecycleSources Sources() {
     LifecycleSources sources;
+    sources.request_memory = [] { return uint64_t{4096}; };
+    sources.refused_connections = [] { return uint64_t{0}; };
     sources.engine = [this] { return stats_; };
     sources.store = [this] { return store_; };
     sources.residents = [this] { return residents_; };
