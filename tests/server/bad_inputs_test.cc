@@ -1,15 +1,17 @@
 // Bad inputs over real gRPC: each gets its documented code and a reason, and
-// the tokens of a neighbour stay what they were. Row numbers are those of the
-// project's table of bad inputs; those of uploads are in bad_uploads_test.cc.
+// the tokens of a neighbour stay what they were. Row numbers are those of
+// tests/BAD_INPUTS.md; those of uploads are in bad_uploads_test.cc.
 #include <chrono>
 #include <cmath>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/server/neighbour.h"
 #include "tests/server/test_server.h"
 
 namespace descant {
@@ -31,7 +33,11 @@ class BadInputsTest : public ::testing::Test {
     delete expected_;
   }
 
+  void SetUp() override {
+    neighbour_.emplace(server_, "neighbour", *expected_);
+  }
   void TearDown() override {
+    neighbour_.reset();
     EXPECT_EQ(server_->Tokens("neighbour", 40), *expected_);
   }
 
@@ -58,6 +64,7 @@ class BadInputsTest : public ::testing::Test {
     return request;
   }
 
+  std::optional<Neighbour> neighbour_;
   static TestServer* server_;
   static std::vector<int32_t>* expected_;
 };
@@ -182,14 +189,27 @@ TEST_F(BadInputsTest, SamplingOverTheWire) {  // rows 61 to 67
       [](R* r) { r->mutable_stopping()->set_max_tokens(2147483647); },
       [](R* r) { r->mutable_output()->set_top_logprobs(-1); },
       [](R* r) { r->mutable_output()->set_top_logprobs(2147483647); },
+      [](R* r) {
+        r->mutable_output()->set_top_logprobs(
+            server_->app().edge()->options.model.vocab_size);
+      },
       [](R* r) { r->mutable_sampling()->set_temperature(-1); },
       [](R* r) { r->mutable_sampling()->set_temperature(NAN); },
       [](R* r) { r->mutable_sampling()->set_temperature(INFINITY); },
       [](R* r) { r->mutable_sampling()->set_top_p(0); },
       [](R* r) { r->mutable_sampling()->set_top_p(NAN); },
+      [](R* r) { r->mutable_sampling()->set_top_p(1.1f); },
       [](R* r) { r->mutable_sampling()->set_top_k(-5); },
       [](R* r) { r->mutable_sampling()->set_min_p(2); },
       [](R* r) { r->mutable_stopping()->add_stop_strings(""); },
+      [](R* r) {
+        r->mutable_stopping()->add_stop_strings(std::string(1 << 20, 's'));
+      },
+      [](R* r) {
+        for (int i = 0; i < 10000; ++i) {
+          r->mutable_stopping()->add_stop_strings(absl::StrCat(i));
+        }
+      },
       [](R* r) { r->set_n(0); },
       [](R* r) { r->set_n(2147483647); },
       [](R* r) {

@@ -57,6 +57,9 @@ TestServer::TestServer(const TestServerOptions& options) {
       options.adapter_dir.empty() ? folder_ + "/adapters" : options.adapter_dir;
   config_.max_stored_adapters = options.max_stored_adapters;
   config_.max_waiting = options.max_waiting;
+  config_.max_waiting_tokens = options.max_waiting_tokens;
+  config_.request_memory = options.request_memory;
+  config_.request_timeout = options.request_timeout;
   config_.max_upload_size = 64 << 20;
   config_.stream_stall_timeout = options.stream_stall_timeout;
   config_.upload_idle_timeout = options.upload_idle_timeout;
@@ -77,6 +80,7 @@ TestServer::TestServer(const TestServerOptions& options) {
   fake.vocab_size = model_->config.vocab_size;
   auto runner = std::make_unique<FakeRunner>(fake);
   runner->on_launch = options.on_step;
+  runner->on_pack = options.on_pack;
 
   Backend backend;
   backend.model = loaded->model;

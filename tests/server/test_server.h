@@ -27,10 +27,15 @@ struct TestServerOptions {
   int32_t max_model_len = 512;
   int32_t max_stored_adapters = 100;
   int32_t max_waiting = 64;
+  int32_t max_waiting_tokens = 1 << 20;
+  uint64_t request_memory = uint64_t{512} << 20;
+  Duration request_timeout = std::chrono::minutes(10);
   Duration stream_stall_timeout = std::chrono::seconds(30);
   Duration upload_idle_timeout = std::chrono::seconds(30);
   // Called before every step, on the engine thread.
   std::function<void(const Batch&)> on_step;
+  // Called while an adapter loads, on a thread of its own.
+  std::function<void(const Adapter&)> on_pack;
   std::shared_ptr<const TenantDirectory> tenants;  // null: off
   std::string tenants_file;                        // what Reload() reads
   std::string adapter_dir;  // empty: in a folder of its own
