@@ -18,6 +18,7 @@ inline constexpr absl::string_view kAdapterExists = "ADAPTER_EXISTS";
 inline constexpr absl::string_view kAdapterVersionMismatch =
     "ADAPTER_VERSION_MISMATCH";
 inline constexpr absl::string_view kLabelInvalid = "LABEL_INVALID";
+inline constexpr absl::string_view kSharingInvalid = "SHARING_INVALID";
 inline constexpr absl::string_view kPageTokenInvalid = "PAGE_TOKEN_INVALID";
 inline constexpr absl::string_view kPageSizeInvalid = "PAGE_SIZE_INVALID";
 

@@ -38,7 +38,8 @@ constexpr struct {
   absl::string_view name;
 } kOps[] = {{JournalRecord::Op::kPut, "put"},
             {JournalRecord::Op::kDelete, "delete"},
-            {JournalRecord::Op::kMark, "mark"}};
+            {JournalRecord::Op::kMark, "mark"},
+            {JournalRecord::Op::kShare, "share"}};
 
 void DecodeLabels(const JsonValue& record, AdapterLabels* labels) {
   const JsonValue* value = record.Find("labels");
@@ -57,6 +58,27 @@ std::string EncodeLabels(const AdapterLabels& labels) {
   return text + "}";
 }
 
+void DecodeSharing(const JsonValue& record, AdapterSharing* sharing) {
+  const JsonValue* all = record.Find("all");
+  sharing->all_tenants = all != nullptr && all->boolean();
+  const JsonValue* tenants = record.Find("tenants");
+  if (tenants == nullptr) return;
+  for (const JsonValue& id : tenants->array()) {
+    sharing->tenants.push_back(id.string());
+  }
+}
+
+std::string EncodeSharing(const AdapterSharing& sharing) {
+  if (sharing.all_tenants) return ",\"all\":true";
+  std::string text = ",\"tenants\":[";
+  const char* separator = "";
+  for (const std::string& id : sharing.tenants) {
+    absl::StrAppend(&text, separator, JsonQuote(id));
+    separator = ",";
+  }
+  return text + "]";
+}
+
 // False where the payload is not a record of this format.
 bool DecodePayload(absl::string_view payload, JournalRecord* record) {
   JsonLimits limits;
@@ -72,6 +94,7 @@ bool DecodePayload(absl::string_view payload, JournalRecord* record) {
   const uint64_t keep = NumberOf(*root, "keep");
   record->keep = std::max<uint64_t>(keep, 1);
   DecodeLabels(*root, &record->info.labels);
+  DecodeSharing(*root, &record->sharing);
   AdapterInfo& info = record->info;
   info.tenant = TextOf(*root, "tenant");
   info.name = TextOf(*root, "name");
@@ -153,6 +176,9 @@ std::string EncodeRecord(const JournalRecord& record) {
         ",\"keep\":", record.keep);
     if (!info.labels.empty()) payload += EncodeLabels(info.labels);
   }
+  if (record.op == JournalRecord::Op::kShare) {
+    payload += EncodeSharing(record.sharing);
+  }
   payload += "}";
   std::string bytes;
   AppendLittleEndian(static_cast<uint32_t>(payload.size()), &bytes);
@@ -225,22 +251,26 @@ absl::StatusOr<JournalFile> ReadJournalFile(Fs* fs,
   return file;
 }
 
-std::vector<VersionHistory> ReplayJournal(std::vector<JournalRecord> records) {
-  std::map<std::pair<std::string, std::string>, VersionHistory> names;
+std::vector<JournaledName> ReplayJournal(std::vector<JournalRecord> records) {
+  std::map<std::pair<std::string, std::string>, JournaledName> names;
   for (JournalRecord& record : records) {
     const std::pair key(record.info.tenant, record.info.name);
     if (record.op == JournalRecord::Op::kDelete) names.erase(key);
+    if (record.op == JournalRecord::Op::kShare) {
+      const auto it = names.find(key);
+      if (it != names.end()) it->second.sharing = std::move(record.sharing);
+    }
     if (record.op != JournalRecord::Op::kPut) continue;
-    VersionHistory& history = names[key];
+    std::vector<AdapterInfo>& history = names[key].versions;
     history.push_back(std::move(record.info));
     if (history.size() > record.keep) {
       history.erase(history.begin(),
                     history.end() - static_cast<ptrdiff_t>(record.keep));
     }
   }
-  std::vector<VersionHistory> histories;
-  for (auto& [key, history] : names) histories.push_back(std::move(history));
-  return histories;
+  std::vector<JournaledName> remaining;
+  for (auto& [key, name] : names) remaining.push_back(std::move(name));
+  return remaining;
 }
 
 absl::StatusOr<std::unique_ptr<Journal>> Journal::Open(

@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "adapters/adapter.h"
+#include "adapters/sharing.h"
 #include "runtime/base/crc32c.h"
 #include "runtime/base/fs.h"
 
@@ -24,13 +25,16 @@ namespace descant {
 
 struct JournalRecord {
   // kMark: nothing but that versions up to this one have been given.
-  enum class Op { kPut, kDelete, kMark };
+  // kShare: who else may use a name from then on, until it is deleted.
+  enum class Op { kPut, kDelete, kMark, kShare };
   Op op = Op::kPut;
   // kPut: everything. kDelete: tenant, name and version. kMark: version.
+  // kShare: tenant, name and the last version that has been given.
   AdapterInfo info;
   // kPut: how many versions of the name, the newest ones, this one included,
   // remain after it. Records of older servers say nothing: 1.
   uint64_t keep = 1;
+  AdapterSharing sharing;  // kShare
 };
 
 std::string EncodeRecord(const JournalRecord& record);
@@ -54,10 +58,13 @@ struct JournalFile {
 absl::StatusOr<JournalFile> ReadJournalFile(Fs* fs,
                                             const std::string& directory);
 
-// The versions of one name, oldest first.
-using VersionHistory = std::vector<AdapterInfo>;
-// Those that remain as the records say, by tenant and name.
-std::vector<VersionHistory> ReplayJournal(std::vector<JournalRecord> records);
+// What remains of one name.
+struct JournaledName {
+  std::vector<AdapterInfo> versions;  // oldest first, not empty
+  AdapterSharing sharing;
+};
+// As the records say, by tenant and name.
+std::vector<JournaledName> ReplayJournal(std::vector<JournalRecord> records);
 
 // One writer.
 class Journal {

@@ -52,6 +52,10 @@ absl::Status ValidateAdapterName(absl::string_view name,
   return absl::OkStatus();
 }
 
+bool IsTenantId(absl::string_view id) {
+  return ValidateAdapterName(id, "").ok();
+}
+
 absl::StatusOr<AdapterId> ParseAdapterId(absl::string_view text) {
   AdapterId id;
   const size_t at = text.find('@');
@@ -65,6 +69,17 @@ absl::StatusOr<AdapterId> ParseAdapterId(absl::string_view text) {
         "adapter_id: want name or name@sha256:<64 hex>", "adapter_id");
   }
   id.digest = std::string(text.substr(at + 1));
+  return id;
+}
+
+absl::StatusOr<AdapterId> ParseQualifiedAdapterId(absl::string_view text) {
+  const size_t slash = text.find('/');
+  if (slash == absl::string_view::npos) return ParseAdapterId(text);
+  const absl::string_view owner = text.substr(0, slash);
+  if (!IsTenantId(owner)) return InvalidName();
+  DESCANT_ASSIGN_OR_RETURN(AdapterId id,
+                           ParseAdapterId(text.substr(slash + 1)));
+  id.owner = std::string(owner);
   return id;
 }
 

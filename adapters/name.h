@@ -17,14 +17,22 @@ namespace descant {
 absl::Status ValidateAdapterName(absl::string_view name,
                                  absl::string_view model_name);
 
-// What a client's `adapter_id` says: "name" or "name@sha256:<64 hex>".
+// Whether `id` can be a tenant's: the grammar of names, not "base" or "none".
+bool IsTenantId(absl::string_view id);
+
+// What a client's `adapter_id` says: "name" or "name@sha256:<64 hex>", of the
+// caller's own or, after "owner/", of that tenant's.
 struct AdapterId {
   std::string name;
   std::string digest;  // "sha256:<hex>", or "" for the current version
+  std::string owner;   // "": the caller
 };
 
-// INVALID_ARGUMENT, ADAPTER_ID_INVALID or ADAPTER_NAME_INVALID.
+// Without an owner. INVALID_ARGUMENT, ADAPTER_ID_INVALID or
+// ADAPTER_NAME_INVALID.
 absl::StatusOr<AdapterId> ParseAdapterId(absl::string_view text);
+// With or without one; the same errors.
+absl::StatusOr<AdapterId> ParseQualifiedAdapterId(absl::string_view text);
 
 // Whether `text` is 64 lower-case hex digits.
 bool IsSha256Hex(absl::string_view text);

@@ -17,12 +17,6 @@ namespace {
 
 using absl::StatusCode;
 
-// One text for absent, foreign and deleted.
-absl::Status NotFound() {
-  return ReasonedError(StatusCode::kNotFound, reason::kAdapterNotFound,
-                       "no adapter of that name", "adapter_id");
-}
-
 // A page token is the last name of the page, in hex behind a tag, so that it
 // is opaque and a forged one is told from a real one.
 constexpr absl::string_view kTokenTag = "p1-";
@@ -64,6 +58,11 @@ const AdapterLabels& LabelsOf(
 }
 
 }  // namespace
+
+absl::Status AdapterNotFound() {
+  return ReasonedError(StatusCode::kNotFound, reason::kAdapterNotFound,
+                       "no adapter of that name", "adapter_id");
+}
 
 std::shared_ptr<const std::string> AdapterRegistry::TextPool::Intern(
     absl::string_view text) {
@@ -134,7 +133,9 @@ const AdapterRegistry::History* AdapterRegistry::FindLocked(
 
 const AdapterRegistry::Version* AdapterRegistry::FindVersionLocked(
     absl::string_view tenant, const AdapterId& id) const {
-  const History* history = FindLocked(tenant, id.name);
+  const absl::string_view owner = id.owner.empty() ? tenant : id.owner;
+  if (owner != tenant && !MayUseLocked(tenant, owner, id.name)) return nullptr;
+  const History* history = FindLocked(owner, id.name);
   if (history == nullptr) return nullptr;
   if (id.digest.empty()) return &history->front();
   const auto it = std::find_if(
@@ -239,7 +240,7 @@ absl::StatusOr<std::shared_ptr<const Adapter>> AdapterRegistry::Lookup(
     absl::string_view tenant, const AdapterId& id) const {
   MutexLock lock(&mutex_);
   const Version* version = FindVersionLocked(tenant, id);
-  if (version == nullptr) return NotFound();
+  if (version == nullptr) return AdapterNotFound();
   switch (version->state) {
     case AdapterState::kReady:
       return version->adapter;
@@ -263,7 +264,7 @@ absl::StatusOr<RegistryEntry> AdapterRegistry::Find(absl::string_view tenant,
                                                     const AdapterId& id) const {
   MutexLock lock(&mutex_);
   const Version* version = FindVersionLocked(tenant, id);
-  if (version == nullptr) return NotFound();
+  if (version == nullptr) return AdapterNotFound();
   return Unpack(*version);
 }
 
@@ -271,7 +272,7 @@ absl::StatusOr<std::vector<RegistryEntry>> AdapterRegistry::Versions(
     absl::string_view tenant, absl::string_view name) const {
   MutexLock lock(&mutex_);
   const History* history = FindLocked(tenant, name);
-  if (history == nullptr) return NotFound();
+  if (history == nullptr) return AdapterNotFound();
   std::vector<RegistryEntry> entries;
   for (const Version& version : *history) entries.push_back(Unpack(version));
   return entries;
@@ -315,11 +316,12 @@ absl::Status AdapterRegistry::Remove(absl::string_view tenant,
   History dropped;  // destroyed outside the lock
   MutexLock lock(&mutex_);
   const auto owner = tenants_.find(tenant);
-  if (owner == tenants_.end()) return NotFound();
+  if (owner == tenants_.end()) return AdapterNotFound();
   const auto it = owner->second.names.find(name);
-  if (it == owner->second.names.end()) return NotFound();
+  if (it == owner->second.names.end()) return AdapterNotFound();
   dropped = std::move(it->second);
   owner->second.names.erase(it);
+  shared_.erase(absl::StrCat(tenant, "/", name));
   CountName(&owner->second, -1);
   for (const Version& version : dropped) {
     CountVersion(&owner->second, version, -1);
@@ -391,21 +393,26 @@ void AdapterRegistry::Restore(
   }
 }
 
-absl::StatusOr<AdapterPage> AdapterRegistry::List(
-    absl::string_view tenant, int32_t page_size,
-    absl::string_view page_token) const {
+absl::StatusOr<size_t> AdapterRegistry::PageLimit(int32_t page_size) {
   if (page_size < 0 || page_size > kMaxPageSize) {
     return ReasonedError(StatusCode::kInvalidArgument, reason::kPageSizeInvalid,
                          absl::StrCat("page_size: want 0 to ", kMaxPageSize),
                          "page_size");
   }
+  return page_size == 0 ? kDefaultPageSize : page_size;
+}
+
+absl::StatusOr<AdapterPage> AdapterRegistry::List(
+    absl::string_view tenant, int32_t page_size,
+    absl::string_view page_token) const {
+  DESCANT_ASSIGN_OR_RETURN(const size_t limit, PageLimit(page_size));
   DESCANT_ASSIGN_OR_RETURN(const std::string after, ParsePageToken(page_token));
-  const size_t limit = page_size == 0 ? kDefaultPageSize : page_size;
   AdapterPage page;
   MutexLock lock(&mutex_);
   const auto owner = tenants_.find(tenant);
   if (owner == tenants_.end()) return page;
   const auto& names = owner->second.names;
+  page.total = names.size();
   for (auto it = names.upper_bound(after); it != names.end(); ++it) {
     if (page.entries.size() == limit) {
       page.next_page_token = PageToken(page.entries.back().info.name);

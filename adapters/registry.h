@@ -17,6 +17,7 @@
 #include "absl/strings/string_view.h"
 #include "adapters/adapter.h"
 #include "adapters/name.h"
+#include "adapters/sharing.h"
 #include "runtime/base/mutex.h"
 
 namespace descant {
@@ -49,22 +50,37 @@ enum class PublishOutcome {
 };
 
 enum class RegistryChange {
-  kPublished,  // the name stands for this version now
-  kDeleted,    // the name and its versions are gone; this was the current one
-  kStateChanged
+  kPublished,    // the name stands for this version now
+  kDeleted,      // the name and its versions are gone; this was the current one
+  kStateChanged  // or its sharing is another
 };
 
 struct AdapterPage {
   std::vector<RegistryEntry> entries;  // current versions, by name
   std::string next_page_token;         // "" after the last page
+  size_t total = 0;                    // on all pages
 };
+
+// A name that others may use.
+struct SharedName {
+  std::string owner;
+  std::string name;
+  AdapterSharing sharing;
+};
+
+// NOT_FOUND ADAPTER_NOT_FOUND: one answer for absent, foreign and deleted.
+absl::Status AdapterNotFound();
 
 inline constexpr int32_t kMaxPageSize = 1000;
 inline constexpr int32_t kDefaultPageSize = 100;
 
 // Thread-safe. Another tenant's name answers exactly as one that is not there.
 // A name has versions, newest first; the newest is the current one. Takes about
-// 700 bytes for each adapter of one version.
+// 700 bytes for each adapter of one version, and for one that is shared some
+// hundred more and what its list of tenants takes.
+//
+// Where a look-up's id has an owner other than the tenant that asks, the name
+// is there only while it is shared with that tenant.
 class AdapterRegistry {
  public:
   using Listener = std::function<void(RegistryChange, const RegistryEntry&)>;
@@ -114,8 +130,24 @@ class AdapterRegistry {
 
   // The name with all its versions, which are added to `removed`, if given,
   // newest first. NOT_FOUND.
+  // It is shared with nobody any more.
   absl::Status Remove(absl::string_view tenant, absl::string_view name,
                       std::vector<RegistryEntry>* removed = nullptr);
+
+  // Who but its owner may use the name from now on, until it is removed.
+  // NOT_FOUND.
+  absl::Status Share(absl::string_view tenant, absl::string_view name,
+                     AdapterSharing sharing);
+  // Nobody where there is no such name.
+  AdapterSharing SharingOf(absl::string_view tenant,
+                           absl::string_view name) const;
+  // All names that are shared, in order of "owner/name".
+  std::vector<SharedName> AllShared() const;
+  // As List, those of others that `tenant` may use, in order of "owner/name".
+  // Looks at every shared name.
+  absl::StatusOr<AdapterPage> ListShared(absl::string_view tenant,
+                                         int32_t page_size,
+                                         absl::string_view page_token) const;
 
   // The stored bytes of `adapter` turned out to be damaged: every version that
   // is read from the same source becomes kCorrupt. Versions repaired meanwhile
@@ -189,14 +221,19 @@ class AdapterRegistry {
     Usage usage;
   };
   using Tenants = std::map<std::string, Tenant, std::less<>>;
+  struct Shared {
+    size_t owner_bytes = 0;  // of the key
+    AdapterSharing sharing;
+  };
 
+  static absl::StatusOr<size_t> PageLimit(int32_t page_size);
   Version Pack(RegistryEntry entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static RegistryEntry Unpack(const Version& version);
   // Null where there is none.
   const History* FindLocked(absl::string_view tenant,
                             absl::string_view name) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Null unless the name has a version that `id` means.
+  // Null unless the name has a version that `id` means, for this tenant.
   const Version* FindVersionLocked(absl::string_view tenant,
                                    const AdapterId& id) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -205,6 +242,9 @@ class AdapterRegistry {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The versions that fell off are moved to `dropped`.
   void PutLocked(RegistryEntry entry, size_t keep, History* dropped)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool MayUseLocked(absl::string_view tenant, absl::string_view owner,
+                    absl::string_view name) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Adds or takes away a version of `tenant` in both sums; and a name.
   void CountVersion(Tenant* tenant, const Version& version, int sign)
@@ -219,6 +259,8 @@ class AdapterRegistry {
 
   mutable Mutex mutex_;
   Tenants tenants_ ABSL_GUARDED_BY(mutex_);
+  // By "owner/name"; of names that are there, not with nobody.
+  std::map<std::string, Shared, std::less<>> shared_ ABSL_GUARDED_BY(mutex_);
   Usage total_ ABSL_GUARDED_BY(mutex_);
   TextPool texts_ ABSL_GUARDED_BY(mutex_);
   Listener listener_ ABSL_GUARDED_BY(mutex_);

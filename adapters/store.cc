@@ -1,5 +1,6 @@
 #include "adapters/store.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -178,12 +179,37 @@ absl::Status AdapterStore::Delete(absl::string_view tenant,
     return StoreWriteError(recorded);
   }
   ++next_version_;
+  const uint64_t sharing =
+      SharingBytes(tenant, name, registry_->SharingOf(tenant, name));
   std::vector<RegistryEntry> removed;
   DESCANT_RETURN_IF_ERROR(registry_->Remove(tenant, name, &removed));
   DropLocked(removed);
+  live_bytes_ -= std::min(live_bytes_, sharing);
   ledger_.Subtract(tenant, {.adapters = 1});
   RotateJournalLocked();
   return absl::OkStatus();
+}
+
+absl::StatusOr<RegistryEntry> AdapterStore::Share(absl::string_view tenant,
+                                                  absl::string_view name,
+                                                  AdapterSharing sharing) {
+  MutexLock lock(&mutex_);
+  DESCANT_ASSIGN_OR_RETURN(RegistryEntry entry, registry_->Get(tenant, name));
+  if (journal_->failed()) return StoreReadOnly();
+  const AdapterSharing former = registry_->SharingOf(tenant, name);
+  if (sharing == former) return entry;
+  JournalRecord record{JournalRecord::Op::kShare, entry.info};
+  record.info.version = next_version_ - 1;
+  record.sharing = sharing;
+  DESCANT_RETURN_IF_ERROR(Failpoint("store.before_share"));
+  if (const absl::Status recorded = journal_->Append(record); !recorded.ok()) {
+    return StoreWriteError(recorded);
+  }
+  live_bytes_ += SharingBytes(tenant, name, sharing);
+  live_bytes_ -= std::min(live_bytes_, SharingBytes(tenant, name, former));
+  DESCANT_RETURN_IF_ERROR(registry_->Share(tenant, name, std::move(sharing)));
+  RotateJournalLocked();
+  return entry;
 }
 
 std::shared_ptr<StoredTensors> AdapterStore::SourceOf(
@@ -198,8 +224,7 @@ absl::StatusOr<std::unique_ptr<StoredFiles>> AdapterStore::OpenFiles(
     const RegistryEntry& entry) {
   std::shared_ptr<StoredTensors> source = SourceOf(entry.info);
   if (source == nullptr) {
-    return ReasonedError(StatusCode::kNotFound, reason::kAdapterNotFound,
-                         "no adapter of that name", "adapter_id");
+    return AdapterNotFound();
   }
   if (source->damaged()) return AdapterDataLoss();
   return StoredFiles::Open(fs_, PathOf(entry.info), entry.info,
@@ -211,9 +236,7 @@ VerifyResult AdapterStore::Verify(const AdapterInfo& info) {
   result.info = info;
   std::shared_ptr<StoredTensors> source = SourceOf(info);
   if (source == nullptr) {
-    result.status =
-        ReasonedError(StatusCode::kNotFound, reason::kAdapterNotFound,
-                      "no adapter of that name", "adapter_id");
+    result.status = AdapterNotFound();
     return result;
   }
   auto files = StoredFiles::Open(fs_, PathOf(info), info, source);

@@ -3,7 +3,7 @@
 // wholly not.
 //
 // Directory (0700); adapters/README.md tells more:
-//   FORMAT                       the format number, "2\n"
+//   FORMAT                       the format number, "3\n"
 //   LOCK                         flock: one writer
 //   journal                      adapters/journal.h
 //   blobs/<tenant id>/<sha256>   blob header, config JSON, safetensors bytes
@@ -33,6 +33,7 @@
 #include "adapters/journal.h"
 #include "adapters/labels.h"
 #include "adapters/registry.h"
+#include "adapters/sharing.h"
 #include "adapters/store_quota.h"
 #include "adapters/stored_files.h"
 #include "adapters/stored_tensors.h"
@@ -204,6 +205,12 @@ class AdapterStore {
   absl::Status Delete(absl::string_view tenant, absl::string_view name,
                       std::optional<uint64_t> expected_version = std::nullopt);
 
+  // Who but its owner may use the name from now on; durable on return. The
+  // name's current version. NOT_FOUND.
+  absl::StatusOr<RegistryEntry> Share(absl::string_view tenant,
+                                      absl::string_view name,
+                                      AdapterSharing sharing);
+
   // A kept version as the pair it came as. NOT_FOUND, DATA_LOSS, UNAVAILABLE.
   absl::StatusOr<std::unique_ptr<StoredFiles>> OpenFiles(
       const RegistryEntry& entry);
@@ -277,6 +284,9 @@ class AdapterStore {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DropLocked(const std::vector<RegistryEntry>& versions)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Bytes of the record; none where it is nobody's.
+  static uint64_t SharingBytes(absl::string_view tenant, absl::string_view name,
+                               const AdapterSharing& sharing);
   void RotateJournalLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // Where the pair of a GGUF file is larger than the file was declared.

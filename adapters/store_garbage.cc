@@ -9,9 +9,21 @@
 namespace descant {
 namespace {
 
+JournalRecord SharingRecord(SharedName name, uint64_t last_version) {
+  JournalRecord record;
+  record.op = JournalRecord::Op::kShare;
+  record.info.tenant = std::move(name.owner);
+  record.info.name = std::move(name.name);
+  record.info.version = last_version;
+  record.sharing = std::move(name.sharing);
+  return record;
+}
+
 // As they must be replayed: a name's versions oldest first, each with those
-// that were there then. `versions`: by name, newest first.
+// that were there then; then who shares them. `versions`: by name, newest
+// first.
 std::vector<JournalRecord> RecordsOf(std::vector<AdapterInfo> versions,
+                                     std::vector<SharedName> shared,
                                      uint64_t last_version) {
   std::vector<JournalRecord> records(1);
   records[0].op = JournalRecord::Op::kMark;
@@ -23,6 +35,9 @@ std::vector<JournalRecord> RecordsOf(std::vector<AdapterInfo> versions,
                            records.back().info.name == versions[i].name;
     keep = same_name ? keep + 1 : 1;
     records.push_back({JournalRecord::Op::kPut, std::move(versions[i]), keep});
+  }
+  for (SharedName& name : shared) {
+    records.push_back(SharingRecord(std::move(name), last_version));
   }
   return records;
 }
@@ -56,6 +71,15 @@ void AdapterStore::DropLocked(const std::vector<RegistryEntry>& versions) {
   }
 }
 
+uint64_t AdapterStore::SharingBytes(absl::string_view tenant,
+                                    absl::string_view name,
+                                    const AdapterSharing& sharing) {
+  if (sharing.nobody()) return 0;
+  return EncodeRecord(SharingRecord(
+                          {std::string(tenant), std::string(name), sharing}, 0))
+      .size();
+}
+
 bool AdapterStore::Keeps(absl::string_view tenant,
                          absl::string_view digest) const {
   MutexLock lock(&mutex_);
@@ -81,8 +105,8 @@ void AdapterStore::RotateJournalLocked() {
   if (journal_->failed() || before <= rotate_at_ || before <= 2 * live_bytes_) {
     return;
   }
-  const absl::Status rotated =
-      journal_->Rotate(RecordsOf(registry_->AllVersions(), next_version_ - 1));
+  const absl::Status rotated = journal_->Rotate(RecordsOf(
+      registry_->AllVersions(), registry_->AllShared(), next_version_ - 1));
   if (rotated.ok()) {
     live_bytes_ = journal_->bytes();
     rotate_at_ = options_.rotate_bytes;

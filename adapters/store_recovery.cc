@@ -21,9 +21,10 @@ namespace {
 using absl::StatusCode;
 
 // 1: names had one version. A server of that format would take the blobs of
-// earlier versions for garbage.
-constexpr int32_t kFormatNumber = 2;
-constexpr absl::string_view kFormatText = "2\n";
+// earlier versions for garbage. 2: names were not shared. A server of that
+// format would take the first record of a sharing for the end of the journal.
+constexpr int32_t kFormatNumber = 3;
+constexpr absl::string_view kFormatText = "3\n";
 
 absl::Status StoreLocked() {
   return ReasonedError(StatusCode::kUnavailable, reason::kStoreLocked,
@@ -182,13 +183,19 @@ absl::Status AdapterStore::Recover() {
   for (const JournalRecord& record : records) {
     next_version_ = std::max(next_version_, record.info.version + 1);
   }
-  for (VersionHistory& history : ReplayJournal(std::move(records))) {
+  for (JournaledName& name : ReplayJournal(std::move(records))) {
     // What the journal said is freed while the registry grows.
-    VersionHistory versions = std::move(history);
-    ledger_.Add(versions.front().tenant, {.adapters = 1});
+    std::vector<AdapterInfo> versions = std::move(name.versions);
+    const std::string tenant = versions.front().tenant;
+    const std::string adapter = versions.front().name;
+    ledger_.Add(tenant, {.adapters = 1});
     for (AdapterInfo& info : versions) {
       RecoverOne(std::move(info), versions.size());
     }
+    if (name.sharing.nobody()) continue;
+    live_bytes_ += SharingBytes(tenant, adapter, name.sharing);
+    DESCANT_RETURN_IF_ERROR(
+        registry_->Share(tenant, adapter, std::move(name.sharing)));
   }
   return absl::OkStatus();
 }

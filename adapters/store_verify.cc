@@ -28,10 +28,10 @@ class DirectoryCheck {
                              ReadJournalFile(fs_, directory_));
     found_.journal_bytes = journal.size;
     found_.torn_journal_bytes = journal.size - journal.content.valid_bytes;
-    for (const auto& history :
+    for (const JournaledName& name :
          ReplayJournal(std::move(journal.content.records))) {
       ++found_.adapters;
-      for (const AdapterInfo& info : history) on_version(Check(info));
+      for (const AdapterInfo& info : name.versions) on_version(Check(info));
     }
     ListExtraFiles();
     return std::move(found_);

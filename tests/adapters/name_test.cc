@@ -93,5 +93,30 @@ TEST(AdapterIdTest, RefusesTheRest) {
   EXPECT_EQ(parse(""), kInvalid);
 }
 
+TEST(AdapterIdTest, AnOwnerBeforeTheName) {
+  const std::string digest = "sha256:" + std::string(64, 'a');
+  const auto plain = ParseQualifiedAdapterId("sql");
+  ASSERT_TRUE(plain.ok());
+  EXPECT_EQ(plain->owner, "");
+  const auto named = ParseQualifiedAdapterId("acme/sql@" + digest);
+  ASSERT_TRUE(named.ok());
+  EXPECT_EQ(named->owner, "acme");
+  EXPECT_EQ(named->name, "sql");
+  EXPECT_EQ(named->digest, digest);
+  const std::string longest(63, 'a');
+  EXPECT_TRUE(ParseQualifiedAdapterId(longest + "/" + longest).ok());
+  for (const std::string& bad :
+       {std::string("/sql"), std::string("acme/"), std::string("/"),
+        std::string("a/b/c"), std::string("../sql"), std::string("acme/../sql"),
+        std::string("base/sql"), std::string("None/sql"),
+        "acme@" + digest + "/sql", "a" + longest + "/sql",
+        std::string("acme\\sql"), std::string("ac me/sql")}) {
+    EXPECT_EQ(Outcome(ParseQualifiedAdapterId(bad).status()), kInvalid) << bad;
+  }
+  EXPECT_EQ(Outcome(ParseQualifiedAdapterId("acme/sql@").status()),
+            "INVALID_ARGUMENT ADAPTER_ID_INVALID");
+  EXPECT_EQ(Outcome(ParseAdapterId("acme/sql").status()), kInvalid);
+}
+
 }  // namespace
 }  // namespace descant

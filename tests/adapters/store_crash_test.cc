@@ -19,6 +19,17 @@ using Model = std::map<std::string, std::string>;
 
 CrashFs::Snapshot EmptyDisk() { return {{"/disk"}, {}}; }
 
+// What is served, and with whom it is shared.
+Model ModelOf(const TestStore& store) {
+  Model model = store.Served();
+  for (const SharedName& shared : store.registry.AllShared()) {
+    const std::string name = shared.owner + "/" + shared.name;
+    EXPECT_TRUE(model.contains(name)) << name;
+    model[name + " for"] = store.SharedWith(shared.owner, shared.name);
+  }
+  return model;
+}
+
 // One step of the trace and what it does to the model.
 struct Step {
   std::function<absl::Status(TestStore*)> run;
@@ -39,15 +50,41 @@ Step Upload(const std::string& tenant, const std::string& name, uint64_t seed) {
 
 Step Delete(const std::string& tenant, const std::string& name) {
   return {[=](TestStore* store) { return store->store->Delete(tenant, name); },
-          [=](Model* model) { model->erase(tenant + "/" + name); }};
+          [=](Model* model) {
+            model->erase(tenant + "/" + name);
+            model->erase(tenant + "/" + name + " for");
+          }};
+}
+
+Step Share(const std::string& tenant, const std::string& name,
+           const AdapterSharing& sharing) {
+  return {[=](TestStore* store) {
+            return store->store->Share(tenant, name, sharing).status();
+          },
+          [=](Model* model) {
+            const std::string key = tenant + "/" + name + " for";
+            model->erase(key);
+            if (sharing.nobody()) return;
+            (*model)[key] =
+                sharing.all_tenants ? "*" : absl::StrJoin(sharing.tenants, " ");
+          }};
 }
 
 std::vector<Step> Trace() {
-  return {Upload("acme", "a", 1),    Upload("acme", "b", 2),
-          Upload("other", "a", 1),   Upload("acme", "a", 3),
-          Delete("acme", "b"),       Upload("acme", "b", 2),
-          Upload("acme", "c", 2),    Delete("acme", "b"),
-          Delete("other", "a"),      Upload("acme", "a", 1),
+  return {Upload("acme", "a", 1),
+          Upload("acme", "b", 2),
+          Share("acme", "b", {{"one", "other"}, false}),
+          Upload("other", "a", 1),
+          Share("other", "a", {{}, true}),
+          Upload("acme", "a", 3),
+          Share("acme", "a", {{"two"}, false}),
+          Delete("acme", "b"),
+          Upload("acme", "b", 2),
+          Upload("acme", "c", 2),
+          Share("acme", "a", {}),
+          Delete("acme", "b"),
+          Delete("other", "a"),
+          Upload("acme", "a", 1),
           Upload("", "no-tenant", 4)};
 }
 
@@ -71,7 +108,7 @@ TEST(StoreCrashTest, EveryCrashStateOfTheTrace) {
       models.push_back(next);
       ASSERT_TRUE(step.run(&store).ok()) << acknowledged;
       ++acknowledged;
-      ASSERT_EQ(store.Served(), next);
+      ASSERT_EQ(ModelOf(store), next);
     }
   }
   fs.set_observer(nullptr);
@@ -83,7 +120,7 @@ TEST(StoreCrashTest, EveryCrashStateOfTheTrace) {
     TestStore store;
     const absl::Status opened = store.Open(&after, "/disk/store");
     ASSERT_TRUE(opened.ok()) << before << " " << opened;
-    const Model served = store.Served();
+    const Model served = ModelOf(store);
     const size_t next = std::min(before + 1, trace.size());
     EXPECT_TRUE(served == models[before] || served == models[next])
         << "after " << before << " steps";

@@ -1,7 +1,7 @@
 // Every prefix of a long random trace of uploads, replacements, rollbacks,
-// deletions, garbage collections, journal rotations and restarts, cut by a
-// crash: what was acknowledged is there, with its history, and the operation
-// under way is wholly there or wholly not.
+// sharings, deletions, garbage collections, journal rotations and restarts, cut
+// by a crash: what was acknowledged is there, with its history, and the
+// operation under way is wholly there or wholly not.
 //
 // A prefix is a change of the file system. Of each, the crash states are: each
 // subset of the changes of names that no directory sync has made durable (of
@@ -47,6 +47,7 @@ struct Model {
   };
   using History = std::vector<Version>;  // newest first
   std::map<std::pair<std::string, std::string>, History> names;
+  std::map<std::pair<std::string, std::string>, std::string> shared;
   uint64_t next = 1;
 
   void Put(const std::pair<std::string, std::string>& name,
@@ -69,6 +70,10 @@ struct Model {
                         "\n");
       }
     }
+    for (const auto& [name, tenants] : shared) {
+      absl::StrAppend(&text, name.first, "/", name.second, " for ", tenants,
+                      "\n");
+    }
     return text;
   }
 };
@@ -83,6 +88,10 @@ std::string TextOf(const TestStore& store) {
                     label == info.labels.end() ? "" : label->second, "\n");
     const VerifyResult read = store.store->Verify(info);
     if (!read.status.ok()) absl::StrAppend(&text, "damaged\n");
+  }
+  for (const SharedName& shared : store.registry.AllShared()) {
+    absl::StrAppend(&text, shared.owner, "/", shared.name, " for ",
+                    store.SharedWith(shared.owner, shared.name), "\n");
   }
   return text;
 }
@@ -149,10 +158,13 @@ class CrashTraceTest : public testing::Test {
     const uint64_t kind = random_() % 100;
     if (kind < 50) {
       Upload(store, name, kind);
-    } else if (kind < 65) {
+    } else if (kind < 60) {
       Rollback(store, name);
+    } else if (kind < 68) {
+      Share(store, name);
     } else if (kind < 78) {
       if (after_.names.erase(name) > 0) {
+        after_.shared.erase(name);
         ++after_.next;
         EXPECT_TRUE(store->store->Delete(tenant, adapter).ok());
       }
@@ -202,6 +214,25 @@ class CrashTraceTest : public testing::Test {
     after_.Put(name, digest, target->label);
     const auto back = store->store->Rollback(name.first, {name.second, digest});
     EXPECT_TRUE(back.ok()) << back.status();
+  }
+
+  void Share(TestStore* store,
+             const std::pair<std::string, std::string>& name) {
+    if (!after_.names.contains(name)) return;
+    AdapterSharing sharing;
+    sharing.all_tenants = random_() % 4 == 0;
+    for (const char* tenant : {"one", "three", "two"}) {
+      if (!sharing.all_tenants && random_() % 2 == 0) {
+        sharing.tenants.push_back(tenant);
+      }
+    }
+    after_.shared.erase(name);
+    if (!sharing.nobody()) {
+      after_.shared[name] =
+          sharing.all_tenants ? "*" : absl::StrJoin(sharing.tenants, " ");
+    }
+    const auto shared = store->store->Share(name.first, name.second, sharing);
+    EXPECT_TRUE(shared.ok()) << shared.status();
   }
 
   CrashFs fs_;

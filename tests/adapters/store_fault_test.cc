@@ -57,6 +57,10 @@ const Operation kOperations[] = {
        return s->store->Rollback("acme", {"a", ""}).status();
      }},
     {"delete", [](TestStore* s) { return s->store->Delete("acme", "a"); }},
+    {"share",
+     [](TestStore* s) {
+       return s->store->Share("acme", "a", {{"third"}, false}).status();
+     }},
     {"rotate", Rotate},
     {"collect",
      [](TestStore* s) {
@@ -86,7 +90,8 @@ StoreOptions SmallOptions() {
 std::string TextOf(const TestStore& store) {
   std::string text;
   for (const char* name : {"a", "b", "gone"}) {
-    absl::StrAppend(&text, name, ": ", store.History("acme", name), "; ");
+    absl::StrAppend(&text, name, ": ", store.History("acme", name), " for ",
+                    store.SharedWith("acme", name), "; ");
   }
   return text;
 }
@@ -99,6 +104,7 @@ CrashFs::Snapshot Prepared() {
   EXPECT_TRUE(store.Open(&fs, "/disk/store").ok());
   EXPECT_TRUE(store.Upload("acme", "a", 1).ok());
   EXPECT_TRUE(store.Upload("acme", "a", 2, true).ok());
+  EXPECT_TRUE(store.store->Share("acme", "a", {{"other"}, false}).ok());
   return fs.Current();
 }
 

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_join.h"
 #include "adapters/store.h"
 #include "runtime/base/failpoint.h"
 #include "tests/adapters/adapter_fixture.h"
@@ -88,6 +89,13 @@ struct TestStore {
       }
     }
     return text;
+  }
+
+  // Who else may use a name: "a b", "*" for all, "" for nobody.
+  std::string SharedWith(const std::string& tenant,
+                         const std::string& name) const {
+    const AdapterSharing sharing = registry.SharingOf(tenant, name);
+    return sharing.all_tenants ? "*" : absl::StrJoin(sharing.tenants, " ");
   }
 
   // "tenant/name" to digest, of what can be served: the tensors are loaded.

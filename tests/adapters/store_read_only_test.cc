@@ -109,7 +109,7 @@ TEST_F(ReadOnlyStoreTest, FoldersThatAreNoStoreAreErrors) {
               "FAILED_PRECONDITION STORE_READ_ONLY");
     Spit(root_ + file, content);
   }
-  Spit(root_ + "/FORMAT", "3\n");
+  Spit(root_ + "/FORMAT", "4\n");
   TestStore newer;
   EXPECT_EQ(Outcome(newer.Open(&refusing, root_)),
             "FAILED_PRECONDITION STORE_FORMAT_NEWER");

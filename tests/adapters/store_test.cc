@@ -343,7 +343,7 @@ TEST_F(StoreTest, Row96FormatsAndDamagedHeads) {
     TestStore store;
     return Outcome(store.Open(&fs_, root_));
   };
-  Spit(root_ + "/FORMAT", "3\n");
+  Spit(root_ + "/FORMAT", "4\n");
   EXPECT_EQ(open(), "FAILED_PRECONDITION STORE_FORMAT_NEWER");
   for (const std::string& bad :
        {std::string(), std::string("x"), std::string("-1"), std::string("0"),
@@ -351,7 +351,7 @@ TEST_F(StoreTest, Row96FormatsAndDamagedHeads) {
     Spit(root_ + "/FORMAT", bad);
     EXPECT_EQ(open(), "DATA_LOSS STORE_CORRUPT") << bad;
   }
-  Spit(root_ + "/FORMAT", "2\n");
+  Spit(root_ + "/FORMAT", "3\n");
   const std::string journal = Slurp(root_ + "/journal");
   Spit(root_ + "/journal", "X" + journal.substr(1));
   EXPECT_EQ(open(), "DATA_LOSS STORE_CORRUPT");

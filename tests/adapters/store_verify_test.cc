@@ -224,7 +224,7 @@ TEST_F(StoreVerifyTest, ADirectoryIsCheckedWithoutAServer) {
   ASSERT_TRUE(found.ok()) << found.status();
   EXPECT_TRUE(found->sound());
   EXPECT_TRUE(found->locked);
-  EXPECT_EQ(found->format, 2);
+  EXPECT_EQ(found->format, 3);
   EXPECT_EQ(found->adapters, 4);
   EXPECT_EQ(found->versions, 6);
   EXPECT_EQ(found->extra_files, 0);
@@ -259,7 +259,7 @@ TEST_F(StoreVerifyTest, ADirectoryIsCheckedWithoutAServer) {
     EXPECT_FALSE(check()->locked);
     EXPECT_TRUE(store.Upload("acme", "later", 7).ok());
   }
-  Spit(root_ + "/FORMAT", "3\n");
+  Spit(root_ + "/FORMAT", "4\n");
   EXPECT_EQ(Outcome(check().status()),
             "FAILED_PRECONDITION STORE_FORMAT_NEWER");
   EXPECT_EQ(

@@ -269,7 +269,7 @@ TEST_F(StoreTest, AStoreOfFormat1OpensUnchanged) {
     TestStore store;
     ASSERT_TRUE(store.Open(&fs_, root_).ok());
     EXPECT_EQ(Slurp(root_ + "/journal"), journal);
-    EXPECT_EQ(Slurp(root_ + "/FORMAT"), "2\n");
+    EXPECT_EQ(Slurp(root_ + "/FORMAT"), "3\n");
     // A put was the whole history of its name.
     EXPECT_EQ(store.History("acme", "a"), "3 " + Short(2));
     EXPECT_EQ(store.History("acme", "b"), "-");
