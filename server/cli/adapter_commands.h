@@ -13,6 +13,10 @@ namespace descant::cli {
 void AddUploadCommand(CLI::App* adapters, Command* chosen);
 void AddDownloadCommand(CLI::App* adapters, Command* chosen);
 void AddWatchCommand(CLI::App* adapters, Command* chosen);
+void AddShareCommand(CLI::App* adapters, Command* chosen);
+
+// Whom an adapter is shared with: "nobody", "all tenants", or their ids.
+std::string SharingText(const v1::Sharing& sharing);
 
 // One change as `watch` prints it, without the end of the line: event, name,
 // and what is known of the version.

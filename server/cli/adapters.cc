@@ -1,5 +1,5 @@
 // `descant adapters`: list, get, versions, rollback, delete. What moves an
-// adapter's bytes, and watch, is in files of their own.
+// adapter's bytes, share and watch are in files of their own.
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -43,6 +43,9 @@ std::string Render(const v1::Adapter& adapter) {
   table.AddRow({"size", FormatBytes(adapter.size_bytes())});
   table.AddRow({"trained on", adapter.base_model_name_or_path()});
   table.AddRow({"created", FormatTime(adapter.create_time())});
+  if (adapter.has_sharing()) {
+    table.AddRow({"shared with", SharingText(adapter.sharing())});
+  }
   // Sorted: a map of Protobuf has no order.
   const std::map<std::string, std::string> labels(adapter.labels().begin(),
                                                   adapter.labels().end());
@@ -87,11 +90,12 @@ void PrintAll(const Adapters& adapters, const GlobalOptions& global) {
   }
 }
 
-ExitCode List(const GlobalOptions& global) {
+ExitCode List(bool shared_with_me, const GlobalOptions& global) {
   const Connection connection = Connect(global.target, global.api_key);
   std::vector<v1::Adapter> adapters;
   v1::ListAdaptersRequest request;
   request.set_page_size(kPageSize);
+  request.set_shared_with_me(shared_with_me);
   do {
     grpc::ClientContext context;
     SetShortDeadline(&context);
@@ -179,6 +183,18 @@ ExitCode Delete(const std::string& id, const GlobalOptions& global) {
   return kExitOk;
 }
 
+void AddList(CLI::App* adapters, Command* chosen) {
+  auto shared = std::make_shared<bool>(false);
+  CLI::App* command = adapters->add_subcommand("list", "List your adapters");
+  command->add_flag("--shared", *shared,
+                    "Instead, those of others that you may use");
+  command->callback([shared, chosen] {
+    *chosen = [shared](const GlobalOptions& global) {
+      return List(*shared, global);
+    };
+  });
+}
+
 void AddRollback(CLI::App* adapters, Command* chosen) {
   struct Options {
     std::string id;
@@ -200,13 +216,18 @@ void AddRollback(CLI::App* adapters, Command* chosen) {
   });
 }
 
+constexpr char kOwnId[] = "NAME or NAME@sha256:HEX";
+constexpr char kUsableId[] =
+    "[OWNER/]NAME or [OWNER/]NAME@sha256:HEX; another OWNER shares it with you";
+
 // A command with an adapter's id as its one argument.
 void AddById(CLI::App* adapters, const char* name, const char* description,
+             const char* id_description,
              ExitCode (*run)(const std::string&, const GlobalOptions&),
              Command* chosen) {
   auto id = std::make_shared<std::string>();
   CLI::App* command = adapters->add_subcommand(name, description);
-  command->add_option("id", *id, "NAME or NAME@sha256:HEX")->required();
+  command->add_option("id", *id, id_description)->required();
   command->callback([id, run, chosen] {
     *chosen = [id, run](const GlobalOptions& global) {
       return run(*id, global);
@@ -222,15 +243,14 @@ void AddAdaptersCommand(CLI::App* app, Command* chosen) {
   adapters->require_subcommand(1);
   AddUploadCommand(adapters, chosen);
   AddDownloadCommand(adapters, chosen);
-  adapters->add_subcommand("list", "List your adapters")->callback([chosen] {
-    *chosen = List;
-  });
-  AddById(adapters, "get", "Show one adapter", Get, chosen);
+  AddList(adapters, chosen);
+  AddById(adapters, "get", "Show one adapter", kUsableId, Get, chosen);
   AddById(adapters, "versions", "List the versions of a name that are kept",
-          Versions, chosen);
+          kUsableId, Versions, chosen);
   AddRollback(adapters, chosen);
+  AddShareCommand(adapters, chosen);
   AddWatchCommand(adapters, chosen);
-  AddById(adapters, "delete", "Remove an adapter", Delete, chosen);
+  AddById(adapters, "delete", "Remove an adapter", kOwnId, Delete, chosen);
 }
 
 }  // namespace descant::cli

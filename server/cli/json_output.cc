@@ -143,7 +143,10 @@ Json AdapterJson(const v1::Adapter& adapter) {
           {"create_time", FormatTime(adapter.create_time())},
           {"labels", labels},
           {"level", AdapterLevelName(adapter.level())},
-          {"pinned", adapter.pinned()}};
+          {"pinned", adapter.pinned()},
+          {"sharing",
+           {{"tenants", List(adapter.sharing().tenants())},
+            {"all_tenants", adapter.sharing().all_tenants()}}}};
 }
 
 Json ModelJson(const v1::GetModelResponse& model) {

@@ -76,11 +76,14 @@ TEST(JsonOutputTest, Adapter) {
   (*adapter.mutable_labels())["z"] = "last";
   (*adapter.mutable_labels())["a"] = "first";
   adapter.set_level(v1::ADAPTER_LEVEL_DEVICE);
+  adapter.mutable_sharing()->add_tenants("globex");
   const Json json = AdapterJson(adapter);
   EXPECT_EQ(json["version"].dump(), "18446744073709551615");
   EXPECT_EQ(json["labels"].dump(), R"({"a":"first","z":"last"})");
   EXPECT_EQ(json["level"], "device");
   EXPECT_EQ(json["pinned"], false);
+  EXPECT_EQ(json["sharing"].dump(),
+            R"({"tenants":["globex"],"all_tenants":false})");
   EXPECT_TRUE(AdapterJson({})["labels"].is_object());
 }
 
