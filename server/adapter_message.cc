@@ -120,6 +120,29 @@ void DescribeAdapter(const EdgeContext& edge, const RegistryEntry& entry,
   message->set_pinned(pinned);
 }
 
+void DescribeOwnAdapter(const EdgeContext& edge, const RegistryEntry& entry,
+                        v1::Adapter* message) {
+  DescribeAdapter(edge, entry, message);
+  const AdapterSharing sharing =
+      edge.registry->SharingOf(entry.info.tenant, entry.info.name);
+  if (sharing.nobody()) return;
+  FillSharing(sharing, message->mutable_sharing());
+}
+
+void DescribeSharedAdapter(const EdgeContext& edge, const RegistryEntry& entry,
+                           v1::Adapter* message) {
+  FillAdapter(entry, edge.facts.linear_modules, message);
+  message->set_name(AdapterLabel(entry.info.tenant, entry.info.name));
+  message->clear_labels();
+  message->clear_base_model_name_or_path();
+}
+
+void FillSharing(const AdapterSharing& sharing, v1::Sharing* message) {
+  message->Clear();
+  message->set_all_tenants(sharing.all_tenants);
+  for (const std::string& id : sharing.tenants) message->add_tenants(id);
+}
+
 std::vector<std::string> TargetModules(absl::Span<const BaseModule> base) {
   Kinds kinds = 0;
   for (const BaseModule& module : base) {

@@ -30,7 +30,6 @@ class AdapterService final : public v1::AdapterService::CallbackService {
       grpc::CallbackServerContext* context,
       const v1::DeleteAdapterRequest* request,
       v1::DeleteAdapterResponse* response) override;
-
   grpc::ServerUnaryReactor* RollbackAdapter(
       grpc::CallbackServerContext* context,
       const v1::RollbackAdapterRequest* request,
@@ -38,6 +37,10 @@ class AdapterService final : public v1::AdapterService::CallbackService {
   grpc::ServerWriteReactor<v1::DownloadAdapterResponse>* DownloadAdapter(
       grpc::CallbackServerContext* context,
       const v1::DownloadAdapterRequest* request) override;
+  grpc::ServerUnaryReactor* ShareAdapter(
+      grpc::CallbackServerContext* context,
+      const v1::ShareAdapterRequest* request,
+      v1::ShareAdapterResponse* response) override;
   grpc::ServerWriteReactor<v1::WatchAdaptersResponse>* WatchAdapters(
       grpc::CallbackServerContext* context,
       const v1::WatchAdaptersRequest* request) override;

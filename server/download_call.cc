@@ -7,6 +7,7 @@
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
 #include "server/adapter_message.h"
+#include "server/adapter_reference.h"
 #include "server/authorization.h"
 #include "server/errors.h"
 #include "server/limits.h"
@@ -68,14 +69,16 @@ void DownloadCall::AfterWorkLocked(const absl::Status& status) {
 }
 
 absl::Status DownloadCall::Open() {
-  DESCANT_ASSIGN_OR_RETURN(const AdapterId id,
-                           ParseAdapterId(request_->adapter_id()));
-  adapter_id_ = request_->adapter_id();
+  CallFacts facts;
+  const auto id =
+      ParseOwnAdapter(*edge_, tenant_, request_->adapter_id(), &facts);
+  adapter_id_ = facts.adapter_id;
+  DESCANT_RETURN_IF_ERROR(id.status());
   DESCANT_ASSIGN_OR_RETURN(const RegistryEntry entry,
-                           edge_->registry->Find(tenant_, id));
+                           edge_->registry->Find(tenant_, *id));
   DESCANT_ASSIGN_OR_RETURN(files_, edge_->store->OpenFiles(entry));
   v1::DownloadAdapterHeader* header = message_.mutable_header();
-  DescribeAdapter(*edge_, entry, header->mutable_adapter());
+  DescribeOwnAdapter(*edge_, entry, header->mutable_adapter());
   header->set_config_json(files_->config_json());
   header->set_size_bytes(files_->safetensors_bytes());
   return absl::OkStatus();

@@ -47,6 +47,7 @@ inline constexpr absl::string_view kUploadTakenOver = "UPLOAD_TAKEN_OVER";
 inline constexpr absl::string_view kDownloadLimit = "DOWNLOAD_LIMIT";
 inline constexpr absl::string_view kUnauthenticated = "UNAUTHENTICATED";
 inline constexpr absl::string_view kRoleMissing = "ROLE_MISSING";
+inline constexpr absl::string_view kTenantsOff = "TENANTS_OFF";
 // A tenant's own limits: server/TENANTS.md.
 inline constexpr absl::string_view kTenantRequestLimit = "TENANT_REQUEST_LIMIT";
 inline constexpr absl::string_view kTenantTokenLimit = "TENANT_TOKEN_LIMIT";

@@ -62,7 +62,8 @@ absl::StatusOr<Request> GenerationCall::MakeRequest() {
     return FieldError("request", "must be set", reason::kPromptMissing);
   }
   const ModelLimits& limits = edge_->options.model;
-  DESCANT_ASSIGN_OR_RETURN(plan_, ValidateGenerate(*request_, limits));
+  DESCANT_ASSIGN_OR_RETURN(
+      plan_, ValidateGenerate(*request_, limits, edge_->tenants != nullptr));
   if (streams() && plan_.sampling.n > plan_.n) {
     return FieldError("best_of", "must not be more than n in a stream");
   }
@@ -72,6 +73,8 @@ absl::StatusOr<Request> GenerationCall::MakeRequest() {
     DESCANT_ASSIGN_OR_RETURN(request.adapter,
                              edge_->registry->Lookup(tenant_, *plan_.adapter));
     adapter_digest_ = request.adapter->digest;
+    adapter_label_ =
+        AdapterLabel(request.adapter->tenant, request.adapter->name);
   }
   DESCANT_ASSIGN_OR_RETURN(
       request.prompt,
@@ -188,9 +191,7 @@ void GenerationCall::OnChoiceFinish(int32_t choice,
 
 void GenerationCall::OnFinish(const RequestResult& result) {
   GenerationRecord record;
-  if (plan_.adapter.has_value()) {
-    record.adapter = AdapterLabel(tenant_, plan_.adapter->name);
-  }
+  record.adapter = adapter_label_;
   record.digest = adapter_digest_;
   record.reason = result.reason;
   record.prompt_tokens = result.prompt_tokens;

@@ -100,6 +100,7 @@ class GenerationCall : public TokenSink,
   GenerationPlan plan_;
   CallFacts facts_;
   std::string adapter_digest_;
+  std::string adapter_label_;  // "": the base model
 
   // Each side sets its own flag and then reads the other's, so that a
   // cancellation beside Submit is seen by at least one.

@@ -268,7 +268,8 @@ absl::StatusOr<std::vector<int32_t>> EncodeMessages(
 }  // namespace
 
 absl::StatusOr<GenerationPlan> ValidateGenerate(
-    const v1::GenerateRequest& request, const ModelLimits& limits) {
+    const v1::GenerateRequest& request, const ModelLimits& limits,
+    bool owners) {
   GenerationPlan plan;
   Violations violations;
   plan.sampling.max_tokens = limits::kDefaultMaxTokens;
@@ -278,7 +279,9 @@ absl::StatusOr<GenerationPlan> ValidateGenerate(
           "adapter_id",
           absl::StrCat("longer than ", limits::kMaxAdapterIdBytes, " bytes")));
     } else {
-      absl::StatusOr<AdapterId> id = ParseAdapterId(request.adapter_id());
+      absl::StatusOr<AdapterId> id =
+          owners ? ParseQualifiedAdapterId(request.adapter_id())
+                 : ParseAdapterId(request.adapter_id());
       violations.Add(id.status());
       if (id.ok()) plan.adapter = *std::move(id);
     }

@@ -52,8 +52,10 @@ struct GenerationPlan {
   bool bypass_prefix_cache = false;
 };
 
+// `owners`: adapter_id may be another tenant's, as owner/name.
 absl::StatusOr<GenerationPlan> ValidateGenerate(
-    const v1::GenerateRequest& request, const ModelLimits& limits);
+    const v1::GenerateRequest& request, const ModelLimits& limits,
+    bool owners = false);
 
 // The tokens of a prompt, at least one and at most max_model_len. `chat` is
 // null for a model whose template is not rendered: FAILED_PRECONDITION

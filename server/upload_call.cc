@@ -222,7 +222,7 @@ absl::StatusOr<UploadCall::Next> UploadCall::Commit(const std::string& bytes) {
   if (!entry.ok() || entry->info.version != result.info.version) {
     entry = RegistryEntry{.info = result.info};
   }
-  DescribeAdapter(*edge_, *entry, response_->mutable_adapter());
+  DescribeOwnAdapter(*edge_, *entry, response_->mutable_adapter());
   response_->set_created(!validate_only_ &&
                          result.outcome != PublishOutcome::kUnchanged);
   return Next::kEnd;

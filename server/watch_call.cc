@@ -158,7 +158,7 @@ v1::WatchAdaptersResponse WatchCall::Message(v1::AdapterEvent event,
                                              const RegistryEntry& entry) const {
   v1::WatchAdaptersResponse message;
   message.set_event(event);
-  DescribeAdapter(*edge_, entry, message.mutable_adapter());
+  DescribeOwnAdapter(*edge_, entry, message.mutable_adapter());
   return message;
 }
 

@@ -86,7 +86,7 @@ std::vector<std::string> TenantMethods() {
 TEST(AuthenticationTest, NoMethodAnswersWithoutAKey) {
   TestServer server({.tenants = TwoTenants()});
   const std::vector<std::string> methods = TenantMethods();
-  ASSERT_EQ(methods.size(), 13u);
+  ASSERT_EQ(methods.size(), 14u);
   const std::vector<std::pair<const char*, Credentials>> cases = {
       {"none", {}},
       {"empty", {""}},
@@ -349,11 +349,15 @@ TEST_F(TwoTenantsTest, TheSameBytesAreNewToEach) {
 
 TEST_F(TwoTenantsTest, NamesDontReachIntoOtherTenants) {
   Upload(kAcmeKey, "mine", 5);
-  for (const char* id : {"acme/mine", "../acme/mine", "acme%2Fmine"}) {
+  for (const char* id : {"../acme/mine", "acme%2Fmine", "acme/../acme/mine",
+                         "/mine", "acme//mine", "acme/mine/"}) {
     EXPECT_EQ(Generate(kGlobexKey, id).error_code(),
               StatusCode::INVALID_ARGUMENT)
         << id;
   }
+  EXPECT_EQ(Generate(kGlobexKey, "acme/mine").error_code(),
+            StatusCode::NOT_FOUND)
+      << "it is not shared";
 }
 
 TEST_F(TwoTenantsTest, LabelsOfMetricsNameTheTenant) {
