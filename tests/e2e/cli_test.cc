@@ -6,14 +6,13 @@
 #include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "server/cli/child_process.h"
 #include "server/cli/exit_code.h"
+#include "tests/e2e/cli_run.h"
 #include "tests/e2e/client.h"
 #include "tests/e2e/server_process.h"
 
@@ -21,19 +20,6 @@ namespace descant::e2e {
 namespace {
 
 using Json = nlohmann::json;
-
-struct CliRun {
-  int exit_code = -1;
-  std::string out;
-  std::string err;
-};
-
-std::string ReadAll(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 class CliTest : public testing::Test {
  protected:
@@ -48,24 +34,8 @@ class CliTest : public testing::Test {
   // Runs `descant` with `input` on its standard input.
   CliRun Run(const std::vector<std::string>& arguments,
              const std::string& input = "") {
-    const std::string base = folder_.path() + "/run";
-    std::ofstream(base + ".in") << input;
-    // The shell parts the two outputs; no argument passes through its parser.
-    std::vector<std::string> argv = {
-        "/bin/sh", "-c",
-        absl::StrCat("exec \"$0\" \"$@\" <", base, ".in >", base, ".out 2>",
-                     base, ".err"),
-        BinaryPath("descant")};
-    argv.insert(argv.end(), arguments.begin(), arguments.end());
-    auto child = cli::ChildProcess::Start(
-        argv, {"DESCANT_TARGET=" + server_->target()}, base + ".log");
-    EXPECT_TRUE(child.ok()) << child.status();
-    CliRun run;
-    if (!child.ok()) return run;
-    run.exit_code = child->Wait(std::chrono::seconds(280)).value_or(-1);
-    run.out = ReadAll(base + ".out");
-    run.err = ReadAll(base + ".err");
-    return run;
+    return RunCli(arguments, {"DESCANT_TARGET=" + server_->target()},
+                  folder_.path(), input);
   }
 
   // A folder as PEFT saves it.
