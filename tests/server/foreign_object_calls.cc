@@ -123,7 +123,8 @@ Answer UploadChecked(TestServer* server, const std::string& name) {
   writer->WritesDone();
   const grpc::Status status = writer->Finish();
   response.mutable_adapter()->clear_create_time();
-  return AnswerOf(status, context, response.SerializeAsString());
+  return AnswerOf(status, context,
+                  status.ok() ? response.SerializeAsString() : "");
 }
 
 Answer UploadResumed(TestServer* server, const std::string& upload_id) {
