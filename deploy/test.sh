@@ -164,10 +164,14 @@ fuzz_long() {
 }
 
 long_runs() {
-  local bin=build/release/tests workload
+  local bin=build/release/tests workload part
   export DESCANT_SOURCE_DIR=$PWD DESCANT_DEPS_DIR=$PWD/.deps
-  long_run scheduler-simulation-100k \
-    env DESCANT_SIM_SEEDS=100000 "$bin/scheduler_sim_test"
+  # 1,000,000 seeds.
+  for part in {0..9}; do
+    long_run "scheduler-simulation-1m-$part" env \
+      DESCANT_SIM_FIRST=$((part * 100000 + 1)) DESCANT_SIM_SEEDS=100000 \
+      "$bin/scheduler_sim_test"
+  done
   long_run determinism-50k \
     env DESCANT_DETERMINISM_REQUESTS=50000 "$bin/engine_determinism_test"
   long_run kill-1000 env DESCANT_BIN_DIR=$PWD/build/release/bin \

@@ -7,13 +7,13 @@
 // end, and a tenant with at most an equal share of the slots never loses an
 // idle one to another tenant.
 //
-// DESCANT_SIM_SEED=n runs one seed; DESCANT_SIM_SEEDS=n runs n of them.
+// DESCANT_SIM_SEED=n runs one seed; DESCANT_SIM_SEEDS=n runs n of them,
+// from DESCANT_SIM_FIRST on.
 #include <cstdlib>
 #include <iostream>
-#include <string>
-#include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/sim/regression_seeds.h"
 #include "tests/sim/simulation.h"
 
 namespace descant {
@@ -24,11 +24,8 @@ uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
-TEST(SchedulerSim, EverySequenceIsAsAlone) {
-  const uint64_t only = FromEnvironment("DESCANT_SIM_SEED", 0);
-  const uint64_t first = only == 0 ? 1 : only;
-  const uint64_t last =
-      only == 0 ? FromEnvironment("DESCANT_SIM_SEEDS", 2000) : only;
+// What the seeds reached together.
+struct Reached {
   uint64_t preemptions = 0;
   uint64_t several = 0;
   uint64_t shared = 0;
@@ -36,32 +33,54 @@ TEST(SchedulerSim, EverySequenceIsAsAlone) {
   uint64_t loaded = 0;
   uint64_t taken = 0;
   uint64_t unloaded = 0;
-  for (uint64_t seed = first; seed <= last; ++seed) {
-    SCOPED_TRACE(absl::StrCat("DESCANT_SIM_SEED=", seed));
-    Simulation simulation(seed);
-    simulation.Run();
-    preemptions += simulation.preemptions();
-    several += simulation.several_done();
-    loaded += simulation.loaded();
-    shared += simulation.shared();
-    cached += simulation.cached();
-    taken += simulation.taken();
-    unloaded += simulation.unloaded();
-    if (HasFailure()) break;
+};
+
+// False: it failed.
+bool RunSeed(uint64_t seed, Reached* reached) {
+  SCOPED_TRACE(absl::StrCat("replay: DESCANT_SIM_SEED=", seed,
+                            " build/release/tests/scheduler_sim_test"));
+  Simulation simulation(seed);
+  simulation.Run();
+  reached->preemptions += simulation.preemptions();
+  reached->several += simulation.several_done();
+  reached->loaded += simulation.loaded();
+  reached->shared += simulation.shared();
+  reached->cached += simulation.cached();
+  reached->taken += simulation.taken();
+  reached->unloaded += simulation.unloaded();
+  return !testing::Test::HasFailure();
+}
+
+TEST(SchedulerSim, SeedsThatOnceFailed) {
+  Reached reached;
+  for (const uint64_t seed : kRegressionSeeds) RunSeed(seed, &reached);
+}
+
+TEST(SchedulerSim, EverySequenceIsAsAlone) {
+  const uint64_t only = FromEnvironment("DESCANT_SIM_SEED", 0);
+  const uint64_t first =
+      only == 0 ? FromEnvironment("DESCANT_SIM_FIRST", 1) : only;
+  const uint64_t count =
+      only == 0 ? FromEnvironment("DESCANT_SIM_SEEDS", 2000) : 1;
+  Reached reached;
+  for (uint64_t seed = first; seed < first + count; ++seed) {
+    if (!RunSeed(seed, &reached)) break;
   }
-  std::cout << "preemptions: " << preemptions << ", answers of several to a "
-            << "request: " << several << ", shared blocks: " << shared
-            << ", cached tokens: " << cached << ", loads: " << loaded
-            << ", slots taken from other tenants: " << taken
-            << ", unloads: " << unloaded << "\n";
+  std::cout << "preemptions: " << reached.preemptions
+            << ", answers of several to a request: " << reached.several
+            << ", shared blocks: " << reached.shared
+            << ", cached tokens: " << reached.cached
+            << ", loads: " << reached.loaded
+            << ", slots taken from other tenants: " << reached.taken
+            << ", unloads: " << reached.unloaded << "\n";
   // The simulation must reach what it is there for.
-  if (last - first > 1000) {
-    EXPECT_GT(preemptions, 1000u);
-    EXPECT_GT(several, 1000u);
-    EXPECT_GT(shared, 1000u);
-    EXPECT_GT(cached, 1000u);
-    EXPECT_GT(taken, 1000u);
-    EXPECT_GT(unloaded, 1000u);
+  if (count > 1000) {
+    EXPECT_GT(reached.preemptions, 1000u);
+    EXPECT_GT(reached.several, 1000u);
+    EXPECT_GT(reached.shared, 1000u);
+    EXPECT_GT(reached.cached, 1000u);
+    EXPECT_GT(reached.taken, 1000u);
+    EXPECT_GT(reached.unloaded, 1000u);
   }
 }
 
