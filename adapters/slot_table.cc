@@ -1,5 +1,7 @@
 #include "adapters/slot_table.h"
 
+#include <algorithm>
+
 #include "runtime/base/check.h"
 
 namespace descant {
@@ -25,14 +27,15 @@ SlotTable::SlotTable(int32_t num_slots) : slots_(num_slots) {
 SlotTable::~SlotTable() { DESCANT_CHECK(leased_slots_ == 0); }
 
 std::optional<SlotLease> SlotTable::Acquire(
-    const std::shared_ptr<const Adapter>& adapter, LeaseKind kind) {
+    const std::shared_ptr<const Adapter>& adapter, LeaseKind kind,
+    const SlotLimits* limits) {
   if (Access(*adapter) != SlotAccess::kGranted) return std::nullopt;
   int32_t slot = -1;
   if (const auto it = index_.find(KeyOf(*adapter)); it != index_.end()) {
     slot = it->second;
   } else {
-    if (free_.empty()) {
-      const int32_t tenant = TenantOf(adapter->tenant);
+    const int32_t tenant = TenantOf(adapter->tenant);
+    if (free_.empty() || AtMost(tenant)) {
       EvictFrom(PickVictim(tenant, &Tenant::held), *adapter);
     }
     slot = free_.back();
@@ -44,6 +47,7 @@ std::optional<SlotLease> SlotTable::Acquire(
     CountSlot(slots_[slot], 1);
   }
   Slot& entry = slots_[slot];
+  if (limits != nullptr) tenants_[entry.tenant].limits = *limits;
   CountSlot(entry, -1);
   leased_slots_ += entry.leases++ == 0;
   if (kind == LeaseKind::kSequence) {
@@ -59,8 +63,8 @@ SlotAccess SlotTable::Access(const Adapter& adapter) const {
     return slots_[it->second].retiring ? SlotAccess::kRetiring
                                        : SlotAccess::kGranted;
   }
-  if (!free_.empty()) return SlotAccess::kGranted;
   const int32_t tenant = TenantOf(adapter.tenant);
+  if (!free_.empty() && !AtMost(tenant)) return SlotAccess::kGranted;
   if (PickVictim(tenant, &Tenant::held) >= 0) return SlotAccess::kGranted;
   return OnlyOwn(tenant, &Tenant::held) ? SlotAccess::kOwnShare
                                         : SlotAccess::kFull;
@@ -68,6 +72,7 @@ SlotAccess SlotTable::Access(const Adapter& adapter) const {
 
 bool SlotTable::OnlyOwn(int32_t tenant, Count count) const {
   if (tenant < 0 || tenants_[tenant].*count == 0) return false;
+  if (count == &Tenant::held && AtMost(tenant)) return true;
   const int32_t share = EqualShare(tenant, count);
   for (int32_t i = 0; i < static_cast<int32_t>(tenants_.size()); ++i) {
     if (i != tenant && MayTakeFrom(i, tenant, count, share)) return false;
@@ -83,9 +88,9 @@ bool SlotTable::MayTake(const Adapter& adapter, int32_t slot) const {
   const Slot& entry = slots_[slot];
   if (entry.adapter == nullptr || entry.pinned || entry.retiring) return false;
   const int32_t tenant = TenantOf(adapter.tenant);
-  return entry.tenant == tenant ||
-         MayTakeFrom(entry.tenant, tenant, &Tenant::held,
-                     EqualShare(tenant, &Tenant::held));
+  if (entry.tenant == tenant) return true;
+  return !AtMost(tenant) && MayTakeFrom(entry.tenant, tenant, &Tenant::held,
+                                        EqualShare(tenant, &Tenant::held));
 }
 
 void SlotTable::BeginLoad(int32_t slot) {
@@ -179,22 +184,36 @@ int32_t SlotTable::EqualShare(int32_t tenant, Count count) const {
   return sharers == 0 ? total : total / sharers;
 }
 
+int32_t SlotTable::Excess(int32_t tenant, Count count, int32_t equal) const {
+  const Tenant& entry = tenants_[tenant];
+  const int32_t share = entry.limits.share;
+  return entry.*count - (share > 0 ? std::min(share, equal) : equal);
+}
+
 bool SlotTable::MayTakeFrom(int32_t victim, int32_t tenant, Count count,
-                            int32_t share) const {
-  const int32_t has = tenants_[victim].*count;
-  const int32_t own = tenant < 0 ? 0 : tenants_[tenant].*count;
-  return has > share && (own == 0 || has >= own + 2);
+                            int32_t equal) const {
+  const int32_t excess = Excess(victim, count, equal);
+  if (excess <= 0) return false;
+  if (tenant < 0 || tenants_[tenant].*count == 0) return true;
+  return excess >= Excess(tenant, count, equal) + 2;
+}
+
+bool SlotTable::AtMost(int32_t tenant) const {
+  if (tenant < 0) return false;
+  const Tenant& entry = tenants_[tenant];
+  return entry.limits.most > 0 && entry.held >= entry.limits.most;
 }
 
 int32_t SlotTable::PickVictim(int32_t tenant, Count count) const {
   if (idle_slots_ == 0) return -1;
   const int32_t share = EqualShare(tenant, count);
+  const bool own_only = count == &Tenant::held && AtMost(tenant);
   int32_t victim = -1;
   for (int32_t i = 0; i < static_cast<int32_t>(tenants_.size()); ++i) {
-    if (tenants_[i].idle == 0 || i == tenant) continue;
+    if (tenants_[i].idle == 0 || i == tenant || own_only) continue;
     if (!MayTakeFrom(i, tenant, count, share)) continue;
     const int32_t more =
-        victim < 0 ? 1 : tenants_[i].*count - tenants_[victim].*count;
+        victim < 0 ? 1 : Excess(i, count, share) - Excess(victim, count, share);
     if (more > 0 || (more == 0 && slots_[OldestIdle(i)].idle_since <
                                       slots_[OldestIdle(victim)].idle_since)) {
       victim = i;

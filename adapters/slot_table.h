@@ -2,13 +2,15 @@
 // thread. The scheduler leases a slot per sequence; whoever loads adapters
 // brings a leased slot from empty over loading to loaded.
 //
-// Tenants share the table. Who needs a slot and finds none free takes an idle
-// one from the tenant that has most, if that has more than an equal share and
-// at least two more than itself (so that taking doesn't just turn the two
-// round); else the one of its own that was used longest ago. So a tenant with
-// at most an equal share never loses a slot to another one, and one tenant
-// alone has plain LRU. Pinned slots are nobody's: they count neither as shares
-// nor as held.
+// Tenants share the table. A tenant's share is an equal one, or what its limits
+// say where that is less; its excess is what it has beyond it. Who needs a slot
+// and finds none free takes an idle one from the tenant with most excess, if
+// that is at least two more than its own (so that taking doesn't just turn the
+// two round), or it has none itself; else the one of its own that was used
+// longest ago. So a tenant with at most its share never loses a slot to another
+// one, and one tenant alone has plain LRU. Who has the most that its limits
+// allow takes from itself only, free slots or not. Pinned slots are nobody's:
+// they count neither as shares nor as held.
 //
 // Invariants (CheckInvariants): a (tenant, digest) occupies at most one slot;
 // a slot is free, or has an adapter; an occupied slot that is neither leased,
@@ -28,6 +30,7 @@
 #include "absl/strings/string_view.h"
 #include "adapters/adapter.h"
 #include "adapters/adapter_key.h"
+#include "adapters/slot_limits.h"
 
 namespace descant {
 
@@ -83,9 +86,11 @@ class SlotTable {
 
   // A lease on the adapter's slot: the one it occupies, else a free one, else
   // an idle one, whose adapter is evicted. Empty unless Access is kGranted.
+  // `limits` are those of the adapter's tenant from here on; null: as before.
   std::optional<SlotLease> Acquire(
       const std::shared_ptr<const Adapter>& adapter,
-      LeaseKind kind = LeaseKind::kSequence);
+      LeaseKind kind = LeaseKind::kSequence,
+      const SlotLimits* limits = nullptr);
 
   // Whether Acquire would succeed. O(tenants) at most.
   SlotAccess Access(const Adapter& adapter) const;
@@ -175,6 +180,7 @@ class SlotTable {
     int32_t held = 0;
     int32_t loaded = 0;
     int32_t idle = 0;
+    SlotLimits limits;
   };
   using Count = int32_t Tenant::*;  // held or loaded
 
@@ -185,8 +191,12 @@ class SlotTable {
   int32_t EnterTenant(const std::string& name);
   // What each tenant could have of `count`, `tenant` among them.
   int32_t EqualShare(int32_t tenant, Count count) const;
+  // What the tenant has beyond its share; `equal` is an equal one.
+  int32_t Excess(int32_t tenant, Count count, int32_t equal) const;
   bool MayTakeFrom(int32_t victim, int32_t tenant, Count count,
-                   int32_t share) const;
+                   int32_t equal) const;
+  // The tenant has as many slots as it may.
+  bool AtMost(int32_t tenant) const;
   // The tenant has slots and may take from no other one, idle or not.
   bool OnlyOwn(int32_t tenant, Count count) const;
   // The tenant whose idle slot goes to `tenant`; of several with as many the

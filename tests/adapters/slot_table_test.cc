@@ -294,6 +294,64 @@ TEST(SlotTableTest, MemoryIsSharedByWhatIsLoaded) {
   EXPECT_EQ(SlotsOf(table, "a"), 2);
 }
 
+// A sequence uses the tenant's adapters one after the other.
+void UseWithin(SlotTable* table, const SlotLimits& limits,
+               const std::string& tenant, int first, int last) {
+  for (int i = first; i <= last; ++i) {
+    auto lease = table->Acquire(MakeNamed(tenant, absl::StrCat(i)),
+                                LeaseKind::kSequence, &limits);
+    ASSERT_TRUE(lease.has_value());
+    Load(table, lease->slot());
+    table->CheckInvariants();
+  }
+}
+
+TEST(SlotTableTest, AMostHoldsThoughSlotsBeFree) {
+  SlotTable table(8);
+  SlotLimits limits;
+  limits.most = 3;
+  UseWithin(&table, limits, "a", 1, 20);
+  EXPECT_EQ(SlotsOf(table, "a"), 3);
+  for (int i = 18; i <= 20; ++i) {
+    EXPECT_TRUE(table.Find({"a", absl::StrCat(i)}).has_value());
+  }
+  std::vector<SlotLease> leases;
+  for (int i = 18; i <= 20; ++i) {
+    leases.push_back(*table.Acquire(MakeNamed("a", absl::StrCat(i))));
+  }
+  // All in use: it waits for its own, and for nobody else's.
+  const auto more = MakeNamed("a", "21");
+  EXPECT_EQ(table.Access(*more), SlotAccess::kOwnShare);
+  EXPECT_FALSE(table.Acquire(more).has_value());
+  const auto other = table.Acquire(MakeNamed("b", "1"));
+  Load(&table, other->slot());
+  EXPECT_FALSE(table.MayTake(*more, other->slot()));
+  EXPECT_TRUE(table.MayTake(*more, leases[0].slot()));
+  leases.pop_back();
+  EXPECT_EQ(table.Access(*more), SlotAccess::kGranted);
+}
+
+TEST(SlotTableTest, BeyondASmallerShareATenantLosesFirst) {
+  SlotTable table(6);
+  SlotLimits limits;
+  limits.share = 1;
+  UseWithin(&table, limits, "small", 1, 6);
+  EXPECT_EQ(SlotsOf(table, "small"), 6) << "nobody else wanted them";
+  Use(&table, "other", 1, 20);
+  EXPECT_EQ(SlotsOf(table, "small"), 2);
+  EXPECT_EQ(SlotsOf(table, "other"), 4);
+}
+
+TEST(SlotTableTest, AShareIsNeverMoreThanAnEqualOne) {
+  SlotTable table(4);
+  SlotLimits limits;
+  limits.share = 100;
+  UseWithin(&table, limits, "greedy", 1, 20);
+  Use(&table, "other", 1, 20);
+  EXPECT_EQ(SlotsOf(table, "greedy"), 2);
+  EXPECT_EQ(SlotsOf(table, "other"), 2);
+}
+
 TEST(SlotTableTest, CountsHitsAndMissesOfSequences) {
   SlotTable table(2);
   const auto a = MakeNamed("", "a");
@@ -320,8 +378,11 @@ TEST(SlotTableTest, InvariantsHoldUnderRandomUse) {
       case 1: {
         const auto& adapter = adapters[rng() % adapters.size()];
         const bool can = table.CanAcquire(*adapter);
+        const SlotLimits limits{static_cast<int32_t>(rng() % 4),
+                                static_cast<int32_t>(rng() % 5)};
         auto lease = table.Acquire(
-            adapter, rng() % 4 == 0 ? LeaseKind::kHold : LeaseKind::kSequence);
+            adapter, rng() % 4 == 0 ? LeaseKind::kHold : LeaseKind::kSequence,
+            rng() % 8 == 0 ? &limits : nullptr);
         ASSERT_EQ(lease.has_value(), can);
         if (!lease) break;
         ASSERT_EQ(table.adapter(lease->slot()), adapter);
