@@ -162,7 +162,7 @@ void AdapterTiers::EndSlotLoad(LoadedAdapter* loaded, const Flight& flight) {
       on_load_(AdapterLevel::kDevice, clock_->Now() - flight.device_wanted);
     }
     residency_.EnterDevice(*loaded->adapter, slots_[slot].bytes);
-    scheduler_->SlotLoaded(slot);
+    scheduler_->SlotLoaded(slot, slots_[slot].bytes);
   } else {
     runner_->UnloadAdapter(slot);
     if (loaded->no_room) {

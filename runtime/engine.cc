@@ -1,5 +1,6 @@
 #include "runtime/engine.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <thread>
@@ -9,6 +10,7 @@
 #include "runtime/base/mutex.h"
 #include "runtime/base/reason.h"
 #include "runtime/engine_loop.h"
+#include "runtime/guarded_sink.h"
 #include "runtime/tokenizer/tokenizer.h"
 
 namespace descant {
@@ -58,6 +60,7 @@ class ThreadedEngine final : public Engine {
   }
   EngineStats Stats() const override;
   MonotonicTime LastProgress() const override;
+  int32_t FailInFlight(const absl::Status& status) override;
   void Stop(MonotonicTime deadline) override;
 
  private:
@@ -79,6 +82,8 @@ class ThreadedEngine final : public Engine {
            !orders_.empty();
   }
   void Publish();
+  void Watch(std::shared_ptr<GuardedSink> sink)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const int32_t max_waiting_requests_;
   const int64_t max_waiting_tokens_;
@@ -103,6 +108,10 @@ class ThreadedEngine final : public Engine {
   int64_t waiting_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
   int32_t inbox_requests_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t inbox_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
+  // Sinks of accepted requests, and some that are gone.
+  std::vector<std::weak_ptr<GuardedSink>> sinks_ ABSL_GUARDED_BY(mutex_);
+  size_t prune_sinks_at_ ABSL_GUARDED_BY(mutex_) = 64;
+  bool stalled_ ABSL_GUARDED_BY(mutex_) = false;
   bool wake_ ABSL_GUARDED_BY(mutex_) = false;
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
   MonotonicTime stop_deadline_ ABSL_GUARDED_BY(mutex_) = kNoDeadline;
@@ -129,19 +138,52 @@ absl::Status ThreadedEngine::Submit(Request request,
   if (draining_) {
     return Draining();
   }
+  if (stalled_) {
+    return ReasonedError(absl::StatusCode::kUnavailable, "ENGINE_STALLED",
+                         "the model makes no progress");
+  }
   if (waiting_requests_ > 0 &&
       (waiting_requests_ + sequences > max_waiting_requests_ ||
        waiting_tokens_ + tokens > max_waiting_tokens_)) {
     return ReasonedError(absl::StatusCode::kUnavailable, "QUEUE_FULL",
                          "too many requests are waiting");
   }
-  inbox_.push_back({std::move(request), std::move(sink)});
+  auto guarded = std::make_shared<GuardedSink>(request.id, std::move(sink));
+  Watch(guarded);
+  inbox_.push_back({std::move(request), std::move(guarded)});
   inbox_tokens_ += tokens;
   inbox_requests_ += sequences;
   waiting_requests_ += sequences;
   waiting_tokens_ += tokens;
   changed_.Signal();
   return absl::OkStatus();
+}
+
+void ThreadedEngine::Watch(std::shared_ptr<GuardedSink> sink) {
+  if (sinks_.size() >= prune_sinks_at_) {
+    std::erase_if(sinks_, [](const auto& known) { return known.expired(); });
+    prune_sinks_at_ = std::max<size_t>(64, 2 * sinks_.size());
+  }
+  sinks_.push_back(std::move(sink));
+}
+
+int32_t ThreadedEngine::FailInFlight(const absl::Status& status) {
+  std::vector<std::shared_ptr<GuardedSink>> sinks;
+  {
+    MutexLock lock(&mutex_);
+    stalled_ = true;
+    for (const auto& known : sinks_) {
+      if (auto sink = known.lock()) sinks.push_back(std::move(sink));
+    }
+  }
+  int32_t failed = 0;
+  for (const auto& sink : sinks) {
+    if (!sink->Fail(status)) continue;
+    ++failed;
+    Cancel(sink->id());
+  }
+  Wake();  // a thread that went on meanwhile says so
+  return failed;
 }
 
 void ThreadedEngine::Cancel(RequestId id) {
@@ -249,6 +291,7 @@ void ThreadedEngine::Publish() {
   last_progress_.store(clock_->Now().time_since_epoch().count(),
                        std::memory_order_relaxed);
   MutexLock lock(&mutex_);
+  stalled_ = false;
   loop_.UpdateStats(&stats_);
   waiting_requests_ = inbox_requests_ + loop_.waiting();
   waiting_tokens_ = inbox_tokens_ + loop_.waiting_tokens();
@@ -262,6 +305,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
     const Clock* clock) {
   SchedulerOptions scheduler;
   scheduler.prefix_cache = options.prefix_cache;
+  scheduler.target_step_seconds = ToSeconds(options.target_itl);
   scheduler.limits = runner->limits();
   scheduler.num_blocks = runner->num_blocks();
   scheduler.max_model_len = options.max_model_len;

@@ -43,6 +43,9 @@ struct EngineOptions {
   int32_t max_running_sequences = 64;
   int32_t max_adapters_per_step = 0;  // 0: as many as there are slots
   bool prefix_cache = true;
+  // How long a step with decodes may take for the sake of prefills; 0: any
+  // time. See SchedulerOptions::target_step_seconds.
+  Duration target_itl{};
   // Of adapters in host memory, ready for the device. 0: there is no host
   // tier; what is read from disk is used once.
   uint64_t host_adapter_bytes = uint64_t{1} << 30;
@@ -102,7 +105,8 @@ struct RequestResult {
   RequestTimings timings;
 };
 
-// Receives one request's output, on the engine thread, in order: for each
+// Receives one request's output, on the engine thread (OnFinish after
+// FailInFlight: on that caller's, never two at a time), in order: for each
 // choice (answer, from 0) any number of OnTokens and, where it did not fail,
 // OnChoiceFinish; the choices mixed; then OnFinish exactly once. An answer
 // that fails fails the request. Must not block.
@@ -140,7 +144,13 @@ struct EngineStats {
   uint64_t adapter_loads = 0;
   uint64_t adapter_evictions = 0;
   uint64_t numeric_faults = 0;
-  double step_seconds = 0;  // summed
+  uint64_t failed_sequences = 0;  // that a step could not be computed with
+  double step_seconds = 0;        // summed
+  double longest_step_seconds = 0;
+  // Of the steps whose time was predicted (core/step_time_model.h): summed
+  // predictions, and summed absolute errors.
+  double predicted_step_seconds = 0;
+  double step_error_seconds = 0;
   // The tiers of adapters.
   int64_t host_adapters = 0;
   uint64_t host_bytes = 0;
@@ -172,9 +182,10 @@ class Engine {
       const Clock* clock);
   virtual ~Engine() = default;
 
-  // Queues the request, or answers at once: UNAVAILABLE reason QUEUE_FULL or
-  // DRAINING, DEADLINE_EXCEEDED, INVALID_ARGUMENT when it can never fit. `sink`
-  // lives until its OnFinish returned; it gets nothing when Submit fails.
+  // Queues the request, or answers at once: UNAVAILABLE reason QUEUE_FULL,
+  // ENGINE_STALLED or DRAINING, DEADLINE_EXCEEDED, INVALID_ARGUMENT when it can
+  // never fit. `sink` lives until its OnFinish returned; it gets nothing when
+  // Submit fails.
   virtual absl::Status Submit(Request request,
                               std::shared_ptr<TokenSink> sink) = 0;
 
@@ -210,6 +221,11 @@ class Engine {
   virtual EngineStats Stats() const = 0;
   // Time of the last completed step, or now when idle: for the watchdog.
   virtual MonotonicTime LastProgress() const = 0;
+  // For an engine thread that hangs: every request that was accepted ends now
+  // with `status`, on the caller's thread; Submit answers UNAVAILABLE, reason
+  // ENGINE_STALLED, until there is progress. Should the thread go on, it frees
+  // what they held. How many requests it ended.
+  virtual int32_t FailInFlight(const absl::Status& status) = 0;
 
   // No new requests; those accepted run until `deadline`, then are failed
   // with UNAVAILABLE. Joins the engine thread.

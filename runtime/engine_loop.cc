@@ -1,6 +1,7 @@
 #include "runtime/engine_loop.h"
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <utility>
 
@@ -22,6 +23,19 @@ void SortUnique(std::vector<std::string>* names) {
   names->erase(std::unique(names->begin(), names->end()), names->end());
 }
 
+// Why the computation of a request failed.
+absl::Status FailureOf(const StepOutput& output, RequestId id) {
+  for (const StepOutput::PerSequence& sequence : output.sequences) {
+    if (sequence.id == id && sequence.failed) {
+      return ReasonedError(absl::StatusCode::kInternal, "STEP_FAILED",
+                           "the model could not compute this request");
+    }
+  }
+  return ReasonedError(absl::StatusCode::kInternal, "NUMERIC_FAULT",
+                       "the computation of this request gave a value that is "
+                       "not finite");
+}
+
 }  // namespace
 
 EngineLoop::EngineLoop(Runner* runner, const Tokenizer* tokenizer,
@@ -31,6 +45,7 @@ EngineLoop::EngineLoop(Runner* runner, const Tokenizer* tokenizer,
       tokenizer_(tokenizer),
       clock_(clock),
       scheduler_(std::move(scheduler)),
+      step_runner_(runner),
       tiers_(
           runner, &scheduler_, clock, options,
           [this](int32_t slot, const Adapter& adapter,
@@ -83,31 +98,31 @@ bool EngineLoop::Step() {
   tiers_.SetStepsRun(!batch.empty());
   if (batch.empty()) return false;
 
-  absl::Status status = runner_->Launch(batch);
-  const StepOutput* output = nullptr;
-  if (status.ok()) {
-    absl::StatusOr<const StepOutput*> collected = runner_->Collect();
-    status = collected.status();
-    if (collected.ok()) output = *collected;
-  }
+  const StepOutput& output = step_runner_.Run(batch);
+  scheduler_.Update(output);
+  Deliver(&output, absl::OkStatus());
+  CountStep(batch, begin, output);
+  return true;
+}
+
+void EngineLoop::CountStep(const Batch& batch, MonotonicTime begin,
+                           const StepOutput& output) {
   ++counts_.steps;
   counts_.rows += batch.rows();
-  if (output == nullptr) {
-    LogError("step ", batch.step, " failed: ", status.ToString());
-    scheduler_.FailStep();
-    Deliver(nullptr, ReasonedError(absl::StatusCode::kInternal, "STEP_FAILED",
-                                   "the model could not compute this step"));
-  } else {
-    for (const StepOutput::PerSequence& sequence : output->sequences) {
-      counts_.numeric_faults += sequence.numeric_fault ? 1 : 0;
-    }
-    scheduler_.Update(*output);
-    Deliver(output, ReasonedError(absl::StatusCode::kInternal, "NUMERIC_FAULT",
-                                  "the computation of this request gave a "
-                                  "value that is not finite"));
+  for (const StepOutput::PerSequence& sequence : output.sequences) {
+    counts_.numeric_faults += sequence.numeric_fault ? 1 : 0;
+    counts_.failed_sequences += sequence.failed ? 1 : 0;
   }
-  counts_.step_seconds += ToSeconds(clock_->Now() - begin);
-  return true;
+  const double seconds = ToSeconds(clock_->Now() - begin);
+  counts_.step_seconds += seconds;
+  // A step in pieces says nothing about others.
+  if (!step_runner_.failure().ok()) return;
+  counts_.longest_step_seconds =
+      std::max(counts_.longest_step_seconds, seconds);
+  const double predicted = scheduler_.StepTook(seconds);
+  if (predicted == 0) return;
+  counts_.predicted_step_seconds += predicted;
+  counts_.step_error_seconds += std::abs(seconds - predicted);
 }
 
 void EngineLoop::PollSinks() {
@@ -176,7 +191,12 @@ void EngineLoop::Deliver(const StepOutput* output,
       if (answer.adapter() != nullptr) tiers_.RequestEnded(*answer.adapter());
     }
     ++adapter_lists_version_;
-    answer.Finish(event, StatusOf(event.finish, failure), now);
+    const bool computed =
+        event.finish == FinishReason::kError && output != nullptr;
+    answer.Finish(event,
+                  computed ? FailureOf(*output, event.id)
+                           : StatusOf(event.finish, failure),
+                  now);
   }
   scheduler_.ClearEvents();
 }

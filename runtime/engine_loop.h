@@ -15,6 +15,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/core/scheduler.h"
 #include "runtime/engine.h"
+#include "runtime/step_runner.h"
 
 namespace descant {
 
@@ -70,11 +71,14 @@ class EngineLoop {
   // or null; `failure` explains kError.
   void Deliver(const StepOutput* output, const absl::Status& failure);
   absl::Status StatusOf(FinishReason reason, const absl::Status& failure);
+  void CountStep(const Batch& batch, MonotonicTime begin,
+                 const StepOutput& output);
 
   Runner* const runner_;
   const Tokenizer* const tokenizer_;
   const Clock* const clock_;
   Scheduler scheduler_;
+  StepRunner step_runner_;
   absl::flat_hash_map<RequestId, std::unique_ptr<Answer>> answers_;
   EngineStats counts_;
   uint64_t adapter_lists_version_ = 0;  // grows when a sequence comes or goes

@@ -15,18 +15,16 @@
 #include "grpcpp/health_check_service_interface.h"
 #include "runtime/base/check.h"
 #include "runtime/base/log.h"
+#include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
 #include "server/adapter_message.h"
+#include "server/errors.h"
 #include "server/limits.h"
 #include "server/listener.h"
 #include "server/version.h"
 
 namespace descant {
 namespace {
-
-// An engine without progress for so long while it has work is stuck: longer
-// than any step may take.
-constexpr Duration kStallLimit = std::chrono::seconds(30);
 
 constexpr const char* kReadinessNames[] = {"", "readiness",
                                            "descant.v1.GenerationService",
@@ -84,6 +82,13 @@ StoreOptions StoreOptionsOf(const ServerConfig& config,
   options.per_tenant.max_adapters = config.tenant_stored_adapters;
   options.per_tenant.max_bytes = config.tenant_stored_size;
   return options;
+}
+
+Duration StallLimit(Duration floor, double longest_step_seconds) {
+  const auto many =
+      std::chrono::duration_cast<Duration>(std::chrono::duration<double>(
+          limits::kStallSteps * longest_step_seconds));
+  return std::max(floor, std::min(many, limits::kMaxStallLimit));
 }
 
 // What those who watch are told of a change.
@@ -168,6 +173,9 @@ absl::Status App::StartEngine(const ServerConfig& config, Backend* backend) {
   options.max_waiting_requests = config.max_waiting;
   options.max_waiting_tokens = config.max_waiting_tokens;
   options.prefix_cache = config.prefix_cache;
+  options.max_adapters_per_step = config.max_adapters_per_step;
+  options.target_itl = std::chrono::milliseconds(config.target_itl_ms);
+  stall_limit_ = config.engine_stall_limit;
   options.max_running_sequences = backend->runner->limits().max_sequences;
   options.host_adapter_bytes = config.host_adapter_memory;
   options.on_residency = [this](const ResidentAdapter& adapter) {
@@ -402,16 +410,32 @@ void App::Reload() {
   if (!posted) LogError("manifest: not read again: the server is too busy");
 }
 
+// Idle is healthy, and busy is: what hangs is a step that takes much longer
+// than any did before.
 void App::CheckLiveness() {
   const EngineStats stats = engine_->Stats();
-  const bool has_work = stats.running + stats.waiting > 0;
-  const bool alive =
-      !has_work || clock_.Now() - engine_->LastProgress() <= kStallLimit;
-  if (alive == alive_) return;
-  alive_ = alive;
-  LogWarning(alive ? "the engine makes progress again"
-                   : "the engine has work and makes no progress");
-  server_->GetHealthCheckService()->SetServingStatus("liveness", alive);
+  const Duration limit = StallLimit(stall_limit_, stats.longest_step_seconds);
+  const Duration still = clock_.Now() - engine_->LastProgress();
+  const bool alive = still <= limit;
+  if (alive != alive_) {
+    alive_ = alive;
+    if (alive) {
+      LogWarning("the engine makes progress again");
+    } else {
+      LogError("the engine hangs: no progress for ", ToSeconds(still),
+               " s with work to do; ", stats.running, " sequences running, ",
+               stats.waiting, " waiting, ", stats.blocks_used, " of ",
+               stats.blocks_total, " blocks used, ", stats.steps,
+               " steps done, the longest took ", stats.longest_step_seconds,
+               " s");
+    }
+    SetReady(alive);
+  }
+  if (alive) return;
+  const int32_t failed = engine_->FailInFlight(
+      ReasonedError(absl::StatusCode::kUnavailable, reason::kEngineStalled,
+                    "the model makes no progress"));
+  if (failed > 0) LogWarning(failed, " requests were answered UNAVAILABLE");
 }
 
 void App::Drain(MonotonicTime deadline) {

@@ -42,13 +42,17 @@ class App {
   void Drain(MonotonicTime deadline);
 
   // Called about once a second: an engine that has work and makes no progress
-  // is reported as not alive; what nothing names any more goes, from memory and
+  // is reported as not alive, and whoever waits for it is answered UNAVAILABLE,
+  // ENGINE_STALLED; what nothing names any more goes, from memory and
   // then from disk; pins follow their names.
   void KeepHouse();
 
   // Reads the tenants file and then the adapters' manifest again, beside the
   // traffic. A file that is bad changes nothing.
   void Reload();
+
+  // False while the engine hangs: then Drain would not return.
+  bool alive() const { return alive_; }
 
   EdgeContext* edge() { return &edge_; }
 
@@ -92,6 +96,7 @@ class App {
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<grpc::Server> admin_server_;
   std::unique_ptr<prometheus::Exposer> exposer_;
+  Duration stall_limit_{};
   bool alive_ = true;
 };
 

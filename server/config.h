@@ -33,6 +33,7 @@ struct ServerConfig {
   int32_t threads = 0;        // 0: one per CPU of the cgroup
   int32_t max_model_len = 0;  // 0: the model's
   int32_t token_budget = 128;
+  int32_t target_itl_ms = 0;  // 0: prefills take all rows there are
   bool prefix_cache = true;
   int32_t max_running = 64;
   int32_t max_waiting = 1024;
@@ -42,6 +43,7 @@ struct ServerConfig {
   uint64_t adapter_memory = 0;                         // bytes; 0: chosen
   uint64_t host_adapter_memory = uint64_t{256} << 20;  // bytes; 0: none kept
   int32_t max_adapters = 64;                           // slots on the device
+  int32_t max_adapters_per_step = 0;                   // 0: max_adapters
   int32_t max_adapter_rank = 512;
   int32_t max_stored_adapters = 100000;
   uint64_t max_stored_size = 0;        // bytes; 0: what the disk has
@@ -59,6 +61,7 @@ struct ServerConfig {
   Duration keepalive_timeout = std::chrono::seconds(20);
   Duration max_connection_age = std::chrono::hours(1);
   int32_t max_connections = 4096;
+  Duration engine_stall_limit = std::chrono::seconds(30);
   bool reflection = false;
   bool insecure_no_auth = false;
 

@@ -150,6 +150,12 @@ const std::vector<ConfigOption>& ConfigOptions() {
        "Most rows of one step: decodes and prefill chunks. Fewer: others' "
        "tokens wait less for a prefill. Default 128.",
        Number(&C::token_budget, 1, 65536)},
+      {"target-itl-ms", "N",
+       "How many milliseconds a step with decodes may take for the sake of "
+       "prefills: of a prompt it computes what fits by the times of earlier "
+       "steps, at least 16 tokens. 0: all that --token-budget allows. Shorter "
+       "gaps between tokens, later first ones. Default 0.",
+       Number(&C::target_itl_ms, 0, 60000)},
       {"prefix-cache", "MODE",
        "on or off. Prompts that begin as an earlier one of the same tenant and "
        "adapter did are computed from there on. Takes no memory that others "
@@ -183,6 +189,10 @@ const std::vector<ConfigOption>& ConfigOptions() {
       {"max-adapters", "N",
        "Most adapters on the device at once; 0: none are served. Default 64.",
        Number(&C::max_adapters, 0, 65536)},
+      {"max-adapters-per-step", "N",
+       "Most distinct adapters that run at once; beyond it requests for others "
+       "wait their turn. 0: as many as --max-adapters. Default 0.",
+       Number(&C::max_adapters_per_step, 0, 65536)},
       {"max-adapter-rank", "N", "Highest rank an upload may have. Default 512.",
        Number(&C::max_adapter_rank, 1, 512)},
       {"adapter-dir", "PATH",
@@ -249,6 +259,11 @@ const std::vector<ConfigOption>& ConfigOptions() {
        "(so that a balancer spreads them again); calls under way have "
        "--request-timeout to end. Default 1h.",
        Time(&C::max_connection_age)},
+      {"engine-stall-limit", "TIME",
+       "An engine that has work and makes no progress for so long, and for 10 "
+       "times its longest step, hangs: it is not alive, and who waits for it "
+       "is answered UNAVAILABLE. Default 30s.",
+       Time(&C::engine_stall_limit)},
   };
   return *options;
 }

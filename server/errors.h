@@ -16,7 +16,8 @@
 namespace descant {
 
 // Reasons (ErrorInfo.reason) of the edge. Those of adapters and their quotas
-// are in adapters/error_reason.h, those of the engine QUEUE_FULL and DRAINING.
+// are in adapters/error_reason.h, those of the engine QUEUE_FULL, DRAINING and
+// ENGINE_STALLED.
 namespace reason {
 inline constexpr absl::string_view kFieldInvalid = "FIELD_INVALID";
 inline constexpr absl::string_view kPromptMissing = "PROMPT_MISSING";
@@ -31,6 +32,7 @@ inline constexpr absl::string_view kQueueFull = "QUEUE_FULL";
 inline constexpr absl::string_view kMemoryFull = "MEMORY_FULL";
 inline constexpr absl::string_view kRequestTooLarge = "REQUEST_TOO_LARGE";
 inline constexpr absl::string_view kDraining = "DRAINING";
+inline constexpr absl::string_view kEngineStalled = "ENGINE_STALLED";
 inline constexpr absl::string_view kStreamStalled = "STREAM_STALLED";
 inline constexpr absl::string_view kUploadIdle = "UPLOAD_IDLE";
 inline constexpr absl::string_view kUploadProtocol = "UPLOAD_PROTOCOL";

@@ -32,7 +32,7 @@ void GenerationCall::Begin() {
       AuthorizeCall(*edge_, *context_, rpc_);
   if (!tenant.ok()) return RejectWith(tenant.status());
   tenant_ = (*tenant)->id;
-  tenant_weight_ = (*tenant)->weight;
+  caller_ = *tenant;
   if (auto status = CheckAdmitting(*edge_); !status.ok()) {
     return RejectWith(status);
   }
@@ -89,7 +89,9 @@ absl::StatusOr<Request> GenerationCall::MakeRequest() {
 
   request.id = facts_.request_id;
   request.tenant = tenant_;
-  request.tenant_weight = tenant_weight_;
+  request.tenant_weight = caller_->weight;
+  request.tenant_slots = caller_->limits.slots;
+  request.tenant_cached_blocks = caller_->limits.cached_blocks;
   request.client_request_id = plan_.client_request_id;
   request.priority = plan_.priority;
   request.bypass_prefix_cache = plan_.bypass_prefix_cache;

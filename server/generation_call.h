@@ -96,7 +96,7 @@ class GenerationCall : public TokenSink,
 
   // Written by Begin and Prepare before Submit, constant after.
   std::string tenant_;
-  int32_t tenant_weight_ = 1;
+  std::shared_ptr<const Tenant> caller_;  // of that id
   GenerationPlan plan_;
   CallFacts facts_;
   std::string adapter_digest_;

@@ -73,6 +73,11 @@ inline constexpr size_t kMaxViolations = 16;
 // logits has room for.
 inline constexpr int32_t kScoredRows = 32;
 
+// An engine hangs when it makes no progress for --engine-stall-limit and for so
+// many times its longest step, but for no longer than kMaxStallLimit.
+inline constexpr double kStallSteps = 10;
+inline constexpr Duration kMaxStallLimit = std::chrono::minutes(5);
+
 // Streams. A stream with this much memory waiting for its reader is paused (as
 // much again may be on its way to it); see --stream-stall-timeout for what
 // follows.

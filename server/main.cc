@@ -132,6 +132,10 @@ int Serve(const ServerConfig& config, const sigset_t& signals) {
       (*app)->KeepHouse();
     }
   }
+  if (!(*app)->alive()) {
+    LogError("the engine hangs: ending at once, without it");
+    std::_Exit(70);
+  }
   LogInfo("draining, for at most ", ToSeconds(config.drain_timeout), " s");
   std::atomic<bool> drained{false};
   std::thread drain([&] {

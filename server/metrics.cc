@@ -282,8 +282,20 @@ void Metrics::CollectEngine(std::vector<MetricFamily>* families) const {
   counter("descant_numeric_faults_total",
           "Sequences failed for a value that was not finite.",
           stats.numeric_faults);
-  AddSingle("descant_step_seconds_total", "Time spent in forward passes.",
-            MetricType::Counter, stats.step_seconds, {}, families);
+  counter("descant_step_failures_total",
+          "Sequences failed for a step that could not be computed with them.",
+          stats.failed_sequences);
+  const auto seconds = [&](const char* name, const char* help, double value) {
+    AddSingle(name, help, MetricType::Counter, value, {}, families);
+  };
+  seconds("descant_step_seconds_total", "Time spent in forward passes.",
+          stats.step_seconds);
+  seconds("descant_step_predicted_seconds_total",
+          "Time that forward passes were predicted to take.",
+          stats.predicted_step_seconds);
+  seconds("descant_step_prediction_error_seconds_total",
+          "How far those predictions were off, whichever way.",
+          stats.step_error_seconds);
   CollectResidency(stats, families);
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "adapters/slot_limits.h"
 #include "adapters/store_quota.h"
 
 namespace descant {
@@ -44,6 +45,8 @@ struct TenantLimits {
   int64_t queued_tokens = 0;  // of prompts without a first token
   StoreQuota store;           // adapters, bytes, uploads in flight
   int32_t adapter_rank = 0;
+  SlotLimits slots;
+  int32_t cached_blocks = 0;  // of prompts that nobody uses: prefix_cache.h
 };
 
 struct Tenant {

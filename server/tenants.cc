@@ -171,7 +171,8 @@ class TenantsReader {
         ReadYamlFields(path_, node, {},
                        {"requests-per-second", "tokens-per-second", "sequences",
                         "queued-tokens", "adapters", "adapter-bytes",
-                        "adapter-rank", "uploads"}));
+                        "adapter-rank", "adapter-slots", "adapter-slot-share",
+                        "prefix-cache-blocks", "uploads"}));
     for (const auto& [name, value] : fields) {
       const absl::Status read = ReadLimit(name, TextOf(value), limits);
       if (!read.ok()) {
@@ -201,6 +202,9 @@ class TenantsReader {
     if (name == "queued-tokens") limits->queued_tokens = number;
     if (name == "adapters") limits->store.max_adapters = number;
     if (name == "adapter-rank") limits->adapter_rank = number;
+    if (name == "adapter-slots") limits->slots.most = number;
+    if (name == "adapter-slot-share") limits->slots.share = number;
+    if (name == "prefix-cache-blocks") limits->cached_blocks = number;
     if (name == "uploads") limits->store.max_uploads = number;
     return absl::OkStatus();
   }

@@ -136,6 +136,8 @@ struct StepOutput {
     int32_t end = 0;
     // A non-finite value in this sequence's rows: it alone fails.
     bool numeric_fault = false;
+    // The step could not be computed with it: it has no results.
+    bool failed = false;
   };
   uint64_t step = 0;
   std::vector<PerSequence> sequences;  // in the batch's order

@@ -38,13 +38,12 @@ void Block::Taint() {
   allocator_->state_[id_] = BlockAllocator::State::kUsedTainted;
 }
 
-BlockAllocator::BlockAllocator(int32_t total) {
+BlockAllocator::BlockAllocator(int32_t total) : idle_(total) {
   DESCANT_CHECK(total >= 0);
   state_.assign(total, State::kFree);
   holds_.assign(total, 0);
   cached_.assign(total, false);
-  next_idle_.assign(total + 1, total);
-  previous_idle_.assign(total + 1, total);
+  owners_.assign(total, 0);
   free_.reserve(total);
   tainted_.reserve(total);
   for (int32_t id = total - 1; id >= 0; --id) free_.push_back(id);
@@ -70,7 +69,8 @@ void BlockAllocator::Release(int32_t id) {
     state_[id] = State::kTainted;
     tainted_.push_back(id);
   } else if (cached_[id]) {
-    EnterIdle(id);
+    state_[id] = State::kIdle;
+    idle_.Push(id, owners_[id]);
   } else {
     state_[id] = State::kFree;
     free_.push_back(id);
@@ -78,33 +78,17 @@ void BlockAllocator::Release(int32_t id) {
   --used_;
 }
 
-void BlockAllocator::EnterIdle(int32_t id) {
-  state_[id] = State::kIdle;
-  const int32_t end = total();
-  const int32_t newest = previous_idle_[end];
-  next_idle_[newest] = id;
-  previous_idle_[id] = newest;
-  next_idle_[id] = end;
-  previous_idle_[end] = id;
-  ++idle_;
-}
-
-void BlockAllocator::LeaveIdle(int32_t id) {
-  next_idle_[previous_idle_[id]] = next_idle_[id];
-  previous_idle_[next_idle_[id]] = previous_idle_[id];
-  --idle_;
-}
-
-void BlockAllocator::Cache(int32_t id) {
+void BlockAllocator::Cache(int32_t id, int32_t owner) {
   DESCANT_CHECK(state_[id] == State::kUsed && !cached_[id]);
   cached_[id] = true;
+  owners_[id] = owner;
 }
 
 void BlockAllocator::Uncache(int32_t id) {
   DESCANT_CHECK(cached_[id]);
   cached_[id] = false;
   if (state_[id] != State::kIdle) return;
-  LeaveIdle(id);
+  idle_.Remove(id);
   state_[id] = State::kFree;
   free_.push_back(id);
 }
@@ -112,7 +96,7 @@ void BlockAllocator::Uncache(int32_t id) {
 Block BlockAllocator::Hold(int32_t id) {
   DESCANT_CHECK(cached_[id]);
   if (state_[id] == State::kIdle) {
-    LeaveIdle(id);
+    idle_.Remove(id);
     state_[id] = State::kUsed;
     ++used_;
   }
@@ -138,13 +122,12 @@ void BlockAllocator::CheckInvariants() const {
     DESCANT_CHECK(state_[id] == State::kTainted);
     ++seen[id];
   }
-  int32_t idle = 0;
-  for (int32_t id = next_idle_[total()]; id != total(); id = next_idle_[id]) {
+  idle_.CheckInvariants();
+  idle_.ForEach([&](int32_t id, int32_t owner) {
     DESCANT_CHECK(state_[id] == State::kIdle && cached_[id]);
+    DESCANT_CHECK(owners_[id] == owner);
     ++seen[id];
-    ++idle;
-  }
-  DESCANT_CHECK(idle == idle_);
+  });
   int32_t used = 0;
   for (size_t id = 0; id < state_.size(); ++id) {
     const bool held =

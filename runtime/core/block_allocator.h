@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "runtime/core/idle_blocks.h"
 
 namespace descant {
 
@@ -53,7 +54,7 @@ class Block {
 // Thread-compatible. Allocates memory at construction only.
 //
 // Invariants: every id in [0, total) is in exactly one of: the free list, the
-// idle list, the tainted list, one or more Blocks. free() + idle() + used() +
+// idle ones, the tainted list, one or more Blocks. free() + idle() + used() +
 // tainted().size() == total().
 class BlockAllocator {
  public:
@@ -69,17 +70,21 @@ class BlockAllocator {
   std::optional<Block> Allocate();
 
   int32_t total() const { return static_cast<int32_t>(state_.size()); }
-  // Cached blocks without a hold keep their content and wait in the idle list:
-  // PrefixCache finds them again, or gives them up.
-  void Cache(int32_t id);    // REQUIRES: it has a hold and is not cached
+  // Cached blocks without a hold keep their content and wait in the idle list
+  // of their owner: PrefixCache finds them again, or gives them up.
+  // REQUIRES: it has a hold and is not cached; idle_blocks() knows the owner.
+  void Cache(int32_t id, int32_t owner);
   void Uncache(int32_t id);  // REQUIRES: it is cached
   bool cached(int32_t id) const { return cached_[id]; }
   Block Hold(int32_t id);  // REQUIRES: it is cached
-  // The one that has been idle longest; -1 where there is none.
-  int32_t oldest_idle() const { return idle_ > 0 ? next_idle_.back() : -1; }
+  // Whose it is. REQUIRES: it is cached.
+  int32_t owner(int32_t id) const { return owners_[id]; }
+  // Which of them goes next, and what an owner may have.
+  IdleBlocks& idle_blocks() { return idle_; }
+  const IdleBlocks& idle_blocks() const { return idle_; }
 
   int32_t free() const { return static_cast<int32_t>(free_.size()); }
-  int32_t idle() const { return idle_; }
+  int32_t idle() const { return idle_.size(); }
   // Free, or to be had by giving up idle ones.
   int32_t available() const { return free() + idle(); }
   int32_t used() const { return used_; }
@@ -97,19 +102,15 @@ class BlockAllocator {
   friend class Block;
   enum class State : uint8_t { kFree, kIdle, kUsed, kUsedTainted, kTainted };
   void Release(int32_t id);
-  void EnterIdle(int32_t id);
-  void LeaveIdle(int32_t id);
 
   std::vector<State> state_;    // by id
   std::vector<int32_t> holds_;  // by id: Blocks there are of it
   std::vector<int32_t> free_;
   std::vector<int32_t> tainted_;
-  std::vector<bool> cached_;  // by id
-  // The idle list, a ring through the element [total], oldest first.
-  std::vector<int32_t> next_idle_;
-  std::vector<int32_t> previous_idle_;
+  std::vector<bool> cached_;     // by id
+  std::vector<int32_t> owners_;  // by id, of cached ones
+  IdleBlocks idle_;
   int32_t used_ = 0;
-  int32_t idle_ = 0;
 };
 
 }  // namespace descant

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "runtime/base/check.h"
 
@@ -31,7 +32,7 @@ TokenFairness::Tenant TokenFairness::Enter(absl::string_view name,
     tenant = free_.back();
     free_.pop_back();
   }
-  entries_[tenant] = {std::string(name), 0, weight, 1, 0};
+  entries_[tenant] = {std::string(name), 0, weight, 1, 0, false, false};
   index_.emplace(std::string(name), tenant);
   return tenant;
 }
@@ -50,14 +51,34 @@ void TokenFairness::Queued(Tenant tenant) {
 void TokenFairness::Unqueued(Tenant tenant) {
   Entry& entry = entries_[tenant];
   DESCANT_CHECK(entry.queued > 0);
-  if (--entry.queued == 0) last_left_ = entry.counter;
+  if (--entry.queued > 0) return;
+  entry.was_ready = false;
+  if (!std::exchange(entry.passed_over, false)) last_left_ = entry.counter;
+}
+
+void TokenFairness::PassedOver(Tenant tenant) {
+  Entry& entry = entries_[tenant];
+  DESCANT_CHECK(entry.queued > 0);
+  entry.passed_over = true;
+  if (std::exchange(entry.was_ready, false)) last_left_ = entry.counter;
+}
+
+bool TokenFairness::Ready(Tenant tenant) {
+  Entry& entry = entries_[tenant];
+  entry.was_ready = true;
+  if (!entry.passed_over) return false;
+  const int64_t floor = Floor();
+  entry.passed_over = false;
+  if (entry.counter >= floor) return false;
+  entry.counter = floor;
+  return true;
 }
 
 int64_t TokenFairness::Floor() const {
   int64_t lowest = std::numeric_limits<int64_t>::max();
   bool any = false;
   for (const Entry& entry : entries_) {
-    if (entry.queued == 0) continue;
+    if (entry.queued == 0 || entry.passed_over) continue;
     lowest = std::min(lowest, entry.counter);
     any = true;
   }

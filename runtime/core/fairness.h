@@ -22,13 +22,20 @@ inline constexpr int64_t kCounterUnit = int64_t{1} << 24;
 inline constexpr int32_t kMaxTenantWeight = 1000;
 
 // One counter a tenant: the cost of what it got, divided by its weight. The
-// next request to admit is one of the queued tenant with the lowest counter.
-// Among tenants that stay queued, with adapters that are loaded, a counter is
-// then ahead of another by at most
-//   (kPromptTokenCost * the tenant's longest prompt + kOutputTokenCost * tokens
-//    that its running sequences may still generate) / its weight,
+// next request to admit is one of the queued tenant with the lowest counter
+// that can run.
+//
+// Backlogged = has a request whose adapter is READY; waiting for a load is
+// bounded separately by 2 s. READY: the base model, or an adapter that is
+// loaded and has its slot, or could have it now. Of two tenants that stay
+// backlogged, one's counter is ahead of the other's by at most its own
+//   bound = (kPromptTokenCost * its longest prompt + kOutputTokenCost * the
+//            most tokens that its running sequences may still generate)
+//           / its weight,
 // and over any time what two of them get, over their weights, differs by at
-// most twice the larger of these. Thread-compatible.
+// most twice the larger bound. Priorities, which order a tenant's own requests,
+// change no tenant's bound. tests/sim/fairness_bound.h asserts it.
+// Thread-compatible.
 class TokenFairness {
  public:
   // Index into a table that is reused: valid from Enter to the matching Leave.
@@ -40,10 +47,17 @@ class TokenFairness {
   void Leave(Tenant tenant);
 
   // A request of the tenant joined or left the queue. Joining with nothing
-  // queued lifts the counter to the lowest one of the queued tenants (or, with
-  // none queued, to that of the last one that left): idle time buys nothing.
+  // queued lifts the counter to the lowest one of the backlogged tenants (or,
+  // with none, to that of the last one that was): idle time buys nothing.
   void Queued(Tenant tenant);
   void Unqueued(Tenant tenant);
+
+  // None of the tenant's queued requests could run for its adapter: it is not
+  // backlogged. REQUIRES: it has queued ones.
+  void PassedOver(Tenant tenant);
+  // One of them can. The first time after PassedOver the counter is lifted as
+  // by Queued: waiting for a load buys nothing either. Whether that changed it.
+  bool Ready(Tenant tenant);
 
   void ChargePrompt(Tenant tenant, int64_t tokens) {
     Charge(tenant, kPromptTokenCost * tokens);
@@ -65,6 +79,8 @@ class TokenFairness {
     int32_t weight = 1;
     int32_t requests = 0;  // between Enter and Leave
     int32_t queued = 0;
+    bool passed_over = false;
+    bool was_ready = false;  // since it was passed over, or joined
   };
   void Charge(Tenant tenant, int64_t cost) {
     Entry& entry = entries_[tenant];
@@ -76,7 +92,7 @@ class TokenFairness {
   std::vector<Entry> entries_;
   std::vector<Tenant> free_;
   absl::flat_hash_map<std::string, Tenant> index_;
-  int64_t last_left_ = 0;  // counter of the tenant that last left the queue
+  int64_t last_left_ = 0;  // counter of the last tenant that was backlogged
 };
 
 }  // namespace descant

@@ -21,10 +21,17 @@ namespace descant {
 // A tree of blocks for each (tenant, adapter digest): another tenant's prompts,
 // and those under other weights, are never found. A block's place is its
 // parent and its tokens, which are compared, not only hashed. Blocks that
-// nobody holds stay until memory is needed, the longest unused first.
-// Thread-compatible.
+// nobody holds stay until memory is needed; then the tenant with most of them
+// for its weight gives up the one that it has not used for longest
+// (IdleBlocks). Thread-compatible.
 class PrefixCache {
  public:
+  // What a tenant may have of the blocks that nobody holds.
+  struct Share {
+    int32_t weight = 1;
+    int32_t most = 0;  // whoever needs them or not; 0: no limit
+  };
+
   // `blocks` outlives this.
   explicit PrefixCache(BlockAllocator* blocks);
 
@@ -42,13 +49,16 @@ class PrefixCache {
                int32_t max_blocks, std::vector<Block>* blocks);
 
   // `block`, of kBlockSize `tokens`, follows `at`: it is final and sound. The
-  // cursor behind it, also where another block with these tokens is known.
+  // cursor behind it, also where another block with these tokens is known. Of
+  // the shares given for a tenant the last one counts.
   Cursor Add(Cursor at, AdapterKeyView root, absl::Span<const int32_t> tokens,
-             const Block& block);
+             const Block& block, const Share& share);
 
-  // Frees the longest unused block that nobody holds, and what follows it.
-  // False: there is none.
+  // Frees a block that nobody holds, and what follows it. False: there is none.
   bool Evict();
+  // Frees what tenants have beyond their limits. To be called when holds on
+  // blocks have ended.
+  void Trim();
 
   // Aborts when an invariant does not hold. O(blocks).
   void CheckInvariants() const;
@@ -68,11 +78,18 @@ class PrefixCache {
   struct Root {
     AdapterKey key;
     int32_t first_child = kNone;  // none: the entry is free
+    int32_t owner = kNone;
+  };
+  struct Owner {
+    std::string tenant;
+    int32_t roots = 0;  // 0: the entry is free
   };
   using Place = std::pair<int32_t, uint64_t>;  // parent, hash of the tokens
 
   int32_t FindRoot(AdapterKeyView key) const;
-  int32_t MakeRoot(AdapterKeyView key);
+  int32_t MakeRoot(AdapterKeyView key, const Share& share);
+  void FreeRoot(int32_t index);
+  int32_t EnterOwner(absl::string_view tenant);
   int32_t* FirstChildOf(int32_t parent);
   // The child with these tokens, kNone where there is none.
   int32_t FindChild(int32_t parent, uint64_t hash,
@@ -85,6 +102,9 @@ class PrefixCache {
   std::vector<Root> roots_;
   std::vector<int32_t> free_roots_;
   AdapterKeyMap<int32_t> root_index_;
+  std::vector<Owner> owners_;
+  std::vector<int32_t> free_owners_;
+  absl::flat_hash_map<std::string, int32_t> owner_index_;
   std::vector<int32_t> doomed_;  // scratch
 };
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "adapters/slot_limits.h"
 #include "runtime/base/clock.h"
 
 namespace descant {
@@ -55,8 +56,12 @@ struct SamplingParams {
 // Immutable once submitted. Answered by sampling.n sequences.
 struct Request {
   RequestId id = 0;
-  std::string tenant;             // "" where tenants are off
-  int32_t tenant_weight = 1;      // its share against others': fairness.h
+  std::string tenant;         // "" where tenants are off
+  int32_t tenant_weight = 1;  // its share against others': fairness.h
+  SlotLimits tenant_slots;
+  // Prompts and answers of the tenant that nobody uses keep at most so many
+  // blocks; 0: no limit of its own. See prefix_cache.h.
+  int32_t tenant_cached_blocks = 0;
   std::string client_request_id;  // echoed, never a key
   int32_t priority = 0;           // higher first, within a tenant
   std::vector<int32_t> prompt;    // token ids, at least one

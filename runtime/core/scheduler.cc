@@ -31,13 +31,6 @@ bool Contains(const std::vector<int32_t>& values, int32_t value) {
   return std::find(values.begin(), values.end(), value) != values.end();
 }
 
-// REQUIRES: no step in flight uses the sequence: it may yet turn out that the
-// blocks are poisoned, and the slot must not be loaded anew before.
-void GiveUpMemory(Sequence* sequence) {
-  ReleaseBlocks(sequence);
-  sequence->lease.reset();
-}
-
 // All but what others share or may find: that was found sound before, and
 // nobody wrote to it since.
 void TaintBlocks(Sequence* sequence) {
@@ -81,7 +74,9 @@ Scheduler::Scheduler(SchedulerOptions options)
               ? std::min(options_.max_adapters, options_.limits.max_slots)
               : options_.limits.max_slots),
       blocks_(options_.num_blocks),
-      slots_(options_.limits.max_slots) {
+      slots_(options_.limits.max_slots),
+      slot_bytes_(options_.limits.max_slots),
+      slot_pass_(options_.limits.max_slots) {
   for (Step& step : steps_) {
     ReserveBatch(options_.limits, &step.batch);
     step.parts.reserve(max_running_);
@@ -136,12 +131,22 @@ void Scheduler::CacheBlocks(Sequence* sequence, int32_t computed) {
   while (!sequence->cached.lost &&
          (sequence->cached.depth + 1) * kBlockSize <= computed) {
     const int32_t index = sequence->cached.depth;
+    const Request& request = sequence->request();
     sequence->cached = prefix_cache_.Add(
         sequence->cached, PrefixRootOf(*sequence),
         absl::MakeConstSpan(sequence->tokens)
             .subspan(size_t{kBlockSize} * index, size_t{kBlockSize}),
-        sequence->blocks[index]);
+        sequence->blocks[index],
+        {request.tenant_weight, request.tenant_cached_blocks});
   }
+}
+
+// REQUIRES: no step in flight uses the sequence: it may yet turn out that the
+// blocks are poisoned, and the slot must not be loaded anew before.
+void Scheduler::GiveUpMemory(Sequence* sequence) {
+  ReleaseBlocks(sequence);
+  prefix_cache_.Trim();
+  sequence->lease.reset();
 }
 
 // By arrival: the order of a hash map is not reproducible.
@@ -224,6 +229,7 @@ void Scheduler::Update(const StepOutput& output) {
   DESCANT_CHECK(output.step == step.batch.step);
   DESCANT_CHECK(output.sequences.size() == step.parts.size());
   --in_flight_;
+  updated_work_ = step.work;
   for (size_t i = 0; i < step.parts.size(); ++i) {
     TakeResult(step.parts[i], output, output.sequences[i]);
   }
@@ -235,13 +241,14 @@ void Scheduler::TakeResult(const ScheduledRows& part, const StepOutput& output,
   Sequence* sequence = part.sequence;
   DESCANT_CHECK(result.id == sequence->id);
   Settle(part);
-  if (result.numeric_fault) TaintBlocks(sequence);
+  const bool lost = result.numeric_fault || result.failed;
+  if (lost) TaintBlocks(sequence);
   if (sequence->state == SequenceState::kFinished) {
     if (sequence->steps_in_flight == 0) Release(sequence);
     return;
   }
   sequence->skipped_steps = 0;
-  if (result.numeric_fault) {
+  if (lost) {
     FinishGroup(sequence->group, FinishReason::kError);
     return;
   }

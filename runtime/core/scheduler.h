@@ -25,6 +25,7 @@
 #include "runtime/core/request.h"
 #include "runtime/core/scheduler_options.h"
 #include "runtime/core/sequence.h"
+#include "runtime/core/step_time_model.h"
 #include "runtime/core/waiting_queue.h"
 
 namespace descant {
@@ -66,7 +67,8 @@ class Scheduler {
   // the next three. Until then no batch uses it; who waits for it is passed
   // over.
   absl::Span<const int32_t> slots_to_load() const { return slots_to_load_; }
-  void SlotLoaded(int32_t slot) { slots_.EndLoad(slot, true); }
+  // `bytes`: of the adapter on the device.
+  void SlotLoaded(int32_t slot, uint64_t bytes = 0);
   void SlotLoadFailed(int32_t slot);  // who waits for it finishes with kError
   // No room beside those that run: its waiters try again when one is idle.
   // `own_share`: only slots of the adapter's own tenant could make room, so
@@ -86,6 +88,11 @@ class Scheduler {
   // The oldest step in flight failed as a whole: its sequences finish with
   // kError.
   void FailStep();
+
+  // The step of the last Update took `seconds`, from Schedule on: what
+  // SchedulerOptions::target_step_seconds is held against. The time that was
+  // expected; 0 as long as there were too few steps to expect one.
+  double StepTook(double seconds);
 
   const std::vector<SequenceEvent>& events() const { return events_; }
   void ClearEvents() { events_.clear(); }
@@ -124,8 +131,10 @@ class Scheduler {
   struct Step {
     Batch batch;
     std::vector<ScheduledRows> parts;
+    StepWork work;
   };
-  enum class Admission { kAdmitted, kSkipped, kFull };
+  // kLifted: its tenant's counter rose; somebody else may be next.
+  enum class Admission { kAdmitted, kSkipped, kLifted, kFull };
 
   // scheduler_step.cc
   void ExpireDeadlines(MonotonicTime now);
@@ -155,6 +164,11 @@ class Scheduler {
   void CountCommittedBlocks();
   void Place(Sequence* sequence, int32_t rows);
 
+  // scheduler_time.cc
+  StepWork WorkWith(const Sequence& sequence) const;
+  void CountWork(const ScheduledRows& part);
+  int32_t RowsInTime(const StepWork& work, int32_t begin, int32_t most) const;
+
   // scheduler_group.cc
   Sequence* AddSequence(SequenceGroup* group, int32_t choice,
                         std::vector<int32_t> prompt);
@@ -168,6 +182,7 @@ class Scheduler {
   // scheduler.cc
   bool UsesPrefixCache(const Sequence& sequence) const;
   void CacheBlocks(Sequence* sequence, int32_t computed);
+  void GiveUpMemory(Sequence* sequence);
   std::vector<Sequence*> WaitersFor(int32_t slot) const;
   void EnterPreempted(Sequence* sequence);
   FinishReason Append(Sequence* sequence, int32_t token);
@@ -190,6 +205,11 @@ class Scheduler {
   std::vector<Sequence*> preempted_;     // oldest admission first
   std::vector<int32_t> free_state_slots_;
 
+  StepTimeModel step_time_;
+  StepWork updated_work_;             // of the last Update
+  std::vector<uint64_t> slot_bytes_;  // by slot, of the adapter loaded last
+  std::vector<uint64_t> slot_pass_;   // by slot: pass_ that counted its bytes
+
   std::array<Step, 2> steps_;
   int32_t newest_ = 0;  // index of the last non-empty step
   const Batch* scheduled_ = &steps_[0].batch;  // what Schedule returned
@@ -207,6 +227,8 @@ class Scheduler {
   // Within one Schedule().
   int32_t rows_left_ = 0;
   int32_t spare_outputs_ = 0;     // beyond one for each that may run
+  bool limits_prefills_ = false;  // there are decodes, and a target for them
+  int32_t floor_left_ = 0;        // rows of prefills that the step has anyway
   int32_t committed_blocks_ = 0;  // that prefills will still take
   int32_t active_ = 0;            // running and not paused
   int32_t kept_state_slots_ = 0;  // for sequences whose adapter loads

@@ -85,6 +85,7 @@ void Scheduler::HoldPrompt(const Sequence& sequence) {
 void Scheduler::DropPrompt(SequenceGroup* group) {
   if (group->prompt_blocks.empty()) return;
   group->prompt_blocks.clear();
+  prefix_cache_.Trim();
   holding_.erase(std::find(holding_.begin(), holding_.end(), group));
 }
 
@@ -179,6 +180,7 @@ void Scheduler::Release(Sequence* sequence) {
     free_state_slots_.push_back(sequence->state_slot);
   }
   ReleaseBlocks(sequence);
+  prefix_cache_.Trim();
   SequenceGroup* group = sequence->group;
   const auto found = std::find_if(
       group->sequences.begin(), group->sequences.end(),

@@ -9,6 +9,9 @@
 
 namespace descant {
 
+// See SchedulerOptions::target_step_seconds.
+inline constexpr int32_t kMinPrefillRows = 16;
+
 struct SchedulerOptions {
   BatchLimits limits;         // of the runner
   int32_t num_blocks = 0;     // of the KV cache, >= 1
@@ -16,6 +19,12 @@ struct SchedulerOptions {
   int32_t max_running_sequences = 0;
   bool prefix_cache = true;
   int32_t max_adapters = 0;  // distinct ones that run at a time; 0: max_slots
+  // Prefills take no more rows of a step that has decodes than fit into this
+  // time by what steps took before (StepTimeModel), but always
+  // kMinPrefillRows: a prompt with P rows to compute, others before it
+  // included, has its first token after at most ceil(P / kMinPrefillRows) steps
+  // that have blocks for it. 0: as many as there is room for.
+  double target_step_seconds = 0;
   std::vector<int32_t> eos_token_ids;
 };
 

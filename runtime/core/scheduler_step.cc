@@ -13,9 +13,6 @@ namespace {
 // only its own tenant's slots can, it holds back that tenant only.
 constexpr int32_t kStarvingSteps = 64;
 
-// Candidates without a slot that one pass looks past.
-constexpr int32_t kMaxSkipped = 256;
-
 }  // namespace
 
 const Batch& Scheduler::Schedule(MonotonicTime now) {
@@ -24,12 +21,16 @@ const Batch& Scheduler::Schedule(MonotonicTime now) {
   Step& step = steps_[1 - newest_];
   step.parts.clear();
   step.batch.Clear();
+  step.work = {};
   slots_to_load_.clear();
   scheduled_ = &step.batch;
   rows_left_ = options_.limits.max_rows;
   spare_outputs_ = options_.limits.max_outputs - max_running_;
   ExpireDeadlines(now);
+  limits_prefills_ = false;
   ScheduleDecodes();
+  limits_prefills_ = options_.target_step_seconds > 0 && !step.parts.empty();
+  floor_left_ = kMinPrefillRows;
   SchedulePrefills();
   if (step.parts.empty() && in_flight_ == 0) FreeStuckPrefill();
   if (!preempted_.empty() || queue_.size() > 0) AdmitSequences(now);
@@ -92,7 +93,8 @@ void Scheduler::SchedulePrefills() {
 // Rows whose outputs score the prompt take no more outputs than are spare: each
 // sequence that may run has one for itself.
 int32_t Scheduler::ChunkRows(const Sequence& sequence) const {
-  const int32_t rows = std::min(sequence.rows_left(), rows_left_);
+  const int32_t rows = RowsInTime(WorkWith(sequence), sequence.scheduled_length,
+                                  std::min(sequence.rows_left(), rows_left_));
   if (sequence.scored == sequence.to_score) return rows;
   const int32_t unscored = std::max(sequence.scheduled_length, sequence.scored);
   return std::min(rows,
@@ -187,6 +189,7 @@ void Scheduler::Place(Sequence* sequence, int32_t rows) {
     sequence->scored += part.scored;
   }
   steps_[1 - newest_].parts.push_back(part);
+  CountWork(part);
   sequence->scheduled_length += rows;
   if (part.output) ++sequence->pending_tokens;
   ++sequence->steps_in_flight;
@@ -223,17 +226,12 @@ void Scheduler::AdmitSequences(MonotonicTime now) {
     if (TryAdmit(*next, now) == Admission::kFull) return;
   }
   queue_.BeginPass();
-  int32_t skipped = 0;
-  while (skipped < kMaxSkipped) {
-    Sequence* candidate = queue_.Next();
-    if (candidate == nullptr) return;
+  while (Sequence* candidate = queue_.Next()) {
     const Admission admission = TryAdmit(candidate, now);
-    if (admission == Admission::kFull) return;
-    if (admission == Admission::kSkipped) {
-      queue_.Skip(candidate);
-      ++skipped;
-    }
+    if (admission == Admission::kFull) break;
+    if (admission == Admission::kSkipped) queue_.Skip(candidate);
   }
+  queue_.EndPass();
 }
 
 Scheduler::Admission Scheduler::TryAdmit(Sequence* sequence,
@@ -242,15 +240,25 @@ Scheduler::Admission Scheduler::TryAdmit(Sequence* sequence,
   if (sequence->paused || sequence->steps_in_flight > 0) {
     return Admission::kSkipped;
   }
-  if (rows_left_ == 0) return Admission::kFull;
+  if (rows_left_ == 0 || RowsInTime(steps_[1 - newest_].work, 0, 1) == 0) {
+    return Admission::kFull;
+  }
   if (sequence->request().adapter != nullptr && !LeaseSlot(sequence)) {
     return Admission::kSkipped;
+  }
+  // Its tenant, which was not backlogged, is from here on, and may have to
+  // stand back.
+  if (sequence->state == SequenceState::kWaiting &&
+      (!sequence->lease || slots_.loaded(sequence->slot())) &&
+      fairness_.Ready(sequence->tenant)) {
+    return Admission::kLifted;
   }
   // Before the prompt is looked up.
   if (!MakeStateSlot()) return Admission::kFull;
   FindPrefix(*sequence);
   const Admission admission = AdmitOnPrefix(sequence, now);
   prefix_.clear();
+  prefix_cache_.Trim();
   return admission;
 }
 
@@ -300,7 +308,10 @@ bool Scheduler::LeaseSlot(Sequence* sequence) {
     }
     return false;
   }
-  sequence->lease = slots_.Acquire(adapter);
+  const Request& request = sequence->request();
+  sequence->lease = slots_.Acquire(
+      adapter, LeaseKind::kSequence,
+      request.tenant == adapter->tenant ? &request.tenant_slots : nullptr);
   DESCANT_CHECK(sequence->lease.has_value());
   const int32_t slot = sequence->slot();
   if (!slots_.loaded(slot) && !slots_.loading(slot)) {
@@ -438,7 +449,7 @@ void Scheduler::Admit(Sequence* sequence, MonotonicTime now) {
     sequence->scheduled_length += kBlockSize;
   }
   sequence->cached = prefix_end_;
-  const int32_t rows = ChunkRows(*sequence);
+  const int32_t rows = std::max(1, ChunkRows(*sequence));
   const bool grown =
       GrowBlocks(sequence, sequence->scheduled_length + rows, false);
   DESCANT_CHECK(grown);

@@ -58,6 +58,7 @@ void WaitingQueue::Remove(Sequence* sequence) {
 void WaitingQueue::BeginPass() {
   for (const TokenFairness::Tenant tenant : queued_) {
     lines_[tenant].cursor = lines_[tenant].head;
+    lines_[tenant].skipped = 0;
   }
 }
 
@@ -80,7 +81,13 @@ Sequence* WaitingQueue::Next() {
 void WaitingQueue::Skip(Sequence* candidate) {
   Line& line = lines_[candidate->tenant];
   DESCANT_CHECK(line.cursor == candidate);
-  line.cursor = candidate->next;
+  line.cursor = ++line.skipped < kMaxSkipped ? candidate->next : nullptr;
+}
+
+void WaitingQueue::EndPass() {
+  for (const TokenFairness::Tenant tenant : queued_) {
+    if (lines_[tenant].cursor == nullptr) fairness_->PassedOver(tenant);
+  }
 }
 
 void WaitingQueue::CheckInvariants() const {

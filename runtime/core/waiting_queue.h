@@ -29,6 +29,13 @@ class WaitingQueue {
   Sequence* Next();
   // The candidate cannot run now; those behind it may.
   void Skip(Sequence* candidate);
+  // The pass is over. Tenants all of whose candidates were skipped are not
+  // backlogged (TokenFairness::PassedOver).
+  void EndPass();
+
+  // Candidates of one tenant that a pass looks at, one after the other; those
+  // behind them wait, and no other tenant does.
+  static constexpr int32_t kMaxSkipped = 256;
 
   int32_t size() const { return size_; }
   int64_t tokens() const { return tokens_; }  // of prompts
@@ -50,6 +57,7 @@ class WaitingQueue {
     Sequence* head = nullptr;
     Sequence* tail = nullptr;
     Sequence* cursor = nullptr;  // the tenant's candidate in this pass
+    int32_t skipped = 0;         // in this pass
   };
 
   TokenFairness* const fairness_;

@@ -126,11 +126,21 @@ class Gate {
   }
   void Pass() {
     MutexLock lock(&mutex_);
-    held_ = steps_left_ == 0;
-    if (held_) changed_.SignalAll();
-    while (steps_left_ == 0) changed_.Wait(&mutex_);
+    while (steps_left_ == 0) {
+      held_ = true;
+      changed_.SignalAll();
+      changed_.Wait(&mutex_);
+    }
     if (steps_left_ > 0) --steps_left_;
     held_ = false;
+  }
+  // One of the steps that it holds. Waits until it holds the next one.
+  void PassOne() {
+    MutexLock lock(&mutex_);
+    steps_left_ = 1;
+    held_ = false;
+    changed_.SignalAll();
+    while (!held_) changed_.Wait(&mutex_);
   }
   void WaitUntilHeld() {
     MutexLock lock(&mutex_);

@@ -164,7 +164,8 @@ TEST(TenantsTest, WeightRolesAndLimits) {
       ", weight: 1000, roles: [generate, operator], limits: "
       "{requests-per-second: 0.5, tokens-per-second: 20000, sequences: 7, "
       "queued-tokens: 4096, adapters: 20, adapter-bytes: 64MiB, "
-      "adapter-rank: 16, uploads: 2}");
+      "adapter-rank: 16, adapter-slots: 6, adapter-slot-share: 3, "
+      "prefix-cache-blocks: 500, uploads: 2}");
   ASSERT_TRUE(tenants.ok()) << tenants.status();
   const auto tenant = (*tenants)->Authenticate("key");
   EXPECT_EQ(tenant->weight, 1000);
@@ -180,6 +181,9 @@ TEST(TenantsTest, WeightRolesAndLimits) {
   EXPECT_EQ(limits.store.max_bytes, uint64_t{64} << 20);
   EXPECT_EQ(limits.store.max_uploads, 2);
   EXPECT_EQ(limits.adapter_rank, 16);
+  EXPECT_EQ(limits.slots.most, 6);
+  EXPECT_EQ(limits.slots.share, 3);
+  EXPECT_EQ(limits.cached_blocks, 500);
 }
 
 TEST(TenantsTest, BadWeightsRolesAndLimits) {
@@ -208,6 +212,9 @@ TEST(TenantsTest, BadWeightsRolesAndLimits) {
       {", limits: {adapter-bytes: 0}", "adapter-bytes: "},
       {", limits: {adapter-bytes: 5 apples}", "adapter-bytes: "},
       {", limits: {adapter-rank: 0}", "adapter-rank: "},
+      {", limits: {adapter-slots: 0}", "adapter-slots: "},
+      {", limits: {adapter-slot-share: -2}", "adapter-slot-share: "},
+      {", limits: {prefix-cache-blocks: x}", "prefix-cache-blocks: "},
       {", limits: {adapters: ''}", "adapters: "}};
   for (const auto& [more, expected] : cases) {
     const auto refused = OneTenant(more);

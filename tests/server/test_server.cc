@@ -63,6 +63,7 @@ TestServer::TestServer(const TestServerOptions& options) {
   config_.max_upload_size = 64 << 20;
   config_.stream_stall_timeout = options.stream_stall_timeout;
   config_.upload_idle_timeout = options.upload_idle_timeout;
+  config_.engine_stall_limit = options.engine_stall_limit;
   config_.tenants = options.tenants;
   config_.tenants_file = options.tenants_file;
 

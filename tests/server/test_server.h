@@ -32,6 +32,7 @@ struct TestServerOptions {
   Duration request_timeout = std::chrono::minutes(10);
   Duration stream_stall_timeout = std::chrono::seconds(30);
   Duration upload_idle_timeout = std::chrono::seconds(30);
+  Duration engine_stall_limit = std::chrono::seconds(30);
   // Called before every step, on the engine thread.
   std::function<void(const Batch&)> on_step;
   // Called while an adapter loads, on a thread of its own.

@@ -30,6 +30,9 @@ class BlockWriters {
     }
   }
 
+  // Whose the block is.
+  const std::string& writer(int32_t id) { return writers_[id]; }
+
  private:
   std::map<int32_t, std::string> writers_;  // tenant, by block
 };

@@ -4,11 +4,13 @@
 // not at all or do not fit, are pinned or unloaded, tenants with many cold
 // ones, numeric faults, failed steps, with and without a step in flight. Each
 // sequence must give the tokens it gives alone, everything must be back at the
-// end, and a tenant with at most an equal share of the slots never loses an
-// idle one to another tenant.
+// end, a tenant with at most its share of the slots never loses an idle one to
+// another tenant, and no two backlogged tenants are further apart than the
+// fairness bound (fairness_bound.h).
 //
 // DESCANT_SIM_SEED=n runs one seed; DESCANT_SIM_SEEDS=n runs n of them,
 // from DESCANT_SIM_FIRST on.
+#include <algorithm>
 #include <cstdlib>
 #include <iostream>
 
@@ -33,6 +35,8 @@ struct Reached {
   uint64_t loaded = 0;
   uint64_t taken = 0;
   uint64_t unloaded = 0;
+  uint64_t bounds = 0;
+  double closest = 0;
 };
 
 // False: it failed.
@@ -48,6 +52,8 @@ bool RunSeed(uint64_t seed, Reached* reached) {
   reached->cached += simulation.cached();
   reached->taken += simulation.taken();
   reached->unloaded += simulation.unloaded();
+  reached->bounds += simulation.bounds_checked();
+  reached->closest = std::max(reached->closest, simulation.closest_to_bound());
   return !testing::Test::HasFailure();
 }
 
@@ -72,7 +78,10 @@ TEST(SchedulerSim, EverySequenceIsAsAlone) {
             << ", cached tokens: " << reached.cached
             << ", loads: " << reached.loaded
             << ", slots taken from other tenants: " << reached.taken
-            << ", unloads: " << reached.unloaded << "\n";
+            << ", unloads: " << reached.unloaded
+            << ", passes of two backlogged tenants: " << reached.bounds
+            << ", their closest to the fairness bound: " << reached.closest
+            << "\n";
   // The simulation must reach what it is there for.
   if (count > 1000) {
     EXPECT_GT(reached.preemptions, 1000u);
@@ -81,6 +90,8 @@ TEST(SchedulerSim, EverySequenceIsAsAlone) {
     EXPECT_GT(reached.cached, 1000u);
     EXPECT_GT(reached.taken, 1000u);
     EXPECT_GT(reached.unloaded, 1000u);
+    EXPECT_GT(reached.bounds, 10000u);
+    EXPECT_GT(reached.closest, 0.2);
   }
 }
 

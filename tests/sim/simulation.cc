@@ -2,7 +2,8 @@
 
 namespace descant {
 
-Simulation::Simulation(uint64_t seed) : random_(seed) {
+Simulation::Simulation(uint64_t seed)
+    : random_(seed), later_(seed ^ 0x9e3779b97f4a7c15) {
   FakeRunnerOptions runner;
   runner.num_blocks = Pick(2, 24);
   runner.limits.max_rows = Pick(4, 80);
@@ -22,7 +23,11 @@ Simulation::Simulation(uint64_t seed) : random_(seed) {
   options.max_adapters = Chance(30) ? Pick(1, 3) : 0;
   options.eos_token_ids = kEos;
   options.prefix_cache = Chance(80);
+  if (PickLater(0, 2) == 0) {
+    options.target_step_seconds = PickLater(3, 40) / 1e3;
+  }
   scheduler_ = std::make_unique<Scheduler>(options);
+  fairness_ = std::make_unique<FairnessBound>(options.max_adapters);
   scheduler_->slots().SetEvictionListener(
       [this](int32_t slot, const Adapter& wanted) {
         CheckEviction(slot, wanted);
@@ -47,6 +52,7 @@ void Simulation::Run() {
       PlainStep();
     }
     scheduler_->CheckInvariants();
+    CheckLimits();
   }
   EXPECT_TRUE(Done()) << "starved: " << Unfinished();
   for (SlotLease& pin : pins_) {
@@ -69,6 +75,8 @@ void Simulation::Finish() {
   if (output.ok()) {
     scheduler_->Update(**output);
     Take(*output);
+    // A machine of 4 ms and 0.5 ms a row, unsteady.
+    scheduler_->StepTook((4 + 0.5 * launched_rows_) * PickLater(80, 130) / 1e5);
   } else {
     scheduler_->FailStep();
     Take(nullptr);
@@ -86,6 +94,7 @@ void Simulation::Launch() {
   writers_.Check(
       batch, [this](RequestId id) { return clients_.at(id).request.tenant; });
   EXPECT_TRUE(runner_->Launch(batch).ok());
+  launched_rows_ = batch.rows();
   in_flight_ = true;
 }
 
@@ -93,7 +102,9 @@ void Simulation::PlainStep() {
   ClearTainted();
   EndLoads();
   if (operated_) Operate();
+  fairness_->BeforePass(*scheduler_);
   scheduler_->Schedule(now_);
+  fairness_->AfterPass(*scheduler_);
   Take(nullptr);
   BeginLoads();
   scheduler_->CheckInvariants();
@@ -106,7 +117,9 @@ void Simulation::PlainStep() {
 void Simulation::PipelinedStep() {
   EndLoads();
   if (operated_ && !in_flight_) Operate();
+  fairness_->BeforePass(*scheduler_);
   scheduler_->Schedule(now_);
+  fairness_->AfterPass(*scheduler_);
   Take(nullptr);
   BeginLoads();
   scheduler_->CheckInvariants();

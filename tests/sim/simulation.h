@@ -15,6 +15,7 @@
 #include "gtest/gtest.h"
 #include "runtime/core/scheduler.h"
 #include "tests/sim/block_writers.h"
+#include "tests/sim/fairness_bound.h"
 #include "tests/sim/simulated_client.h"
 #include "tests/testing/fake_runner.h"
 
@@ -38,6 +39,8 @@ class Simulation {
   uint64_t cached() const { return cached_; }
   uint64_t taken() const { return taken_; }
   uint64_t unloaded() const { return unloaded_; }
+  uint64_t bounds_checked() const { return fairness_->checked(); }
+  double closest_to_bound() const { return fairness_->closest(); }
 
  private:
   int32_t Pick(int32_t low, int32_t high) {
@@ -45,6 +48,11 @@ class Simulation {
                                       static_cast<uint64_t>(high - low + 1));
   }
   bool Chance(int32_t percent) { return Pick(0, 99) < percent; }
+  // Of what came to the simulation later: old seeds stay what they are.
+  int32_t PickLater(int32_t low, int32_t high) {
+    return low + static_cast<int32_t>(later_() %
+                                      static_cast<uint64_t>(high - low + 1));
+  }
 
   // simulation.cc
   void PlainStep();
@@ -63,6 +71,7 @@ class Simulation {
   void CheckChoice(RequestId id, const Choice& choice) const;
 
   // simulation_slots.cc
+  void CheckLimits();
   void CheckEviction(int32_t slot, const Adapter& wanted);
   void Operate();
   void BeginLoads();
@@ -71,7 +80,17 @@ class Simulation {
   bool AnyRetired() const;
   bool OthersLoaded(int32_t slot) const;
 
+  // What a tenant may have.
+  struct Limits {
+    SlotLimits slots;
+    int32_t cached_blocks = 0;
+  };
+
   std::mt19937_64 random_;
+  std::mt19937_64 later_;
+  std::map<std::string, Limits> limits_;  // by tenant
+  std::unique_ptr<FairnessBound> fairness_;
+  std::map<int32_t, int64_t> loading_since_;  // by slot
   std::unique_ptr<FakeRunner> runner_;
   std::unique_ptr<Scheduler> scheduler_;
   std::map<RequestId, Client> clients_;
@@ -97,6 +116,7 @@ class Simulation {
   bool faults_ = false;
   bool pauses_ = false;
   bool in_flight_ = false;
+  int32_t launched_rows_ = 0;
 };
 
 }  // namespace descant

@@ -17,6 +17,12 @@ void Simulation::MakeClients() {
       }
     }
   }
+  for (int32_t tenant = 1; tenant <= tenants; ++tenant) {
+    Limits& limits = limits_[absl::StrCat("t", tenant)];
+    if (PickLater(0, 2) == 0) limits.slots.most = PickLater(1, 3);
+    if (PickLater(0, 2) == 0) limits.slots.share = PickLater(1, 2);
+    if (PickLater(0, 2) == 0) limits.cached_blocks = PickLater(1, 6);
+  }
   std::vector<int32_t> common(300);
   for (int32_t& token : common) token = Pick(0, 63);
   const int32_t count = Pick(3, 24);
@@ -27,6 +33,8 @@ void Simulation::MakeClients() {
     const int32_t tenant = Pick(0, tenants - 1);
     request.tenant = absl::StrCat("t", tenant + 1);
     request.tenant_weight = 1 + 3 * tenant;
+    request.tenant_slots = limits_[request.tenant].slots;
+    request.tenant_cached_blocks = limits_[request.tenant].cached_blocks;
     request.priority = Chance(20) ? Pick(-1, 1) : 0;
     const int32_t longest =
         std::min(scheduler_->max_length() - 1, Chance(20) ? 300 : 60);

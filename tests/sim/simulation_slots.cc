@@ -31,8 +31,41 @@ void Simulation::CheckEviction(int32_t slot, const Adapter& wanted) {
     return item.second == 0 && item.first != wanted.tenant;
   });
   const int total = for_slot ? shared : shared_loaded;
-  EXPECT_GT(counts[loser], total / static_cast<int>(counts.size()));
-  EXPECT_GT(counts[loser], counts[wanted.tenant]);
+  const int equal = total / static_cast<int>(counts.size());
+  const auto excess = [&](const std::string& tenant) {
+    const int share = limits_[tenant].slots.share;
+    return counts[tenant] - (share > 0 ? std::min(share, equal) : equal);
+  };
+  EXPECT_GT(excess(loser), 0);
+  if (counts[wanted.tenant] > 0) {
+    EXPECT_GT(excess(loser), excess(wanted.tenant) + 1);
+  }
+}
+
+// No tenant has more slots, or idle blocks, than its limits say.
+void Simulation::CheckLimits() {
+  const SlotTable& table = scheduler_->slots();
+  std::map<std::string, int> slots;
+  for (int32_t i = 0; i < table.num_slots(); ++i) {
+    if (table.adapter(i) != nullptr) ++slots[table.adapter(i)->tenant];
+  }
+  std::map<std::string, int> blocks;
+  scheduler_->blocks().idle_blocks().ForEach(
+      [&](int32_t id, int32_t) { ++blocks[writers_.writer(id)]; });
+  // "Waiting for a load is bounded separately by 2 s", a step being 1 ms.
+  for (int32_t i = 0; i < table.num_slots(); ++i) {
+    if (!table.loading(i)) loading_since_[i] = step_;
+    EXPECT_LE(step_ - loading_since_[i], 2000) << "slot " << i;
+  }
+  for (const auto& [tenant, limits] : limits_) {
+    // (Slots that operators had for it count when the pin ends.)
+    if (limits.slots.most > 0 && !operated_) {
+      EXPECT_LE(slots[tenant], limits.slots.most) << tenant;
+    }
+    if (limits.cached_blocks > 0) {
+      EXPECT_LE(blocks[tenant], limits.cached_blocks) << tenant;
+    }
+  }
 }
 
 // What operators do: pins that come and go, slots that are emptied.
@@ -66,7 +99,8 @@ void Simulation::Operate() {
   if (static_cast<int32_t>(pins_.size()) + 1 >= table.num_slots()) return;
   const auto found = table.Find(KeyOf(*adapter));
   if (found && table.pinned(*found)) return;
-  auto lease = table.Acquire(adapter, LeaseKind::kHold);
+  auto lease =
+      table.Acquire(adapter, LeaseKind::kHold, &limits_[adapter->tenant].slots);
   if (!lease) return;
   table.SetPinned(lease->slot(), true);
   if (!table.loaded(lease->slot()) && !table.loading(lease->slot())) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <stdexcept>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/core/sequence.h"
@@ -69,6 +70,7 @@ FakeRunner::FakeRunner(const FakeRunnerOptions& options)
     : options_(options),
       cache_(static_cast<size_t>(options.num_blocks) * kBlockSize),
       poisoned_by_(options.num_blocks, 0),
+      torn_by_(options.num_blocks, 0),
       sound_(options.num_blocks, false),
       last_token_(options.limits.max_sequences, -1),
       slots_(options.limits.max_slots) {}
@@ -219,6 +221,9 @@ void FakeRunner::CheckBlocks(const Batch& batch) {
       if (poisoned_by_[block] != 0 && poisoned_by_[block] != s.id) {
         Violation(batch, "a poisoned block is used");
       }
+      if (torn_by_[block] != 0 && torn_by_[block] != s.id) {
+        Violation(batch, "a block of a failed step is used");
+      }
     }
   }
 }
@@ -239,6 +244,24 @@ void FakeRunner::Poison(const Batch& batch, const BatchSequence& sequence) {
   }
 }
 
+// What a failed step wrote is anything, until it is written again.
+void FakeRunner::Tear(const Batch& batch, const BatchSequence& sequence) {
+  for (int32_t r = sequence.row_begin; r < sequence.row_end; ++r) {
+    const int32_t position = batch.positions[r];
+    EntryAt(batch, sequence, position) = {-7, -7, 7};
+    torn_by_[batch.block_tables[sequence.block_begin + position / kBlockSize]] =
+        sequence.id;
+  }
+}
+
+bool FakeRunner::Fails(const Batch& batch) const {
+  return failing_steps.count(batch.step) > 0 ||
+         std::any_of(batch.sequences.begin(), batch.sequences.end(),
+                     [this](const BatchSequence& s) {
+                       return failing_requests.count(s.id) > 0;
+                     });
+}
+
 void FakeRunner::Compute(const Batch& batch, const BatchSequence& sequence) {
   const uint64_t adapter = AdapterKey(sequence.slot);
   int32_t position = sequence.computed_length;
@@ -249,6 +272,7 @@ void FakeRunner::Compute(const Batch& batch, const BatchSequence& sequence) {
     const int32_t block =
         batch.block_tables[sequence.block_begin + position / kBlockSize];
     if (position % kBlockSize == 0) sound_[block] = false;
+    if (torn_by_[block] == sequence.id) torn_by_[block] = 0;
     ++position;
   }
   StepOutput::PerSequence& result = output_.sequences.emplace_back();
@@ -321,11 +345,15 @@ absl::Status FakeRunner::Launch(const Batch& batch) {
   CheckBlocks(batch);
   output_.Clear();
   output_.step = batch.step;
-  fail_ = failing_steps.count(batch.step) > 0;
+  fail_ = Fails(batch);
   for (const BatchSequence& sequence : batch.sequences) {
     Compute(batch, sequence);
-    // What a failed step leaves behind must not be read again.
-    if (fail_) Poison(batch, sequence);
+    if (fail_) Tear(batch, sequence);
+  }
+  for (const BatchSequence& sequence : batch.sequences) {
+    if (throwing_requests.count(sequence.id) == 0) continue;
+    for (const BatchSequence& torn : batch.sequences) Tear(batch, torn);
+    throw std::runtime_error("injected");
   }
   in_flight_ = true;
   return absl::OkStatus();
@@ -391,6 +419,7 @@ void FakeRunner::UnloadAdapter(int32_t slot) {
 void FakeRunner::ClearBlocks(absl::Span<const int32_t> blocks) {
   for (const int32_t block : blocks) {
     poisoned_by_[block] = 0;
+    torn_by_[block] = 0;
     sound_[block] = false;
     std::fill_n(cache_.begin() + static_cast<ptrdiff_t>(block) * kBlockSize,
                 kBlockSize, Entry{});

@@ -72,6 +72,9 @@ class FakeRunner final : public Runner {
   std::set<std::string> broken_digests;  // LoadImage: INTERNAL
   std::set<uint64_t> failing_steps;      // Collect: INTERNAL
   std::set<RequestId> faulty_requests;   // numeric fault at their next sample
+  // Every step with one of them fails: Collect is INTERNAL, or Launch throws.
+  std::set<RequestId> failing_requests;
+  std::set<RequestId> throwing_requests;
   // Called first in every Launch, PackAdapter, LoadImage.
   std::function<void(const Batch&)> on_launch;
   std::function<void(const Adapter&)> on_pack;
@@ -91,6 +94,8 @@ class FakeRunner final : public Runner {
   void Compute(const Batch& batch, const BatchSequence& sequence);
   void Emit(const BatchSequence& sequence, int32_t position, uint64_t hash);
   void Poison(const Batch& batch, const BatchSequence& sequence);
+  void Tear(const Batch& batch, const BatchSequence& sequence);
+  bool Fails(const Batch& batch) const;
   Entry& EntryAt(const Batch& batch, const BatchSequence& sequence,
                  int32_t position);
   uint64_t AdapterKey(int32_t slot) const;
@@ -98,6 +103,7 @@ class FakeRunner final : public Runner {
   const FakeRunnerOptions options_;
   std::vector<Entry> cache_;            // [block][kBlockSize]
   std::vector<RequestId> poisoned_by_;  // by block; 0: clean
+  std::vector<RequestId> torn_by_;      // the same, by a step that failed
   // By block: full, and a sample that was no fault has read it. A fault of
   // another row leaves it sound.
   std::vector<bool> sound_;

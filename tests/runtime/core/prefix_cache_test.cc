@@ -52,12 +52,13 @@ class PrefixCacheTest : public ::testing::Test {
       at = cache_.Add(at, root,
                       absl::MakeConstSpan(tokens).subspan(i * kBlockSize,
                                                           size_t{kBlockSize}),
-                      own[i]);
+                      own[i], share_);
     }
     cache_.CheckInvariants();
     std::vector<int32_t> ids;
     for (const Block& block : own) ids.push_back(block.id());
     while (!own.empty()) own.pop_back();
+    cache_.Trim();
     return ids;
   }
 
@@ -75,6 +76,7 @@ class PrefixCacheTest : public ::testing::Test {
   BlockAllocator blocks_{6};
   PrefixCache cache_{&blocks_};
   std::vector<Block> held_;
+  PrefixCache::Share share_;
 };
 
 TEST_F(PrefixCacheTest, FindsTheLongestKnownBeginning) {
@@ -148,11 +150,11 @@ TEST_F(PrefixCacheTest, TwinsShareOneBranch) {
   for (int i = 0; i < 2; ++i) one.push_back(*blocks_.Allocate());
   for (int i = 0; i < 2; ++i) two.push_back(*blocks_.Allocate());
   const std::vector<int32_t> a = Tokens({1});
-  EXPECT_EQ(cache_.Add({}, kAcme, a, one[0]).node, one[0].id());
-  PrefixCache::Cursor at_two = cache_.Add({}, kAcme, a, two[0]);
+  EXPECT_EQ(cache_.Add({}, kAcme, a, one[0], share_).node, one[0].id());
+  PrefixCache::Cursor at_two = cache_.Add({}, kAcme, a, two[0], share_);
   EXPECT_EQ(at_two.node, one[0].id());
   EXPECT_FALSE(two[0].cached());
-  at_two = cache_.Add(at_two, kAcme, Tokens({2}), two[1]);
+  at_two = cache_.Add(at_two, kAcme, Tokens({2}), two[1], share_);
   EXPECT_FALSE(at_two.lost);
   EXPECT_THAT(Find(kAcme, {1, 2}), ElementsAre(one[0].id(), two[1].id()));
   held_.clear();
@@ -164,9 +166,59 @@ TEST_F(PrefixCacheTest, TwinsShareOneBranch) {
   EXPECT_FALSE(two[1].cached());
   EXPECT_THAT(Find(kAcme, {1, 2}), IsEmpty());
   two.push_back(*blocks_.Allocate());
-  EXPECT_TRUE(cache_.Add(at_two, kAcme, Tokens({3}), two[2]).lost);
+  EXPECT_TRUE(cache_.Add(at_two, kAcme, Tokens({3}), two[2], share_).lost);
   while (!two.empty()) two.pop_back();
   EXPECT_EQ(blocks_.free(), 6);
+}
+
+constexpr AdapterKeyView kGlobex = {"globex", "sha256:9"};
+
+// One tenant's scan takes the scanner's own blocks, not what others left.
+TEST_F(PrefixCacheTest, AScanFlushesNobodyElse) {
+  Compute(kGlobex, {1, 2});
+  for (int32_t i = 0; i < 50; ++i) Compute(kAcme, {i + 10, i + 100});
+  EXPECT_EQ(Find(kGlobex, {1, 2}).size(), 2u);
+  EXPECT_EQ(Find(kAcme, {59, 149}).size(), 2u);
+}
+
+// Nothing is reserved: who is alone has all, and gives back what is beyond an
+// equal share when another one comes.
+TEST_F(PrefixCacheTest, TenantsGrowToTheirShares) {
+  for (int32_t i = 0; i < 6; ++i) Compute(kAcme, {i});
+  EXPECT_EQ(blocks_.idle_blocks().size(blocks_.owner(0)), 6);
+  for (int32_t i = 0; i < 20; ++i) Compute(kGlobex, {i});
+  EXPECT_EQ(Find(kAcme, {3}).size() + Find(kAcme, {4}).size() +
+                Find(kAcme, {5}).size(),
+            3u);
+  EXPECT_THAT(Find(kAcme, {2}), IsEmpty());
+}
+
+TEST_F(PrefixCacheTest, AWeightIsAShare) {
+  share_.weight = 2;
+  for (int32_t i = 0; i < 20; ++i) Compute(kAcme, {i});
+  share_.weight = 1;
+  for (int32_t i = 0; i < 20; ++i) Compute(kGlobex, {i});
+  int32_t found = 0;
+  for (int32_t i = 0; i < 20; ++i) {
+    found += static_cast<int32_t>(Find(kAcme, {i}).size());
+  }
+  EXPECT_EQ(found, 4) << "two thirds of six";
+}
+
+// Also with free blocks.
+TEST_F(PrefixCacheTest, AnExplicitLimitHoldsAlways) {
+  share_.most = 2;
+  Compute(kAcme, {1, 2, 3});
+  EXPECT_EQ(blocks_.idle(), 2);
+  EXPECT_EQ(blocks_.free(), 4);
+  EXPECT_EQ(Find(kAcme, {1, 2, 3}).size(), 2u) << "its beginning stays";
+  held_.clear();
+  Compute(kAcme, {4});
+  EXPECT_EQ(blocks_.idle(), 2);
+  EXPECT_EQ(Find(kAcme, {4}).size(), 1u);
+  share_.most = 0;
+  Compute(kGlobex, {1, 2, 3});
+  EXPECT_EQ(Find(kGlobex, {1, 2, 3}).size(), 3u);
 }
 
 }  // namespace
