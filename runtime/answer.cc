@@ -41,7 +41,7 @@ std::string Answer::Match(Choice* choice, const std::string& text) {
 }
 
 bool Answer::Append(const SequenceEvent& event, const StepOutput& output,
-                    MonotonicTime now) {
+                    MonotonicTime now, uint64_t* generated) {
   if (!started_) first_token_ = now;
   started_ = true;
   last_token_ = now;
@@ -54,6 +54,7 @@ bool Answer::Append(const SequenceEvent& event, const StepOutput& output,
     const bool ends = event.stop_token >= 0 && end == event.end;
     if (!ends) text_ += Match(&choice, choice.detokenizer.Append(token));
   }
+  *generated += end - event.begin;
   Take(output, event.begin, end);
   sink_->OnTokens(event.choice, tokens_, text_);
   return choice.matcher.matched();
@@ -70,8 +71,10 @@ void Answer::FinishChoice(const SequenceEvent& event,
   Choice& choice = choices_[event.choice];
   ChoiceResult& result = choice.result;
   result.reason = event.finish;
-  result.generated_tokens = event.generated_tokens;
-  generated_tokens_ += event.generated_tokens;
+  result.generated_tokens = choice.tokens;
+  generated_tokens_ += choice.tokens;
+  draft_tokens_ += event.draft_tokens;
+  accepted_draft_tokens_ += event.accepted_draft_tokens;
   if (event.first_scheduled != MonotonicTime{} &&
       (first_scheduled_ == MonotonicTime{} ||
        event.first_scheduled < first_scheduled_)) {
@@ -105,6 +108,8 @@ void Answer::Finish(const SequenceEvent& event, absl::Status status,
   result.prompt_tokens = event.prompt_tokens;
   result.cached_tokens = event.cached_tokens;
   result.generated_tokens = generated_tokens_;
+  result.draft_tokens = draft_tokens_;
+  result.accepted_draft_tokens = accepted_draft_tokens_;
   const bool scheduled = first_scheduled_ != MonotonicTime{};
   result.timings.queue = (scheduled ? first_scheduled_ : now) - arrival_;
   if (started_) {

@@ -22,9 +22,11 @@ class Answer {
          const Tokenizer* tokenizer);
 
   // The new tokens of `event`. True when their text completed a stop string:
-  // the caller then ends that choice with kStopString.
+  // the caller then ends that choice with kStopString. Tokens behind that one,
+  // which a draft may have brought, are none of the answer's; `generated` grows
+  // by the others.
   bool Append(const SequenceEvent& event, const StepOutput& output,
-              MonotonicTime now);
+              MonotonicTime now, uint64_t* generated);
   // The tokens of the prompt that `event` has.
   void AppendPrompt(const SequenceEvent& event, const StepOutput& output);
 
@@ -64,7 +66,10 @@ class Answer {
   std::vector<Choice> choices_;
   std::vector<TokenEvent> tokens_;  // of the event at hand
   std::string text_;
-  int32_t generated_tokens_ = 0;  // of the choices that finished
+  // Of the choices that finished.
+  int32_t generated_tokens_ = 0;
+  int32_t draft_tokens_ = 0;
+  int32_t accepted_draft_tokens_ = 0;
   bool started_ = false;
   MonotonicTime first_scheduled_{};
   MonotonicTime first_token_{};

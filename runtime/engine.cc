@@ -306,6 +306,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
   SchedulerOptions scheduler;
   scheduler.prefix_cache = options.prefix_cache;
   scheduler.target_step_seconds = ToSeconds(options.target_itl);
+  scheduler.max_draft_tokens = options.max_draft_tokens;
   scheduler.limits = runner->limits();
   scheduler.num_blocks = runner->num_blocks();
   scheduler.max_model_len = options.max_model_len;
@@ -318,7 +319,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
       limits.max_outputs < 1 || limits.max_slots < 0 ||
       options.max_running_sequences < 1 || options.max_model_len < 2 ||
       options.max_waiting_requests < 1 || options.max_waiting_tokens < 1 ||
-      options.max_adapters_per_step < 0) {
+      options.max_adapters_per_step < 0 || options.max_draft_tokens < 0 ||
+      options.max_draft_tokens > kMaxDraftTokens) {
     return absl::InvalidArgumentError(
         "the engine's limits leave room for no sequence");
   }

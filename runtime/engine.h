@@ -46,6 +46,8 @@ struct EngineOptions {
   // How long a step with decodes may take for the sake of prefills; 0: any
   // time. See SchedulerOptions::target_step_seconds.
   Duration target_itl{};
+  // Tokens guessed ahead for a sequence in a step, in [0, kMaxDraftTokens].
+  int32_t max_draft_tokens = 0;
   // Of adapters in host memory, ready for the device. 0: there is no host
   // tier; what is read from disk is used once.
   uint64_t host_adapter_bytes = uint64_t{1} << 30;
@@ -100,8 +102,10 @@ struct RequestResult {
   std::string stop;
   int32_t stop_token = -1;
   int32_t prompt_tokens = 0;
-  int32_t generated_tokens = 0;  // of all answers
-  int32_t cached_tokens = 0;     // of the prompt's, not computed again
+  int32_t generated_tokens = 0;       // of all answers
+  int32_t cached_tokens = 0;          // of the prompt's, not computed again
+  int32_t draft_tokens = 0;           // guessed ahead, of all answers
+  int32_t accepted_draft_tokens = 0;  // of them, tokens of the answers
   RequestTimings timings;
 };
 
@@ -140,6 +144,9 @@ struct EngineStats {
   uint64_t rows = 0;
   uint64_t prompt_tokens = 0;
   uint64_t generated_tokens = 0;
+  uint64_t drafts = 0;  // of a sequence in a step
+  uint64_t draft_tokens = 0;
+  uint64_t accepted_draft_tokens = 0;
   uint64_t preemptions = 0;
   uint64_t adapter_loads = 0;
   uint64_t adapter_evictions = 0;

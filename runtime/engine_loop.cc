@@ -98,8 +98,12 @@ bool EngineLoop::Step() {
   tiers_.SetStepsRun(!batch.empty());
   if (batch.empty()) return false;
 
+  const MonotonicTime launched = clock_->Now();
   const StepOutput& output = step_runner_.Run(batch);
+  const Duration took = clock_->Now() - launched;
   scheduler_.Update(output);
+  // A step in pieces says nothing about others.
+  if (step_runner_.failure().ok()) scheduler_.ObserveStep(took);
   Deliver(&output, absl::OkStatus());
   CountStep(batch, begin, output);
   return true;
@@ -176,8 +180,8 @@ void EngineLoop::Deliver(const StepOutput* output,
       answer.AppendPrompt(event, *output);
     }
     if (event.end > event.begin) {
-      counts_.generated_tokens += event.end - event.begin;
-      const bool stopped = answer.Append(event, *output, now);
+      const bool stopped =
+          answer.Append(event, *output, now, &counts_.generated_tokens);
       if (stopped && event.finish == FinishReason::kNone) {
         scheduler_.AbortChoice(event.id, event.choice,
                                FinishReason::kStopString);
@@ -208,6 +212,10 @@ void EngineLoop::UpdateStats(EngineStats* stats) {
   counts_.blocks_used = scheduler_.blocks().used();
   counts_.blocks_cached = scheduler_.blocks().idle();
   counts_.preemptions = scheduler_.preemptions();
+  counts_.drafts = scheduler_.speculation().drafts;
+  counts_.draft_tokens = scheduler_.speculation().draft_tokens;
+  counts_.accepted_draft_tokens =
+      scheduler_.speculation().accepted_draft_tokens;
   counts_.pinned_adapters = actions_.pins();
   tiers_.UpdateStats(&counts_);
   const uint64_t version = adapter_lists_version_ + tiers_.version();

@@ -55,6 +55,8 @@ grpc::ServerUnaryReactor* AdminService::GetStats(
   response->set_kv_blocks_total(stats.blocks_total);
   response->set_kv_blocks_used(stats.blocks_used);
   response->set_kv_blocks_cached(stats.blocks_cached);
+  response->set_draft_tokens(stats.draft_tokens);
+  response->set_accepted_draft_tokens(stats.accepted_draft_tokens);
   response->set_adapter_slots_total(stats.slots_total);
   response->set_adapter_slots_used(stats.slots_used);
   response->set_steps(stats.steps);

@@ -176,6 +176,7 @@ absl::Status App::StartEngine(const ServerConfig& config, Backend* backend) {
   options.max_adapters_per_step = config.max_adapters_per_step;
   options.target_itl = std::chrono::milliseconds(config.target_itl_ms);
   stall_limit_ = config.engine_stall_limit;
+  options.max_draft_tokens = config.max_draft_tokens;
   options.max_running_sequences = backend->runner->limits().max_sequences;
   options.host_adapter_bytes = config.host_adapter_memory;
   options.on_residency = [this](const ResidentAdapter& adapter) {

@@ -20,7 +20,7 @@ RunnerOptions MakeRunnerOptions(const ServerConfig& config,
   options.limits.max_sequences =
       std::min(config.max_running, config.token_budget);
   options.limits.max_outputs =
-      options.limits.max_sequences + limits::kScoredRows;
+      options.limits.max_sequences + limits::kSpareOutputs;
   options.limits.max_blocks_per_sequence =
       (max_model_len + kBlockSize - 1) / kBlockSize;
   options.limits.max_slots = config.max_adapters;

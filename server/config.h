@@ -35,6 +35,7 @@ struct ServerConfig {
   int32_t token_budget = 128;
   int32_t target_itl_ms = 0;  // 0: prefills take all rows there are
   bool prefix_cache = true;
+  int32_t max_draft_tokens = 7;  // of a sequence in a step; 0: no speculation
   int32_t max_running = 64;
   int32_t max_waiting = 1024;
   int32_t max_waiting_tokens = 1 << 20;                // of prompts

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/core/speculation.h"
 #include "server/config_values.h"
 
 namespace descant {
@@ -161,6 +162,12 @@ const std::vector<ConfigOption>& ConfigOptions() {
        "adapter did are computed from there on. Takes no memory that others "
        "need. Default on.",
        SetPrefixCache},
+      {"max-draft-tokens", "N",
+       "Most tokens guessed ahead for a sequence in a step, from repetitions "
+       "in "
+       "its own text (at most 15; 0: none). Guesses are tried only where they "
+       "pay, and change no token. Default 7.",
+       Number(&C::max_draft_tokens, 0, kMaxDraftTokens)},
       {"max-running", "N", "Most sequences that run at once. Default 64.",
        Number(&C::max_running, 1, 4096)},
       {"max-waiting", "N",

@@ -95,6 +95,8 @@ absl::StatusOr<Request> GenerationCall::MakeRequest() {
   request.client_request_id = plan_.client_request_id;
   request.priority = plan_.priority;
   request.bypass_prefix_cache = plan_.bypass_prefix_cache;
+  if (plan_.max_draft_tokens)
+    request.max_draft_tokens = *plan_.max_draft_tokens;
   request.sampling = plan_.sampling;
   request.arrival = arrival_;
   request.deadline = edge_->DeadlineOf(*context_);

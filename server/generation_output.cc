@@ -111,6 +111,9 @@ void SetUsage(const RequestResult& result, v1::Usage* usage) {
   usage->set_prompt_tokens(static_cast<uint32_t>(result.prompt_tokens));
   usage->set_completion_tokens(static_cast<uint32_t>(result.generated_tokens));
   usage->set_cached_tokens(static_cast<uint32_t>(result.cached_tokens));
+  usage->set_draft_tokens(static_cast<uint32_t>(result.draft_tokens));
+  usage->set_accepted_draft_tokens(
+      static_cast<uint32_t>(result.accepted_draft_tokens));
 }
 
 void SetTimings(const RequestTimings& timings, v1::Timings* proto) {

@@ -69,9 +69,9 @@ inline constexpr uint64_t kCallBytes = 16 << 10;
 
 // Violations that one refusal names.
 inline constexpr size_t kMaxViolations = 16;
-// Rows of a step that score prompts, beyond one a sequence: what the buffer of
-// logits has room for.
-inline constexpr int32_t kScoredRows = 32;
+// Rows of a step that score prompts or are drafts, beyond one a sequence: what
+// the buffer of logits has room for.
+inline constexpr int32_t kSpareOutputs = 32;
 
 // An engine hangs when it makes no progress for --engine-stall-limit and for so
 // many times its longest step, but for no longer than kMaxStallLimit.

@@ -271,6 +271,11 @@ void Metrics::CollectEngine(std::vector<MetricFamily>* families) const {
           stats.prompt_tokens);
   counter("vllm:generation_tokens_total", "Tokens generated.",
           stats.generated_tokens);
+  counter("vllm:spec_decode_num_drafts_total", "Drafts tried.", stats.drafts);
+  counter("vllm:spec_decode_num_draft_tokens_total", "Tokens of drafts.",
+          stats.draft_tokens);
+  counter("vllm:spec_decode_num_accepted_tokens_total",
+          "Of these, those that were right.", stats.accepted_draft_tokens);
   counter("vllm:num_preemptions_total", "Sequences preempted.",
           stats.preemptions);
   counter("descant_steps_total", "Forward passes.", stats.steps);

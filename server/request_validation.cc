@@ -313,6 +313,12 @@ absl::StatusOr<GenerationPlan> ValidateGenerate(
   }
   plan.priority = request.priority();
   plan.bypass_prefix_cache = request.bypass_prefix_cache();
+  if (request.has_max_draft_tokens()) {
+    if (request.max_draft_tokens() < 0) {
+      violations.Add(FieldError("max_draft_tokens", "must not be negative"));
+    }
+    plan.max_draft_tokens = request.max_draft_tokens();
+  }
   DESCANT_RETURN_IF_ERROR(violations.Result());
   return plan;
 }

@@ -50,6 +50,7 @@ struct GenerationPlan {
   std::string client_request_id;
   int32_t priority = 0;
   bool bypass_prefix_cache = false;
+  std::optional<int32_t> max_draft_tokens;
 };
 
 // `owners`: adapter_id may be another tenant's, as owner/name.

@@ -62,7 +62,9 @@ struct BatchSequence {
   // Batch::output_rows[output_begin, output_end), the last of its rows. The
   // first prompt_outputs of them give the log-probability of the prompt's next
   // token (with sampling->prompt_logprobs), the others sample: 1 + drafts, or
-  // none.
+  // none. The rows of drafts are the last ones, and their tokens guesses. Each
+  // output is what the sequence samples if the guesses up to its row are right;
+  // results end with the first that isn't the next row's guess.
   int32_t output_begin = 0;
   int32_t output_end = 0;
   int32_t prompt_outputs = 0;
@@ -72,12 +74,11 @@ struct BatchSequence {
   // The next three are owned by the sequence and outlive the step.
   const SamplingParams* sampling = nullptr;
   // Its tokens from position 0 on, prompt_length of them the prompt's. All up
-  // to the last row are valid, but for rows that are kTokenFromLastStep. May be
+  // to the last row are valid, but for drafts and kTokenFromLastStep. May be
   // null where nothing reads it: no penalties, no prompt_outputs.
   const int32_t* history = nullptr;
   int32_t prompt_length = 0;
-  // Not to be sampled in this step: what would end it before min_tokens. Or
-  // null.
+  // Not to be sampled before min_tokens: what would end it. Null from there on.
   const std::vector<int32_t>* banned = nullptr;
   // One bit per vocabulary entry, 1 = allowed, or null: everything is.
   const uint32_t* token_mask = nullptr;
@@ -126,15 +127,18 @@ struct TokenLogprob {
   float logprob = 0;
 };
 
-// Result of one batch: for every sequence one entry an output, 0..k. Owned and
-// reused by the runner; valid until its next Launch.
+// Result of one batch: for every sequence one entry an output, without those
+// that rest on a wrong draft. Owned and reused by the runner; valid until its
+// next Launch.
 struct StepOutput {
   struct PerSequence {
     RequestId id = 0;
     int32_t state_slot = 0;
     int32_t begin = 0;  // StepOutput::sampled[begin, end)
     int32_t end = 0;
-    // A non-finite value in this sequence's rows: it alone fails.
+    // A non-finite value in this sequence's rows: it alone fails. With drafts
+    // in the step results end before the fault instead, with none where it is
+    // in the first row: a guess may be at fault, and leaves nothing behind.
     bool numeric_fault = false;
     // The step could not be computed with it: it has no results.
     bool failed = false;

@@ -13,6 +13,10 @@ void AppendRows(const ScheduledRows& part, Batch* batch) {
                                       : kTokenFromLastStep);
     batch->positions.push_back(i);
   }
+  for (int32_t i = 0; i < part.drafts; ++i) {
+    batch->tokens.push_back(sequence.speculation->guesses[i]);
+    batch->positions.push_back(part.begin + part.rows + i);
+  }
 }
 
 // Extends the last segment where it has the same slot and ends at `begin`.
@@ -63,12 +67,12 @@ void BuildBatch(uint64_t step, std::vector<ScheduledRows>* scheduled,
     out.row_end = batch->rows();
     out.computed_length = part.begin;
     out.block_begin = static_cast<int32_t>(batch->block_tables.size());
-    out.block_count = BlocksFor(part.begin + part.rows);
+    out.block_count = BlocksFor(part.begin + part.rows + part.drafts);
     for (int32_t i = 0; i < out.block_count; ++i) {
       batch->block_tables.push_back(sequence.blocks[i].id());
     }
     out.output_begin = batch->outputs();
-    const int32_t outputs = part.scored + (part.output ? 1 : 0);
+    const int32_t outputs = part.scored + (part.output ? 1 + part.drafts : 0);
     if (outputs > 0) out.output = OutputKind::kTokens;
     for (int32_t i = outputs; i > 0; --i) {
       batch->output_rows.push_back(out.row_end - i);

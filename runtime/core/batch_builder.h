@@ -16,15 +16,17 @@ struct ScheduledRows {
   int32_t begin = 0;  // position of the first row
   int32_t rows = 0;
   int32_t generated = 0;    // tokens generated before this step
+  int32_t drafts = 0;       // rows behind them, of guessed tokens
   int32_t scored : 31 = 0;  // rows, the last before a sample, that score
-  bool output : 1 = false;  // the last row samples a token
+  // The last row samples a token, and with it each row of a draft.
+  bool output : 1 = false;
 };
 
 // Sizes the arrays of `batch` for `limits`, so that Build allocates nothing.
 void ReserveBatch(const BatchLimits& limits, Batch* batch);
 
 // Sorts `scheduled` by slot (no adapter first), then state slot, and fills
-// `batch`; their order is then the same. Block tables cover begin + rows.
+// `batch`; their order is then the same. Block tables cover all rows.
 void BuildBatch(uint64_t step, std::vector<ScheduledRows>* scheduled,
                 Batch* batch);
 

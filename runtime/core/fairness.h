@@ -34,7 +34,9 @@ inline constexpr int32_t kMaxTenantWeight = 1000;
 //           / its weight,
 // and over any time what two of them get, over their weights, differs by at
 // most twice the larger bound. Priorities, which order a tenant's own requests,
-// change no tenant's bound. tests/sim/fairness_bound.h asserts it.
+// change no tenant's bound. Speculation adds nothing: a token is charged when
+// it is sampled, several of a step together; wrong drafts are not charged, and
+// get only rows that nobody else wants. tests/sim/fairness_bound.h asserts it.
 // Thread-compatible.
 class TokenFairness {
  public:

@@ -3,6 +3,7 @@
 #define DESCANT_RUNTIME_CORE_REQUEST_H_
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -68,6 +69,9 @@ struct Request {
   SamplingParams sampling;
   // Neither looks for its prompt in the prefix cache nor leaves it there.
   bool bypass_prefix_cache = false;
+  // Tokens guessed ahead in a step, at most; no more than the scheduler's own
+  // limit. 0: none. Changes no token.
+  int32_t max_draft_tokens = std::numeric_limits<int32_t>::max();
   // The version the name stood for at arrival; null is the base model.
   std::shared_ptr<const Adapter> adapter;
   MonotonicTime arrival;

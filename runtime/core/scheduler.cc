@@ -42,6 +42,7 @@ void TaintBlocks(Sequence* sequence) {
 void CheckSequence(const Sequence& s, int32_t in_flight) {
   DESCANT_CHECK(s.scheduled_length >= 0 && s.scheduled_length <= s.length());
   DESCANT_CHECK(s.steps_in_flight >= 0 && s.steps_in_flight <= in_flight);
+  DESCANT_CHECK(s.drafts_in_flight == 0 || s.pending_tokens == 1);
   DESCANT_CHECK(s.pending_tokens >= 0 && s.pending_tokens <= s.steps_in_flight);
   DESCANT_CHECK(s.scored >= 0 && s.scored <= s.to_score);
   DESCANT_CHECK(s.to_score < s.prompt_length);
@@ -77,6 +78,8 @@ Scheduler::Scheduler(SchedulerOptions options)
       slots_(options_.limits.max_slots),
       slot_bytes_(options_.limits.max_slots),
       slot_pass_(options_.limits.max_slots) {
+  DESCANT_CHECK(options_.max_draft_tokens >= 0 &&
+                options_.max_draft_tokens <= kMaxDraftTokens);
   for (Step& step : steps_) {
     ReserveBatch(options_.limits, &step.batch);
     step.parts.reserve(max_running_);
@@ -203,6 +206,7 @@ void Scheduler::EnterPreempted(Sequence* sequence) {
 void Scheduler::Settle(const ScheduledRows& part) {
   --part.sequence->steps_in_flight;
   if (part.output) --part.sequence->pending_tokens;
+  if (part.drafts > 0) part.sequence->drafts_in_flight = 0;
 }
 
 FinishReason Scheduler::Append(Sequence* sequence, int32_t token) {
@@ -230,10 +234,38 @@ void Scheduler::Update(const StepOutput& output) {
   DESCANT_CHECK(output.sequences.size() == step.parts.size());
   --in_flight_;
   updated_work_ = step.work;
+  observed_rows_ =
+      step.batch.rows() == step.batch.outputs() ? step.batch.rows() : 0;
   for (size_t i = 0; i < step.parts.size(); ++i) {
     TakeResult(step.parts[i], output, output.sequences[i]);
   }
   step.parts.clear();
+}
+
+// The row's own token, and one for each draft that was right. `taken`: those
+// up to the end of the sequence.
+FinishReason Scheduler::TakeTokens(const ScheduledRows& part,
+                                   absl::Span<const SampledToken> sampled,
+                                   int32_t* taken) {
+  Sequence* sequence = part.sequence;
+  const int32_t count = static_cast<int32_t>(sampled.size());
+  DESCANT_CHECK(count >= 1 && count <= 1 + part.drafts);
+  const bool running = sequence->state == SequenceState::kRunning;
+  if (running) CacheBlocks(sequence, part.begin + part.rows);
+  // Its first token: the prompt's blocks are sound.
+  if (sequence->has_siblings) {
+    StartOthers(*sequence);
+    HoldPrompt(*sequence);
+  }
+  FinishReason reason = FinishReason::kNone;
+  *taken = 0;
+  while (*taken < count && reason == FinishReason::kNone) {
+    reason = Append(sequence, sampled[(*taken)++].token);
+  }
+  fairness_.ChargeOutput(sequence->tenant, *taken);
+  if (sequence->speculation != nullptr) JudgeGuesses(part, sampled, *taken);
+  if (part.drafts > 0 && running) KeepComputed(sequence, part.begin + *taken);
+  return reason;
 }
 
 void Scheduler::TakeResult(const ScheduledRows& part, const StepOutput& output,
@@ -257,31 +289,27 @@ void Scheduler::TakeResult(const ScheduledRows& part, const StepOutput& output,
     GiveUpMemory(sequence);
   }
   if (!part.output && part.scored == 0) return;
-  const int32_t sampled = result.begin + part.scored;
-  DESCANT_CHECK(result.end == sampled + (part.output ? 1 : 0));
+  const int32_t begin = result.begin + part.scored;
+  const auto sampled =
+      absl::MakeConstSpan(output.sampled).subspan(begin, result.end - begin);
+  if (part.drafts > 0 && sampled.empty()) return StopDrafts(part);
   FinishReason reason = FinishReason::kNone;
+  int32_t taken = 0;
   if (part.output) {
-    if (sequence->state == SequenceState::kRunning) {
-      CacheBlocks(sequence, part.begin + part.rows);
-    }
-    // Its first token: the prompt's blocks are sound.
-    if (sequence->has_siblings) {
-      StartOthers(*sequence);
-      HoldPrompt(*sequence);
-    }
-    reason = Append(sequence, output.sampled[sampled].token);
-    fairness_.ChargeOutput(sequence->tenant, 1);
+    reason = TakeTokens(part, sampled, &taken);
+  } else {
+    DESCANT_CHECK(sampled.empty());
   }
   SequenceEvent event = EventOf(*sequence);
   event.prompt_begin = result.begin;
-  event.begin = sampled;
-  event.end = result.end;
+  event.begin = begin;
+  event.end = begin + taken;
   if (reason == FinishReason::kNone) {
     events_.push_back(event);
     return;
   }
   if (reason != FinishReason::kLength) {
-    event.stop_token = output.sampled[sampled].token;
+    event.stop_token = output.sampled[event.end - 1].token;
   }
   Finish(sequence, reason, event);
 }
@@ -290,6 +318,7 @@ void Scheduler::FailStep() {
   DESCANT_CHECK(in_flight_ > 0);
   Step& step = steps_[in_flight_ == 1 ? newest_ : 1 - newest_];
   --in_flight_;
+  observed_rows_ = 0;
   for (const ScheduledRows& part : step.parts) {
     Sequence* sequence = part.sequence;
     Settle(part);

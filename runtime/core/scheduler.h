@@ -3,7 +3,7 @@
 //
 // A step: decodes first (one row each), then the prefills that continue, then
 // new sequences, within the budgets of rows, sequences, KV blocks and adapter
-// slots. See runtime/README.md for the rules.
+// slots; drafts take what is left. See runtime/README.md for the rules.
 #ifndef DESCANT_RUNTIME_CORE_SCHEDULER_H_
 #define DESCANT_RUNTIME_CORE_SCHEDULER_H_
 
@@ -20,6 +20,7 @@
 #include "runtime/core/batch.h"
 #include "runtime/core/batch_builder.h"
 #include "runtime/core/block_allocator.h"
+#include "runtime/core/draft_budget.h"
 #include "runtime/core/fairness.h"
 #include "runtime/core/prefix_cache.h"
 #include "runtime/core/request.h"
@@ -29,6 +30,14 @@
 #include "runtime/core/waiting_queue.h"
 
 namespace descant {
+
+// Since the scheduler was made.
+struct SpeculationCounts {
+  uint64_t drafts = 0;        // of any length, one a sequence and step
+  uint64_t draft_tokens = 0;  // rows they took
+  // That were right, and became tokens of an answer.
+  uint64_t accepted_draft_tokens = 0;
+};
 
 // Thread-compatible, except Validate. A caller's step:
 //   Schedule -> begin slots_to_load() -> [launch, collect] -> Update | FailStep
@@ -85,6 +94,9 @@ class Scheduler {
   // The oldest step in flight is done. REQUIRES: output.step is that step and
   // output.sequences has its batch's order.
   void Update(const StepOutput& output);
+  // How long the step took that Update was told of last, where it is known.
+  // Decides which drafts pay, and so no token.
+  void ObserveStep(Duration took);
   // The oldest step in flight failed as a whole: its sequences finish with
   // kError.
   void FailStep();
@@ -110,6 +122,7 @@ class Scheduler {
   int32_t preempted() const { return static_cast<int32_t>(preempted_.size()); }
   bool idle() const { return groups_.empty(); }
   uint64_t preemptions() const { return preemptions_; }
+  const SpeculationCounts& speculation() const { return speculation_; }
   const BlockAllocator& blocks() const { return blocks_; }
   SlotTable& slots() { return slots_; }
   const SlotTable& slots() const { return slots_; }
@@ -169,6 +182,16 @@ class Scheduler {
   void CountWork(const ScheduledRows& part);
   int32_t RowsInTime(const StepWork& work, int32_t begin, int32_t most) const;
 
+  // scheduler_drafts.cc
+  void StartSpeculation(Sequence* sequence);
+  void ScheduleDrafts();
+  int32_t GuessNext(const ScheduledRows& part, double least_chance);
+  void FitDrafts(ScheduledRows* part);
+  void JudgeGuesses(const ScheduledRows& part,
+                    absl::Span<const SampledToken> sampled, int32_t taken);
+  void KeepComputed(Sequence* sequence, int32_t computed);
+  void StopDrafts(const ScheduledRows& part);
+
   // scheduler_group.cc
   Sequence* AddSequence(SequenceGroup* group, int32_t choice,
                         std::vector<int32_t> prompt);
@@ -186,6 +209,9 @@ class Scheduler {
   std::vector<Sequence*> WaitersFor(int32_t slot) const;
   void EnterPreempted(Sequence* sequence);
   FinishReason Append(Sequence* sequence, int32_t token);
+  FinishReason TakeTokens(const ScheduledRows& part,
+                          absl::Span<const SampledToken> sampled,
+                          int32_t* taken);
   void TakeResult(const ScheduledRows& part, const StepOutput& output,
                   const StepOutput::PerSequence& result);
   void Settle(const ScheduledRows& part);
@@ -222,6 +248,9 @@ class Scheduler {
   uint64_t arrivals_ = 0;    // Sequence::order
   uint64_t admissions_ = 0;  // Sequence::admission
   uint64_t preemptions_ = 0;
+  DraftBudget draft_budget_;
+  SpeculationCounts speculation_;
+  int32_t observed_rows_ = 0;  // of the step last updated; 0: not to be used
   MonotonicTime next_deadline_ = kNoDeadline;  // none lies before it
   std::vector<SequenceGroup*> expired_;        // scratch
   // Within one Schedule().

@@ -18,6 +18,9 @@ struct SchedulerOptions {
   int32_t max_model_len = 0;  // tokens of prompt and answer
   int32_t max_running_sequences = 0;
   bool prefix_cache = true;
+  // Of a sequence in a step, in [0, kMaxDraftTokens]. They have outputs beyond
+  // one a sequence, as limits.max_outputs has them.
+  int32_t max_draft_tokens = 0;
   int32_t max_adapters = 0;  // distinct ones that run at a time; 0: max_slots
   // Prefills take no more rows of a step that has decodes than fit into this
   // time by what steps took before (StepTimeModel), but always

@@ -34,6 +34,7 @@ const Batch& Scheduler::Schedule(MonotonicTime now) {
   SchedulePrefills();
   if (step.parts.empty() && in_flight_ == 0) FreeStuckPrefill();
   if (!preempted_.empty() || queue_.size() > 0) AdmitSequences(now);
+  if (options_.max_draft_tokens > 0) ScheduleDrafts();
   if (step.parts.empty()) return step.batch;
   ++in_flight_;
   newest_ = 1 - newest_;
@@ -69,7 +70,7 @@ void Scheduler::ScheduleDecodes() {
   for (size_t i = 0; i < running_.size() && rows_left_ > 0; ++i) {
     Sequence* sequence = running_[i];
     if (sequence->state != SequenceState::kRunning || sequence->paused ||
-        sequence->rows_left() != 1 ||
+        sequence->rows_left() != 1 || sequence->drafts_in_flight > 0 ||
         sequence->length() >= sequence->max_length) {
       continue;  // or the samples in flight will end it
     }
@@ -431,6 +432,7 @@ void Scheduler::Admit(Sequence* sequence, MonotonicTime now) {
     sequence->tokens.reserve(sequence->max_length);
     sequence->blocks.reserve(BlocksFor(sequence->max_length));
     sequence->first_scheduled = now;
+    StartSpeculation(sequence);
   } else {
     preempted_.erase(std::find(preempted_.begin(), preempted_.end(), sequence));
   }

@@ -17,6 +17,7 @@
 #include "runtime/core/fairness.h"
 #include "runtime/core/prefix_cache.h"
 #include "runtime/core/request.h"
+#include "runtime/core/speculation.h"
 
 namespace descant {
 
@@ -61,6 +62,9 @@ struct Sequence {
   int32_t scheduled_length = 0;
   int32_t pending_tokens = 0;   // samples of steps in flight
   int32_t steps_in_flight = 0;  // 0..2
+  // Rows behind the last one of the step in flight: how many tokens it gives
+  // is known when it is done, and the sequence has no rows before.
+  int32_t drafts_in_flight = 0;
   // Rows [0, to_score) give log-probabilities of the prompt; the first
   // `scored` of them did or will once the steps in flight are done.
   int32_t to_score = 0;
@@ -82,6 +86,7 @@ struct Sequence {
   std::vector<Block> blocks;  // in order of position
   // The first cached.depth of them are known to the prefix cache.
   PrefixCache::Cursor cached;
+  std::unique_ptr<Speculation> speculation;  // null: it has no drafts
   MonotonicTime first_scheduled{};
   uint64_t order = 0;      // of arrival
   uint64_t admission = 0;  // of the first admission: the age
@@ -172,6 +177,8 @@ struct SequenceEvent {
   int32_t prompt_tokens = 0;
   int32_t cached_tokens = 0;     // of them, found in the prefix cache
   int32_t generated_tokens = 0;  // so far
+  int32_t draft_tokens = 0;      // guessed ahead, so far
+  int32_t accepted_draft_tokens = 0;
   MonotonicTime first_scheduled{};
 };
 
@@ -184,6 +191,10 @@ inline SequenceEvent EventOf(const Sequence& sequence) {
   event.cached_tokens = sequence.group->cached_tokens;
   event.generated_tokens =
       static_cast<int32_t>(sequence.tokens.size()) - sequence.prompt_length;
+  if (sequence.speculation != nullptr) {
+    event.draft_tokens = sequence.speculation->draft_tokens;
+    event.accepted_draft_tokens = sequence.speculation->accepted_draft_tokens;
+  }
   event.first_scheduled = sequence.first_scheduled;
   return event;
 }

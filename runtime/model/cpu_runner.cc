@@ -339,7 +339,7 @@ absl::Status CpuRunner::Launch(const Batch& batch) {
   pool_.Run(&StepTask, &state_);
   result_ = kernels::BrgemmTakeError();
   for (const StepOutput::PerSequence& sequence : output_.sequences) {
-    if (sequence.begin == sequence.end || sequence.numeric_fault) continue;
+    if (sequence.begin >= sequence.end || sequence.numeric_fault) continue;
     last_tokens_[sequence.state_slot] = output_.sampled[sequence.end - 1].token;
   }
   return absl::OkStatus();

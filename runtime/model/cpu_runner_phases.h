@@ -73,6 +73,7 @@ class CpuStep {
   void NormRow(const CpuNorm& norm, LoraSite site, int64_t row);
   void Head();
   void Sample();
+  void DropRow(int64_t row);
 
   // cpu_runner_quantise.cc: with int8 weights
   bool Int8() const { return state_.weights->type() == WeightType::kInt8; }

@@ -1,5 +1,8 @@
 #include "runtime/model/cpu_runner_step.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "absl/types/span.h"
 #include "runtime/model/cpu_runner_phases.h"
 
@@ -154,16 +157,36 @@ void CpuStep::Sample() {
   ForEach(static_cast<int32_t>(batch.sequences.size()), [&](int32_t index) {
     const BatchSequence& sequence = batch.sequences[index];
     if (sequence.output != OutputKind::kTokens) return;
-    for (int32_t output = sequence.output_begin; output < sequence.output_end;
-         ++output) {
+    bool more = true;
+    for (int32_t output = sequence.output_begin;
+         more && output < sequence.output_end; ++output) {
       const float* logits =
           scratch_.logits + int64_t{output} * shape_.logits_stride;
-      SampleOutput(batch, index, output,
-                   plan_.rows[batch.output_rows[output]].token,
-                   absl::MakeConstSpan(logits, config_.vocab_size),
-                   mine_.sampler, state_.output);
+      more = SampleOutput(batch, index, output,
+                          plan_.rows[batch.output_rows[output]].token,
+                          absl::MakeConstSpan(logits, config_.vocab_size),
+                          mine_.sampler, state_.output);
+    }
+    const int32_t results = state_.output->sequences[index].end;
+    for (int32_t output = results; output < sequence.output_end; ++output) {
+      DropRow(batch.output_rows[output]);
     }
   });
+}
+
+// The row of a draft that was wrong. Its keys and values are masked until they
+// are overwritten; only what is not finite would show through. Such values
+// are in all that follows from them, the row's end included.
+void CpuStep::DropRow(int64_t row) {
+  const float* x = scratch_.x + row * shape_.hidden_width;
+  if (std::all_of(x, x + shape_.hidden,
+                  [](float v) { return std::isfinite(v); })) {
+    return;
+  }
+  const PlanRow& plan = plan_.rows[row];
+  for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
+    state_.kv->ClearToken(layer, plan.block, plan.position % kBlockSize);
+  }
 }
 
 void RunCpuStep(CpuStepState* state, int32_t worker) {

@@ -61,6 +61,20 @@ void KvCache::Clear(int32_t layer, int32_t block) {
               block_stride() * sizeof(bf16_t));
 }
 
+void KvCache::ClearToken(int32_t layer, int32_t block, int32_t offset) {
+  for (int32_t head = 0; head < kv_heads_; ++head) {
+    bf16_t* keys = data_ + layer * layer_stride_ + head * head_stride_ +
+                   block * block_stride();
+    bf16_t* values =
+        keys + v_offset_ + offset / 2 * 2 * padded_dim_ + offset % 2;
+    for (int32_t d = 0; d < head_dim_; d += 2) {
+      std::memset(keys + (d / 2 * kBlockSize + offset) * 2, 0,
+                  2 * sizeof(bf16_t));
+    }
+    for (int32_t d = 0; d < head_dim_; ++d) values[2 * d] = 0;
+  }
+}
+
 void KvCache::Write(int32_t layer, int32_t kv_head, int32_t block,
                     int32_t offset, const bf16_t* k, const bf16_t* v) {
   bf16_t* keys = data_ + layer * layer_stride_ + kv_head * head_stride_ +

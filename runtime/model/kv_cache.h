@@ -44,6 +44,9 @@ class KvCache {
   // Zeroes the block in one layer, all heads.
   void Clear(int32_t layer, int32_t block);
 
+  // The same for one token of it.
+  void ClearToken(int32_t layer, int32_t block, int32_t offset);
+
   // `k` and `v` are [head_dim]; `offset` in [0, kBlockSize).
   void Write(int32_t layer, int32_t kv_head, int32_t block, int32_t offset,
              const kernels::bf16_t* k, const kernels::bf16_t* v);

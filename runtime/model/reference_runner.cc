@@ -453,14 +453,16 @@ void ReferenceRunner::Sample(const Batch& batch, const at::Tensor& logits) {
   const int64_t vocab = model_->config.vocab_size;
   for (size_t s = 0; s < batch.sequences.size(); ++s) {
     const BatchSequence& sequence = batch.sequences[s];
-    for (int32_t i = sequence.output_begin; i < sequence.output_end; ++i) {
+    bool more = true;
+    for (int32_t i = sequence.output_begin; more && i < sequence.output_end;
+         ++i) {
       const float* row = contiguous.data_ptr<float>() + i * vocab;
       const int32_t token = batch.tokens[batch.output_rows[i]];
-      SampleOutput(batch, static_cast<int32_t>(s), i,
-                   token == kTokenFromLastStep
-                       ? last_token_[sequence.state_slot]
-                       : token,
-                   {row, size_t(vocab)}, &scratch_, &output_);
+      more = SampleOutput(batch, static_cast<int32_t>(s), i,
+                          token == kTokenFromLastStep
+                              ? last_token_[sequence.state_slot]
+                              : token,
+                          {row, size_t(vocab)}, &scratch_, &output_);
       last_token_[sequence.state_slot] = output_.sampled[i].token;
     }
   }

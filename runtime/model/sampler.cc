@@ -139,6 +139,8 @@ class SamplerPass {
     for (size_t i = begin; i < input_.history.size(); ++i) {
       visit(input_.history[i]);
     }
+    // Never the prompt's.
+    for (const int32_t token : input_.drafts) visit(token);
     if (input_.last_token >= 0) visit(input_.last_token);
   }
 
@@ -448,7 +450,7 @@ void LayOutStepOutput(const Batch& batch, int32_t vocab_size,
   output->top.assign(top, TokenLogprob{});
 }
 
-void SampleOutput(const Batch& batch, int32_t sequence, int32_t index,
+bool SampleOutput(const Batch& batch, int32_t sequence, int32_t index,
                   int32_t row_token, absl::Span<const float> logits,
                   SamplerScratch* scratch, StepOutput* output) {
   const BatchSequence& from = batch.sequences[sequence];
@@ -456,9 +458,11 @@ void SampleOutput(const Batch& batch, int32_t sequence, int32_t index,
   const absl::Span<TokenLogprob> top =
       absl::MakeSpan(output->top)
           .subspan(to.top_begin, to.top_end - to.top_begin);
-  const int32_t position = batch.positions[batch.output_rows[index]];
+  const int32_t row = batch.output_rows[index];
+  const int32_t position = batch.positions[row];
+  const int32_t first = from.output_begin + from.prompt_outputs;
   SampleResult result;
-  if (index < from.output_begin + from.prompt_outputs) {
+  if (index < first) {
     result = ScoreToken(logits, from.history[position + 1], scratch, top);
   } else {
     SampleInput input;
@@ -466,18 +470,36 @@ void SampleOutput(const Batch& batch, int32_t sequence, int32_t index,
     input.params = from.sampling;
     input.position = position;
     input.token_mask = from.token_mask;
+    // The rows from the first one that samples up to this one.
+    const size_t before = index - first;
     if (from.history != nullptr) {
-      input.history = {from.history, static_cast<size_t>(position)};
+      input.history = {from.history, static_cast<size_t>(position) - before};
+      input.drafts = {&batch.tokens[row] - before, before};
       input.prompt_length = from.prompt_length;
       input.last_token = row_token;
     }
-    if (from.banned != nullptr) input.banned = *from.banned;
+    if (from.banned != nullptr &&
+        from.generated + index - first < from.sampling->min_tokens) {
+      input.banned = *from.banned;
+    }
     input.choice = from.choice;
     result = SampleToken(input, scratch, top);
   }
   to.token = result.token;
   to.logprob = result.logprob;
-  if (result.numeric_fault) output->sequences[sequence].numeric_fault = true;
+  StepOutput::PerSequence& results = output->sequences[sequence];
+  const bool drafts = from.output_end - first > 1;
+  if (result.numeric_fault) {
+    results.numeric_fault = !drafts;
+    if (drafts) results.end = index;
+    return !drafts;
+  }
+  if (index < first || index + 1 == from.output_end ||
+      result.token == batch.tokens[row + 1]) {
+    return true;
+  }
+  results.end = index + 1;
+  return false;
 }
 
 }  // namespace descant

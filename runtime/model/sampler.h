@@ -65,9 +65,10 @@ struct SampleInput {
   int32_t position = 0;
   // One bit per vocabulary entry, 1 = allowed; null: everything is.
   const uint32_t* token_mask = nullptr;
-  // For penalties. The tokens before the row's own, and that one (or -1);
-  // prompt_length of all of them are the prompt's.
+  // For penalties. The tokens before the row's own, drafts among them behind
+  // the others, and that one (or -1); prompt_length of all are the prompt's.
   absl::Span<const int32_t> history;
+  absl::Span<const int32_t> drafts;
   int32_t last_token = -1;
   int32_t prompt_length = 0;
   absl::Span<const int32_t> banned;
@@ -103,11 +104,13 @@ SampleResult ScoreToken(absl::Span<const float> logits, int32_t token,
 void LayOutStepOutput(const Batch& batch, int32_t vocab_size,
                       StepOutput* output);
 
-// Then, per output `index` of batch.sequences[sequence]: `logits` is that
-// output's row, `row_token` the token the row was computed for. A fault marks
-// the sequence. Calls for distinct sequences may run concurrently (distinct
-// scratch).
-void SampleOutput(const Batch& batch, int32_t sequence, int32_t index,
+// Then, per output `index` of batch.sequences[sequence], in order: `logits` is
+// that output's row, `row_token` the token the row was computed for. A fault
+// marks the sequence. False: the outputs behind this one rest on a draft that
+// was wrong (or, with drafts, this one is at fault, and not a result either);
+// they are no results, and the sequence's entry ends before them. Calls for
+// distinct sequences may run concurrently (distinct scratch).
+bool SampleOutput(const Batch& batch, int32_t sequence, int32_t index,
                   int32_t row_token, absl::Span<const float> logits,
                   SamplerScratch* scratch, StepOutput* output);
 

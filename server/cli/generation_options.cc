@@ -77,6 +77,8 @@ void AddGenerationOptions(CLI::App* command, GenerationOptions* options) {
                       "Among your own requests, -100 to 100");
   command->add_flag("--bypass-prefix-cache", options->bypass_prefix_cache,
                     "Compute the prompt whole, and keep nothing of it");
+  command->add_option("--max-draft-tokens", options->max_draft_tokens,
+                      "Most tokens guessed ahead in a step; 0: none");
   command->add_flag("--ignore-eos", options->ignore_eos,
                     "Do not end where the model would");
   command
@@ -121,6 +123,9 @@ v1::GenerateRequest MakeRequest(const GenerationOptions& options) {
   if (options.include_stop_string) stopping->set_include_stop_string(true);
   if (options.priority) request.set_priority(*options.priority);
   if (options.bypass_prefix_cache) request.set_bypass_prefix_cache(true);
+  if (options.max_draft_tokens) {
+    request.set_max_draft_tokens(*options.max_draft_tokens);
+  }
   return request;
 }
 

@@ -32,6 +32,7 @@ struct GenerationOptions {
   std::vector<int64_t> stop_token_ids;
   std::optional<int32_t> priority;
   bool bypass_prefix_cache = false;
+  std::optional<int32_t> max_draft_tokens;
   bool ignore_eos = false;
   std::optional<int32_t> min_tokens;
   bool include_stop_string = false;

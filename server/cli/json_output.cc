@@ -115,7 +115,9 @@ Json AnswerJson(const v1::GenerateResponse& response) {
   const v1::Usage& usage = response.usage();
   json["usage"] = {{"prompt_tokens", usage.prompt_tokens()},
                    {"completion_tokens", usage.completion_tokens()},
-                   {"cached_tokens", usage.cached_tokens()}};
+                   {"cached_tokens", usage.cached_tokens()},
+                   {"draft_tokens", usage.draft_tokens()},
+                   {"accepted_draft_tokens", usage.accepted_draft_tokens()}};
   const v1::Timings& timings = response.timings();
   json["timings_ms"] = {{"queue", Milliseconds(timings.queue())},
                         {"prefill", Milliseconds(timings.prefill())},

@@ -13,7 +13,8 @@ namespace descant::cli {
 using Json = nlohmann::ordered_json;
 
 // {text, token_ids, logprobs, top_logprobs, adapter_digest, finish_reason,
-//  usage{prompt_tokens, completion_tokens, cached_tokens},
+//  usage{prompt_tokens, completion_tokens, cached_tokens, draft_tokens,
+//  accepted_draft_tokens},
 //  timings_ms{queue, prefill, decode}, seed, request_id}.
 // top_logprobs holds, per token, a list of [id, logprob] pairs, best first;
 // logprobs the chosen tokens' own. stop_string or stop_token_id where one ended

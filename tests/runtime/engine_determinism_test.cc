@@ -2,8 +2,9 @@
 // runner: a random request gives the same tokens and log-probabilities, to the
 // bit, alone and among many others. The crowded engine has too few KV blocks,
 // too few adapter slots and a small token budget, so that requests are chunked,
-// preempted, made to wait for slots, and mixed at random. For each model
-// family, instruction set that the machine has, and type of weights.
+// preempted, made to wait for slots, and mixed at random; it has a prefix cache
+// and speculation, which the quiet one has not. For each model family,
+// instruction set that the machine has, and type of weights.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -19,10 +20,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/mutex.h"
+#include "runtime/core/speculation.h"
 #include "runtime/engine.h"
 #include "runtime/kernels/cpu/cpu_features.h"
 #include "runtime/model/model.h"
 #include "tests/runtime/model/golden_cases.h"
+#include "tests/testing/fake_clock.h"
 
 namespace descant {
 namespace {
@@ -164,12 +167,12 @@ class EngineDeterminismTest
 
   std::unique_ptr<Engine> MakeEngine(int32_t rows, int32_t sequences,
                                      int32_t slots, int32_t blocks,
-                                     bool prefix_cache) {
+                                     bool crowded) {
     const ModelConfig& config = loaded_.model->config;
     RunnerOptions options;
     options.limits = {.max_rows = rows,
                       .max_sequences = sequences,
-                      .max_outputs = sequences,
+                      .max_outputs = sequences + (crowded ? 24 : 0),
                       .max_blocks_per_sequence = kMaxLength / kBlockSize,
                       .max_slots = slots};
     options.kv_bytes = static_cast<uint64_t>(blocks) * config.num_layers * 2 *
@@ -182,7 +185,8 @@ class EngineDeterminismTest
     engine_options.max_running_sequences = sequences;
     engine_options.max_waiting_requests = 1 << 20;
     engine_options.max_waiting_tokens = 1 << 30;
-    engine_options.prefix_cache = prefix_cache;
+    engine_options.prefix_cache = crowded;
+    engine_options.max_draft_tokens = crowded ? kMaxDraftTokens : 0;
     auto engine =
         Engine::Create(*std::move(runner), loaded_.tokenizer,
                        loaded_.model->eos_token_ids, engine_options, &clock_);
@@ -205,7 +209,15 @@ class EngineDeterminismTest
           draw(0, static_cast<int32_t>(request.prompt.size()));
       for (int32_t i = 0; i < alike; ++i) request.prompt[i] = 3 + i * 7 % 509;
     }
+    // Many go round: there is something to guess.
+    const int32_t period = draw(2, 24);
+    if (draw(0, 1) == 0) {
+      for (size_t i = period; i < request.prompt.size(); ++i) {
+        request.prompt[i] = request.prompt[i - period];
+      }
+    }
     request.bypass_prefix_cache = draw(0, 9) == 0;
+    if (draw(0, 4) == 0) request.max_draft_tokens = draw(0, 3);
     request.adapter =
         adapters_[draw(0, static_cast<int32_t>(adapters_.size()) - 1)];
     SamplingParams& sampling = request.sampling;
@@ -279,7 +291,9 @@ class EngineDeterminismTest
     EXPECT_GT(cached, 0);
   }
 
-  SystemClock clock_;
+  // Steps take no time by it: drafts are tried where a clock might say that
+  // they don't pay.
+  FakeClock clock_;
   LoadedModel loaded_;
   std::vector<std::shared_ptr<const Adapter>> adapters_;
 };
@@ -294,7 +308,7 @@ TEST_P(EngineDeterminismTest, AloneAndInACrowdGiveTheSameBits) {
   }
 
   auto crowded = MakeEngine(/*rows=*/48, /*sequences=*/24, /*slots=*/6,
-                            /*blocks=*/12, /*prefix_cache=*/true);
+                            /*blocks=*/12, /*crowded=*/true);
   std::vector<std::shared_ptr<CollectingSink>> sinks;
   for (const Request& request : requests) {
     sinks.push_back(std::make_shared<CollectingSink>());
@@ -311,9 +325,11 @@ TEST_P(EngineDeterminismTest, AloneAndInACrowdGiveTheSameBits) {
         << "not crowded enough with " << stats.blocks_total << " blocks";
   }
   EXPECT_GT(stats.adapter_evictions, 0u);
+  EXPECT_GT(stats.accepted_draft_tokens, 0u);
+  EXPECT_GT(stats.draft_tokens, stats.accepted_draft_tokens);
 
   auto quiet = MakeEngine(/*rows=*/256, /*sequences=*/1, /*slots=*/1,
-                          /*blocks=*/64, /*prefix_cache=*/false);
+                          /*blocks=*/64, /*crowded=*/false);
   for (int32_t i = 0; i < count; ++i) {
     SCOPED_TRACE(absl::StrCat("request ", i, " of seed ", kSeed));
     ExpectAsAlone(quiet.get(), requests[i], together[i]);

@@ -73,12 +73,13 @@ TestServer::TestServer(const TestServerOptions& options) {
   FakeRunnerOptions fake;
   fake.limits = {.max_rows = 64,
                  .max_sequences = 16,
-                 .max_outputs = 16,
+                 .max_outputs = 32,
                  .max_blocks_per_sequence =
                      (options.max_model_len + kBlockSize - 1) / kBlockSize,
                  .max_slots = 4};
   fake.num_blocks = 4 * fake.limits.max_blocks_per_sequence;
   fake.vocab_size = model_->config.vocab_size;
+  fake.repeats = options.repeats;
   auto runner = std::make_unique<FakeRunner>(fake);
   runner->on_launch = options.on_step;
   runner->on_pack = options.on_pack;

@@ -30,6 +30,7 @@ struct TestServerOptions {
   int32_t max_waiting_tokens = 1 << 20;
   uint64_t request_memory = uint64_t{512} << 20;
   Duration request_timeout = std::chrono::minutes(10);
+  int32_t repeats = 0;  // of the fake runner
   Duration stream_stall_timeout = std::chrono::seconds(30);
   Duration upload_idle_timeout = std::chrono::seconds(30);
   Duration engine_stall_limit = std::chrono::seconds(30);

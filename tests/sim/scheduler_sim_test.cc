@@ -2,11 +2,11 @@
 // FakeRunner: requests for one to five answers, scored prompts, arrivals,
 // aborts, deadlines, pauses, exhaustion, preemption, adapters that load slowly,
 // not at all or do not fit, are pinned or unloaded, tenants with many cold
-// ones, numeric faults, failed steps, with and without a step in flight. Each
-// sequence must give the tokens it gives alone, everything must be back at the
-// end, a tenant with at most its share of the slots never loses an idle one to
-// another tenant, and no two backlogged tenants are further apart than the
-// fairness bound (fairness_bound.h).
+// ones, drafts that are right or wrong, numeric faults, failed steps, with and
+// without a step in flight. Each sequence must give the tokens it gives alone,
+// everything must be back at the end, a tenant with at most its share of the
+// slots never loses an idle one to another tenant, and no two backlogged
+// tenants are further apart than the fairness bound (fairness_bound.h).
 //
 // DESCANT_SIM_SEED=n runs one seed; DESCANT_SIM_SEEDS=n runs n of them,
 // from DESCANT_SIM_FIRST on.
@@ -35,6 +35,8 @@ struct Reached {
   uint64_t loaded = 0;
   uint64_t taken = 0;
   uint64_t unloaded = 0;
+  uint64_t drafts = 0;
+  uint64_t accepted = 0;
   uint64_t bounds = 0;
   double closest = 0;
 };
@@ -52,6 +54,8 @@ bool RunSeed(uint64_t seed, Reached* reached) {
   reached->cached += simulation.cached();
   reached->taken += simulation.taken();
   reached->unloaded += simulation.unloaded();
+  reached->drafts += simulation.speculation().draft_tokens;
+  reached->accepted += simulation.speculation().accepted_draft_tokens;
   reached->bounds += simulation.bounds_checked();
   reached->closest = std::max(reached->closest, simulation.closest_to_bound());
   return !testing::Test::HasFailure();
@@ -79,6 +83,8 @@ TEST(SchedulerSim, EverySequenceIsAsAlone) {
             << ", loads: " << reached.loaded
             << ", slots taken from other tenants: " << reached.taken
             << ", unloads: " << reached.unloaded
+            << ", drafts: " << reached.drafts
+            << ", of them right: " << reached.accepted
             << ", passes of two backlogged tenants: " << reached.bounds
             << ", their closest to the fairness bound: " << reached.closest
             << "\n";
@@ -90,6 +96,8 @@ TEST(SchedulerSim, EverySequenceIsAsAlone) {
     EXPECT_GT(reached.cached, 1000u);
     EXPECT_GT(reached.taken, 1000u);
     EXPECT_GT(reached.unloaded, 1000u);
+    EXPECT_GT(reached.accepted, 10000u);
+    EXPECT_GT(reached.drafts - reached.accepted, 10000u);
     EXPECT_GT(reached.bounds, 10000u);
     EXPECT_GT(reached.closest, 0.2);
   }

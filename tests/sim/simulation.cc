@@ -3,7 +3,9 @@
 namespace descant {
 
 Simulation::Simulation(uint64_t seed)
-    : random_(seed), later_(seed ^ 0x9e3779b97f4a7c15) {
+    : random_(seed),
+      later_(seed ^ 0x9e3779b97f4a7c15),
+      for_drafts_(seed ^ 0xbf58476d1ce4e5b9) {
   FakeRunnerOptions runner;
   runner.num_blocks = Pick(2, 24);
   runner.limits.max_rows = Pick(4, 80);
@@ -13,6 +15,7 @@ Simulation::Simulation(uint64_t seed)
   runner.limits.max_blocks_per_sequence = Pick(2, 12);
   runner.limits.max_slots = Pick(1, 5);
   runner.arena_adapters = Chance(30) ? Pick(1, 3) : 100;
+  runner.repeats = PickForDrafts(0, 9) < 7 ? PickForDrafts(30, 100) : 0;
   runner_ = std::make_unique<FakeRunner>(runner);
 
   SchedulerOptions options;
@@ -25,6 +28,9 @@ Simulation::Simulation(uint64_t seed)
   options.prefix_cache = Chance(80);
   if (PickLater(0, 2) == 0) {
     options.target_step_seconds = PickLater(3, 40) / 1e3;
+  }
+  if (PickForDrafts(0, 9) < 7) {
+    options.max_draft_tokens = PickForDrafts(1, kMaxDraftTokens);
   }
   scheduler_ = std::make_unique<Scheduler>(options);
   fairness_ = std::make_unique<FairnessBound>(options.max_adapters);
@@ -67,6 +73,9 @@ void Simulation::Run() {
   EXPECT_EQ(scheduler_->blocks().available(), scheduler_->blocks().total());
   EXPECT_EQ(scheduler_->slots().leased(), 0);
   EXPECT_THAT(runner_->violations(), testing::IsEmpty());
+  EXPECT_GE(runner_->draft_rows(), speculation().draft_tokens);
+  EXPECT_EQ(drafted_, speculation().draft_tokens);
+  EXPECT_EQ(accepted_, speculation().accepted_draft_tokens);
 }
 
 void Simulation::Finish() {

@@ -41,6 +41,9 @@ class Simulation {
   uint64_t unloaded() const { return unloaded_; }
   uint64_t bounds_checked() const { return fairness_->checked(); }
   double closest_to_bound() const { return fairness_->closest(); }
+  const SpeculationCounts& speculation() const {
+    return scheduler_->speculation();
+  }
 
  private:
   int32_t Pick(int32_t low, int32_t high) {
@@ -51,6 +54,10 @@ class Simulation {
   // Of what came to the simulation later: old seeds stay what they are.
   int32_t PickLater(int32_t low, int32_t high) {
     return low + static_cast<int32_t>(later_() %
+                                      static_cast<uint64_t>(high - low + 1));
+  }
+  int32_t PickForDrafts(int32_t low, int32_t high) {
+    return low + static_cast<int32_t>(for_drafts_() %
                                       static_cast<uint64_t>(high - low + 1));
   }
 
@@ -68,7 +75,6 @@ class Simulation {
   bool Done() const;
   std::string Unfinished() const;
   void CheckAnswer(const Client& client);
-  void CheckChoice(RequestId id, const Choice& choice) const;
 
   // simulation_slots.cc
   void CheckLimits();
@@ -88,6 +94,7 @@ class Simulation {
 
   std::mt19937_64 random_;
   std::mt19937_64 later_;
+  std::mt19937_64 for_drafts_;
   std::map<std::string, Limits> limits_;  // by tenant
   std::unique_ptr<FairnessBound> fairness_;
   std::map<int32_t, int64_t> loading_since_;  // by slot
@@ -106,6 +113,9 @@ class Simulation {
   std::vector<SlotLease> pins_;  // before scheduler_ goes, Run empties it
   uint64_t loaded_ = 0;
   BlockWriters writers_;
+  // Of sequences that finished.
+  uint64_t drafted_ = 0;
+  uint64_t accepted_ = 0;
   uint64_t cached_ = 0;  // tokens of prompts found in the prefix cache
   uint64_t taken_ = 0;   // slots that went from one tenant to another
   uint64_t unloaded_ = 0;

@@ -32,12 +32,6 @@ uint64_t MixEntry(uint64_t hash, int32_t token, int32_t position,
   return Mix(Mix(Mix(hash, token), position), adapter);
 }
 
-// The first answer is the hash's own.
-int32_t Choose(uint64_t hash, int32_t choice, int32_t vocab_size) {
-  if (choice > 0) hash = Mix(hash, choice);
-  return static_cast<int32_t>(hash % vocab_size);
-}
-
 float ScoreOf(uint64_t hash) {
   return -0.01f * static_cast<float>(hash % 1000);
 }
@@ -85,6 +79,20 @@ uint64_t FakeRunner::AdapterKey(int32_t slot) const {
   return KeyOf(slot == kNoSlot ? nullptr : slots_[slot].get());
 }
 
+// The token behind `position`. The first answer is the hash's own.
+int32_t FakeRunner::Choose(
+    uint64_t hash, int32_t choice, int32_t position,
+    const std::function<int32_t(int32_t)>& token_at) const {
+  if (choice > 0) hash = Mix(hash, choice);
+  if (static_cast<int32_t>((hash >> 40) % 100) < options_.repeats) {
+    const int32_t last = token_at(position);
+    for (int32_t i = position - 1; i >= 0; --i) {
+      if (token_at(i) == last) return token_at(i + 1);
+    }
+  }
+  return static_cast<int32_t>(hash % options_.vocab_size);
+}
+
 ExpectedAnswer FakeRunner::Alone(const Request& request,
                                  const std::vector<int32_t>& eos_token_ids,
                                  int32_t max_length) const {
@@ -103,7 +111,10 @@ ExpectedAnswer FakeRunner::Alone(const Request& request,
   };
   while (true) {
     int32_t generated = static_cast<int32_t>(answer.tokens.size());
-    int32_t token = Choose(hash, sampling.choice, options_.vocab_size);
+    const int32_t prompt = static_cast<int32_t>(request.prompt.size());
+    int32_t token = Choose(hash, sampling.choice, position - 1, [&](int32_t i) {
+      return i < prompt ? request.prompt[i] : answer.tokens[i - prompt];
+    });
     while (generated < sampling.min_tokens && ends(token)) {
       token = (token + 1) % options_.vocab_size;
     }
@@ -262,13 +273,18 @@ bool FakeRunner::Fails(const Batch& batch) const {
                      });
 }
 
+int32_t FakeRunner::RowToken(const Batch& batch, const BatchSequence& sequence,
+                             int32_t row) const {
+  const int32_t token = batch.tokens[row];
+  return token == kTokenFromLastStep ? last_token_[sequence.state_slot] : token;
+}
+
 void FakeRunner::Compute(const Batch& batch, const BatchSequence& sequence) {
   const uint64_t adapter = AdapterKey(sequence.slot);
   int32_t position = sequence.computed_length;
   for (int32_t r = sequence.row_begin; r < sequence.row_end; ++r) {
-    int32_t token = batch.tokens[r];
-    if (token == kTokenFromLastStep) token = last_token_[sequence.state_slot];
-    EntryAt(batch, sequence, position) = {token, position, adapter};
+    EntryAt(batch, sequence, position) = {RowToken(batch, sequence, r),
+                                          position, adapter};
     const int32_t block =
         batch.block_tables[sequence.block_begin + position / kBlockSize];
     if (position % kBlockSize == 0) sound_[block] = false;
@@ -282,53 +298,76 @@ void FakeRunner::Compute(const Batch& batch, const BatchSequence& sequence) {
   result.end = result.begin;
   if (sequence.output == OutputKind::kNone) return;
   const int32_t outputs = sequence.output_end - sequence.output_begin;
-  if (faulty_requests.erase(sequence.id) > 0) {
+  const int32_t drafts = std::max(0, outputs - sequence.prompt_outputs - 1);
+  draft_rows_ += drafts;
+  if (faulty_requests.count(sequence.id) > 0) {
+    wrong_drafts_ += drafts;
+    if (drafts > 0) return;  // shows again without them
+    faulty_requests.erase(sequence.id);
     result.numeric_fault = true;
     Poison(batch, sequence);
-  } else {
-    for (int32_t i = 0; i < position / kBlockSize; ++i) {
-      sound_[batch.block_tables[sequence.block_begin + i]] = true;
-    }
   }
+  const bool fault = result.numeric_fault;
+  const int32_t known = position - drafts - 1;  // drafts aren't history
   uint64_t hash = kSeed;
-  for (int32_t i = 0; i < position; ++i) {
+  int32_t i = 0;
+  for (bool more = true; i < position && more; ++i) {
     const Entry& e = EntryAt(batch, sequence, i);
-    if (i + 1 < position && sequence.history[i] != e.token) {
+    if (i < known && sequence.history[i] != e.token) {
       Violation(batch, "the history is not what was computed");
     }
     hash = MixEntry(hash, e.token, e.position, e.adapter);
-    if (i >= position - outputs) Emit(sequence, i, hash);
+    if (i < position - outputs) continue;
+    if (i < position - outputs + sequence.prompt_outputs) {
+      Score(sequence, i, hash);
+      continue;
+    }
+    const int32_t token =
+        Choose(hash, sequence.sampling->choice + sequence.choice, i,
+               [&](int32_t at) { return EntryAt(batch, sequence, at).token; });
+    Sample(sequence, token);
+    more = i + 1 == position || output_.sampled.back().token ==
+                                    EntryAt(batch, sequence, i + 1).token;
+  }
+  wrong_drafts_ += position - i;
+  for (int32_t block = 0; block < i / kBlockSize && !fault; ++block) {
+    sound_[batch.block_tables[sequence.block_begin + block]] = true;
   }
   output_.sequences.back().end = static_cast<int32_t>(output_.sampled.size());
 }
 
-// The output of the row at `position`.
-void FakeRunner::Emit(const BatchSequence& sequence, int32_t position,
-                      uint64_t hash) {
-  const int32_t done = static_cast<int32_t>(output_.sampled.size()) -
-                       output_.sequences.back().begin;
-  SampledToken& sampled = output_.sampled.emplace_back();
+void FakeRunner::AddTop(int32_t count) {
+  SampledToken& sampled = output_.sampled.back();
   sampled.top_begin = static_cast<int32_t>(output_.top.size());
-  int32_t top = sequence.sampling->top_logprobs;
-  if (done < sequence.prompt_outputs) {
-    sampled.token = sequence.history[position + 1];
-    sampled.logprob = ScoreOf(hash);
-    top = sequence.sampling->prompt_logprobs;
-  } else {
-    sampled.token = Choose(hash, sequence.sampling->choice + sequence.choice,
-                           options_.vocab_size);
-    while (sequence.banned != nullptr &&
-           Contains(*sequence.banned, sampled.token)) {
-      sampled.token = (sampled.token + 1) % options_.vocab_size;
-    }
-    sampled.logprob = -0.5f;
-    last_token_[sequence.state_slot] = sampled.token;
-  }
-  for (int32_t i = 0; i < top; ++i) {
+  for (int32_t i = 0; i < count; ++i) {
     output_.top.push_back(
         {(sampled.token + i) % options_.vocab_size, sampled.logprob - i});
   }
   sampled.top_end = static_cast<int32_t>(output_.top.size());
+}
+
+// The prompt's token behind `position`.
+void FakeRunner::Score(const BatchSequence& sequence, int32_t position,
+                       uint64_t hash) {
+  SampledToken& scored = output_.sampled.emplace_back();
+  scored.token = sequence.history[position + 1];
+  scored.logprob = ScoreOf(hash);
+  AddTop(sequence.sampling->prompt_logprobs);
+}
+
+void FakeRunner::Sample(const BatchSequence& sequence, int32_t token) {
+  const int32_t done = static_cast<int32_t>(output_.sampled.size()) -
+                       output_.sequences.back().begin - sequence.prompt_outputs;
+  SampledToken& sampled = output_.sampled.emplace_back();
+  sampled.token = token;
+  while (sequence.banned != nullptr &&
+         sequence.generated + done < sequence.sampling->min_tokens &&
+         Contains(*sequence.banned, sampled.token)) {
+    sampled.token = (sampled.token + 1) % options_.vocab_size;
+  }
+  sampled.logprob = -0.5f;
+  last_token_[sequence.state_slot] = sampled.token;
+  AddTop(sequence.sampling->top_logprobs);
 }
 
 absl::Status FakeRunner::Launch(const Batch& batch) {

@@ -34,6 +34,10 @@ struct FakeRunnerOptions {
   BatchLimits limits;
   int32_t num_blocks = 0;
   int32_t vocab_size = 64;
+  // Of a hundred tokens, those that are what followed the last earlier
+  // occurrence of the token before them, if there is one: guesses are right
+  // about as often.
+  int32_t repeats = 0;
   int32_t arena_adapters = 1 << 20;  // that fit in the arena
   uint64_t adapter_bytes = 1;        // of each
 };
@@ -67,6 +71,9 @@ class FakeRunner final : public Runner {
   const std::vector<std::string>& violations() const { return violations_; }
   // Entries of block tables that an earlier sequence of the batch had, too.
   uint64_t shared_entries() const { return shared_entries_; }
+  // Rows of drafts, and those that were wrong.
+  uint64_t draft_rows() const { return draft_rows_; }
+  uint64_t wrong_drafts() const { return wrong_drafts_; }
 
   // Faults to inject; set them before the call they concern.
   std::set<std::string> broken_digests;  // LoadImage: INTERNAL
@@ -92,7 +99,13 @@ class FakeRunner final : public Runner {
   void CheckSegments(const Batch& batch);
   void CheckBlocks(const Batch& batch);
   void Compute(const Batch& batch, const BatchSequence& sequence);
-  void Emit(const BatchSequence& sequence, int32_t position, uint64_t hash);
+  int32_t RowToken(const Batch& batch, const BatchSequence& sequence,
+                   int32_t row) const;
+  int32_t Choose(uint64_t hash, int32_t choice, int32_t position,
+                 const std::function<int32_t(int32_t)>& token_at) const;
+  void Score(const BatchSequence& sequence, int32_t position, uint64_t hash);
+  void Sample(const BatchSequence& sequence, int32_t token);
+  void AddTop(int32_t count);
   void Poison(const Batch& batch, const BatchSequence& sequence);
   void Tear(const Batch& batch, const BatchSequence& sequence);
   bool Fails(const Batch& batch) const;
@@ -116,6 +129,8 @@ class FakeRunner final : public Runner {
   bool in_flight_ = false;
   bool fail_ = false;
   uint64_t shared_entries_ = 0;
+  uint64_t draft_rows_ = 0;
+  uint64_t wrong_drafts_ = 0;
   std::vector<std::string> violations_;
 };
 

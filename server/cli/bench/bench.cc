@@ -34,6 +34,13 @@ ExitCode RunBench(const BenchOptions& options, const GlobalOptions& global) {
     }
     legs.insert(legs.end(), more->begin(), more->end());
   }
+  if (options.drafts) {
+    std::vector<Leg> plain;
+    for (const Leg& leg : legs) {
+      if (!leg.twin) plain.push_back(leg);
+    }
+    legs = WithTwins(plain);
+  }
   for (Leg& leg : legs) {
     if (options.requests > 0) leg.requests = options.requests;
     // Every adapter must answer something, or its check says nothing.
@@ -65,6 +72,8 @@ void AddBenchCommand(CLI::App* app, Command* chosen) {
       "           by Zipf's law (W-scale-100, ...: one of them)\n"
       "  W-open   open loop: W-mixed's requests as a Poisson process at 50 %\n"
       "           and 80 % of the rate that saturates the server\n"
+      "  W-copy   answers that repeat their prompt, without and with\n"
+      "           speculation: 1 in flight, then 8\n"
       "  W-unused W-base with --max-adapters=0, and with 32 adapters loaded\n"
       "           and unused (needs --serve)\n"
       "Several workloads are run in turn, and every figure is also given as\n"
@@ -115,6 +124,9 @@ void AddBenchCommand(CLI::App* app, Command* chosen) {
                     "Leave out the check before timing, after a run that had "
                     "it; lengths and adapters of the answers are checked "
                     "all the same");
+  command->add_flag("--drafts", options->drafts,
+                    "Run each leg a second time with speculation, for the same "
+                    "requests: the tokens are compared, and the times");
   command->add_option("--seed", options->seed,
                       "Seed of prompts and adapters (default: drawn, printed)");
   command->add_option("--commit", options->commit,

@@ -115,9 +115,8 @@ grpc::Status Bench::CheckLegs(std::string* verdict) {
   return grpc::Status::OK;
 }
 
-grpc::Status Bench::TimeLeg(const Leg& leg, Served* served, LoadResult* result,
-                            std::string* verdict) {
-  const uint64_t stream = next_stream_++;
+grpc::Status Bench::TimeLeg(const Leg& leg, Served* served, uint64_t stream,
+                            LoadResult* result, std::string* verdict) {
   const std::vector<v1::GenerateRequest> requests =
       LegRequests(leg, report_.seed, stream, served->model.vocab_size());
   grpc::Status status;
@@ -149,16 +148,29 @@ grpc::Status Bench::TimeRound(int round, std::string* verdict) {
   // Forth and back, so that a drift of the machine falls on every leg alike.
   // (Open legs of a round that goes back take the last round's saturation.)
   if (round % 2 == 1) std::reverse(order.begin(), order.end());
+  const uint64_t streams = next_stream_;
+  next_stream_ += order.size();
+  std::vector<LoadResult> results(order.size());
   for (const size_t i : order) {
     LegTimes& times = report_.legs[i];
-    LoadResult result;
+    LoadResult& result = results[i];
     const grpc::Status status =
-        TimeLeg(times.leg, server_of_[i], &result, verdict);
+        TimeLeg(times.leg, server_of_[i],
+                streams + (times.leg.twin ? i - 1 : i), &result, verdict);
     if (!status.ok() || !verdict->empty()) return status;
     times.Add(result);
     std::fprintf(stderr, "%d/%d  %-18s %8.1f tokens/s\n", round + 1,
                  options_.pairs, times.leg.name.c_str(),
                  result.OutputTokensPerSecond());
+  }
+  for (size_t i = 1; i < results.size(); ++i) {
+    if (!report_.legs[i].leg.twin) continue;
+    for (size_t k = 0; k < results[i].answers.size(); ++k) {
+      if (results[i].answers[k].tokens != results[i - 1].answers[k].tokens) {
+        *verdict = absl::StrCat(report_.legs[i].leg.name, ": request ", k,
+                                " answers otherwise than without drafts");
+      }
+    }
   }
   return grpc::Status::OK;
 }

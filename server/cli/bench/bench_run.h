@@ -31,6 +31,7 @@ struct BenchOptions {
   int pairs = 1;
   int requests = 0;  // 0: the workload's own
   bool unchecked = false;
+  bool drafts = false;  // a twin for each leg that has none
   std::optional<uint64_t> seed;
   std::string commit;  // noted in the report
   std::string output;  // report also to OUTPUT.json and OUTPUT.md
@@ -64,8 +65,8 @@ class Bench {
   grpc::Status Measure(std::string* verdict);
   grpc::Status CheckLegs(std::string* verdict);
   grpc::Status TimeRound(int round, std::string* verdict);
-  grpc::Status TimeLeg(const Leg& leg, Served* served, LoadResult* result,
-                       std::string* verdict);
+  grpc::Status TimeLeg(const Leg& leg, Served* served, uint64_t stream,
+                       LoadResult* result, std::string* verdict);
   void NoteMemory(uint64_t ServerFacts::*what);
   ExitCode Print();
 

@@ -29,6 +29,9 @@ void WriteRequests(const std::vector<v1::GenerateRequest>& requests,
     line["temperature"] = request.sampling().temperature();
     line["max_tokens"] = request.stopping().max_tokens();
     line["ignore_eos"] = request.stopping().ignore_eos();
+    if (request.has_max_draft_tokens()) {
+      line["max_draft_tokens"] = request.max_draft_tokens();
+    }
     file << line.dump() << "\n";
   }
 }

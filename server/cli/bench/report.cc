@@ -58,7 +58,14 @@ std::vector<double> Ratios(const LegTimes& leg, const LegTimes& base) {
   return ratios;
 }
 
-Json LegJson(const LegTimes& times, const LegTimes& base) {
+// Of a twin, to the leg before it; of another leg, to the first. The first has
+// none.
+const LegTimes* BaseOf(const BenchReport& report, size_t index) {
+  if (report.legs[index].leg.twin) return &report.legs[index - 1];
+  return index == 0 ? nullptr : &report.legs.front();
+}
+
+Json LegJson(const LegTimes& times, const LegTimes* base) {
   const Leg& leg = times.leg;
   Json json = {
       {"name", leg.name},
@@ -67,7 +74,6 @@ Json LegJson(const LegTimes& times, const LegTimes& base) {
       {"in_flight", leg.in_flight},
       {"adapters", leg.adapters},
       {"rank", leg.adapters > 0 ? leg.shape.rank : 0},
-      {"prompt_tokens", kPromptTokens},
       {"output_tokens", kOutputTokens},
       {"output_tokens_per_s", IntervalJson(MedianOf(times.tokens_per_s))},
       {"runs", times.tokens_per_s},
@@ -77,9 +83,11 @@ Json LegJson(const LegTimes& times, const LegTimes& base) {
     json["open_share"] = leg.open_share;
     json["late_ms"] = QuantilesJson(times.late_ms);
   }
+  if (!leg.copies) json["prompt_tokens"] = kPromptTokens;
   if (leg.registered > 0) json["registered"] = leg.registered;
-  if (&times != &base) {
-    json["ratio"] = IntervalJson(MedianOf(Ratios(times, base)));
+  if (base != nullptr) {
+    json["ratio"] = IntervalJson(MedianOf(Ratios(times, *base)));
+    json["ratio_to"] = base->leg.name;
   }
   return json;
 }
@@ -133,7 +141,9 @@ Rows LegRows(const BenchReport& report) {
   Rows rows = {{"workload", "output tokens/s", "TTFT ms p50 / p99",
                 "ITL ms p50 / p99", "ITL p99 : p50",
                 absl::StrCat("ratio to ", first.leg.name)}};
-  for (const LegTimes& leg : report.legs) {
+  for (size_t i = 0; i < report.legs.size(); ++i) {
+    const LegTimes& leg = report.legs[i];
+    const LegTimes* base = BaseOf(report, i);
     rows.push_back(
         {leg.leg.name, IntervalText(MedianOf(leg.tokens_per_s), "%.0f"),
          QuantilesText(leg.ttft_ms), QuantilesText(leg.itl_ms),
@@ -141,8 +151,12 @@ Rows LegRows(const BenchReport& report) {
              ? "-"
              : absl::StrFormat("%.1f", Quantile(leg.itl_ms, 0.99) /
                                            Quantile(leg.itl_ms, 0.5)),
-         &leg == &first ? ""
-                        : IntervalText(MedianOf(Ratios(leg, first)), "%.3f")});
+         base == nullptr
+             ? ""
+             : absl::StrCat(IntervalText(MedianOf(Ratios(leg, *base)), "%.3f"),
+                            base == &first
+                                ? ""
+                                : absl::StrCat(" to ", base->leg.name))});
   }
   return rows;
 }
@@ -225,7 +239,9 @@ void LegTimes::Add(const LoadResult& result) {
 Json ReportJson(const BenchReport& report) {
   const LegTimes& first = report.legs.front();
   Json legs = Json::array();
-  for (const LegTimes& leg : report.legs) legs.push_back(LegJson(leg, first));
+  for (size_t i = 0; i < report.legs.size(); ++i) {
+    legs.push_back(LegJson(report.legs[i], BaseOf(report, i)));
+  }
   Json servers = Json::array();
   for (const ServerFacts& server : report.servers) {
     servers.push_back(ServerJson(server));

@@ -49,11 +49,12 @@ struct BenchReport {
 
 // {seed, repetitions, output_tokens_per_s, ttft_ms{p50,p99}, itl_ms{p50,p99},
 //  legs[{name, server, ..., output_tokens_per_s{median,low,high},
-//  ratio{median,low,high}}], servers[{flags, ready_s, ...}], machine{cpu,
-//  cores, device}, server_version, commit, date, model}. The figures at the top
-// are the first leg's. `ratio` is to the first leg, repetition by repetition;
-// low and high bound the median with at least 95 % confidence and are null
-// below six repetitions.
+//  ratio{median,low,high}, ratio_to}], servers[{flags, ready_s, ...}],
+//  machine{cpu, cores, device}, server_version, commit, date, model}. The
+// figures at the top are the first leg's. `ratio` is to the leg named by
+// ratio_to (a twin's to the one before it, else the first), repetition by
+// repetition; low and high bound the median with at least 95 % confidence and
+// are null below six repetitions.
 Json ReportJson(const BenchReport& report);
 
 // The same for people, as aligned text and as Markdown.

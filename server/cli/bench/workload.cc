@@ -52,6 +52,46 @@ std::vector<double> HarmonicSums(int count) {
   return sums;
 }
 
+template <size_t kCount>
+std::string Pick(const char* const (&words)[kCount],
+                 std::mt19937_64* generator) {
+  return words[(*generator)() % kCount];
+}
+
+// "12. Maria Keller, 42 Mill Lane, Bremen, order 55018"
+std::string Record(int number, std::mt19937_64* generator) {
+  static constexpr const char* kFirst[] = {"Maria",  "Jonas", "Ayesha", "Tom",
+                                           "Ingrid", "Pedro", "Wei",    "Sara"};
+  static constexpr const char* kLast[] = {"Keller", "Okafor", "Lindqvist",
+                                          "Moreno", "Tanaka", "Dubois",
+                                          "Novak",  "Hughes"};
+  static constexpr const char* kStreets[] = {"Mill Lane",      "Station Road",
+                                             "Harbour Street", "Oak Avenue",
+                                             "Church Hill",    "River Walk"};
+  static constexpr const char* kCities[] = {
+      "Bremen", "Porto", "Leeds", "Gdansk", "Malmo", "Lyon", "Trieste", "Cork"};
+  const std::string first = Pick(kFirst, generator);
+  const std::string last = Pick(kLast, generator);
+  const std::string street = Pick(kStreets, generator);
+  const std::string city = Pick(kCities, generator);
+  return absl::StrCat(number, ". ", first, " ", last, ", ",
+                      1 + (*generator)() % 200, " ", street, ", ", city,
+                      ", order ", 10000 + (*generator)() % 90000, "\n");
+}
+
+// Records, and the beginning of a copy of them.
+std::string CopyPrompt(std::mt19937_64* generator) {
+  static constexpr int kRecords = 6;
+  std::string text = "Delivery list:\n";
+  std::string begun;
+  for (int i = 1; i <= kRecords; ++i) {
+    const std::string record = Record(i, generator);
+    if (i == 1) begun = record;
+    absl::StrAppend(&text, record);
+  }
+  return absl::StrCat(text, "\nThe same delivery list again:\n", begun);
+}
+
 std::mt19937_64 GeneratorOf(uint64_t seed, uint64_t stream) {
   // A seed_seq keeps 32 bits of each.
   std::seed_seq seeds{seed, seed >> 32, stream, stream >> 32};
@@ -108,6 +148,16 @@ absl::StatusOr<std::vector<Leg>> WorkloadLegs(absl::string_view name) {
     }
   }
   if (name == "W-open") return OpenLegs();
+  if (name == "W-copy") {
+    return WithTwins({{.name = "W-copy/single",
+                       .requests = 8,
+                       .in_flight = 1,
+                       .copies = true},
+                      {.name = "W-copy/eight",
+                       .requests = 16,
+                       .in_flight = 8,
+                       .copies = true}});
+  }
   if (name == "W-unused") {
     return std::vector<Leg>{
         {.name = "W-unused/none", .server_flags = {"--max-adapters=0"}},
@@ -116,7 +166,22 @@ absl::StatusOr<std::vector<Leg>> WorkloadLegs(absl::string_view name) {
   return absl::InvalidArgumentError(
       absl::StrCat("no workload \"", name,
                    "\"; there are W-base, W-one, W-mixed, W-wide, W-single, "
-                   "W-eight, W-file, W-scale, W-open, W-unused"));
+                   "W-eight, W-file, W-scale, W-open, W-copy, W-unused"));
+}
+
+std::vector<Leg> WithTwins(const std::vector<Leg>& legs) {
+  std::vector<Leg> both;
+  for (const Leg& leg : legs) {
+    both.push_back(leg);
+    both.back().has_twin = true;
+    Leg twin = leg;
+    absl::StrAppend(&twin.name, "+drafts");
+    twin.drafts = true;
+    twin.twin = true;
+    twin.saturates = false;
+    both.push_back(std::move(twin));
+  }
+  return both;
 }
 
 std::string BenchAdapterName(const AdapterShape& shape, int index) {
@@ -134,7 +199,8 @@ std::vector<v1::GenerateRequest> LegRequests(const Leg& leg, uint64_t seed,
   std::vector<v1::GenerateRequest> requests(leg.requests);
   for (int i = 0; i < leg.requests; ++i) {
     v1::GenerateRequest& request = requests[i];
-    for (int k = 0; k < kPromptTokens; ++k) {
+    if (leg.copies) request.set_text(CopyPrompt(&generator));
+    for (int k = 0; k < kPromptTokens && !leg.copies; ++k) {
       // The bias of a remainder is of no account here; it is the same with
       // every standard library, as a std::distribution is not.
       request.mutable_token_ids()->add_ids(static_cast<int64_t>(
@@ -153,6 +219,8 @@ std::vector<v1::GenerateRequest> LegRequests(const Leg& leg, uint64_t seed,
     request.mutable_stopping()->set_max_tokens(kOutputTokens);
     request.mutable_stopping()->set_ignore_eos(true);
     request.mutable_output()->set_token_ids(true);
+    if (!leg.drafts) request.set_max_draft_tokens(0);
+    if (leg.twin || leg.has_twin) request.set_bypass_prefix_cache(true);
   }
   return requests;
 }

@@ -14,9 +14,13 @@
 //             others are as small as an adapter can be.
 //   W-open    W-mixed with twice the requests, to measure saturation, and then
 //             open loop: Poisson arrivals at 50 % and 80 % of that rate
+//   W-copy    answers that repeat their prompt (text records, output 64),
+//   without
+//             and with speculation: 1 in flight, then 8
 //   W-unused  W-base on a server with --max-adapters=0, and on one where 32
 //             adapters of W-wide's shape are loaded and unused
-// A workload of two parts is two legs.
+// A workload of two parts is two legs. Requests ask for no speculation but in
+// the legs that are there for it.
 #ifndef DESCANT_SERVER_CLI_BENCH_WORKLOAD_H_
 #define DESCANT_SERVER_CLI_BENCH_WORKLOAD_H_
 
@@ -57,6 +61,12 @@ struct Leg {
   // Above 0: Poisson arrivals at this share of saturation. in_flight is then
   // of the check only.
   double open_share = 0;
+  bool copies = false;  // else prompts of random tokens
+  bool drafts = false;  // as the server has them, else none
+  // The same prompts as the leg before it, which differs in `drafts` alone: the
+  // tokens must be equal, and the ratio is to that leg.
+  bool twin = false;
+  bool has_twin = false;  // neither finds the other's prompts in a cache
   // With a server for the bench: one with these flags as well, and with nobody
   // else's adapters where it is the leg's own.
   std::vector<std::string> server_flags;
@@ -71,12 +81,15 @@ inline constexpr AdapterShape kSmallAdapter = {.rank = 1,
 // The legs of a workload; INVALID_ARGUMENT for a name not in the list above.
 absl::StatusOr<std::vector<Leg>> WorkloadLegs(absl::string_view name);
 
+// Each leg and behind it its twin with drafts.
+std::vector<Leg> WithTwins(const std::vector<Leg>& legs);
+
 // Name under which a bench adapter is uploaded: "bench-r8-qv-0",
 // "bench-r16-all-0", "bench-r1-one-0".
 std::string BenchAdapterName(const AdapterShape& shape, int index);
 
-// The requests of one repetition of a leg. Prompts are random tokens, fresh
-// for every (seed, stream): callers use a stream once. Deterministic.
+// The requests of one repetition of a leg. Prompts are random, fresh for every
+// (seed, stream): callers use a stream once, but for twins. Deterministic.
 std::vector<v1::GenerateRequest> LegRequests(const Leg& leg, uint64_t seed,
                                              uint64_t stream,
                                              int32_t vocab_size);

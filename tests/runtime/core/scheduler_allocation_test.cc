@@ -23,11 +23,13 @@ void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 namespace descant {
 namespace {
 
-TEST(SchedulerAllocation, DecodingAllocatesNothing) {
+// Runs 32 sequences for a while.
+void ExpectNoAllocations(int32_t max_draft_tokens) {
   SchedulerOptions options;
+  options.max_draft_tokens = max_draft_tokens;
   options.limits.max_rows = 128;
   options.limits.max_sequences = 32;
-  options.limits.max_outputs = 32;
+  options.limits.max_outputs = 96;
   options.limits.max_blocks_per_sequence = 64;
   options.limits.max_slots = 8;
   options.num_blocks = 1024;
@@ -38,7 +40,7 @@ TEST(SchedulerAllocation, DecodingAllocatesNothing) {
     Request request;
     request.id = id;
     request.prompt.assign(40, 5);
-    request.sampling.max_tokens = 400;
+    request.sampling.max_tokens = 900;
     if (id % 2 == 0) {
       request.adapter = MakeFakeAdapter(std::to_string(id % 8));
     }
@@ -46,7 +48,7 @@ TEST(SchedulerAllocation, DecodingAllocatesNothing) {
   }
   StepOutput output;
   output.sequences.reserve(64);
-  output.sampled.reserve(64);
+  output.sampled.reserve(96);
   const auto step = [&] {
     const Batch& batch = scheduler.Schedule(MonotonicTime{});
     for (const int32_t slot : scheduler.slots_to_load()) {
@@ -59,7 +61,12 @@ TEST(SchedulerAllocation, DecodingAllocatesNothing) {
       auto& result = output.sequences.emplace_back();
       result.id = s.id;
       result.begin = static_cast<int32_t>(output.sampled.size());
-      if (s.output == OutputKind::kTokens) output.sampled.emplace_back();
+      bool more = s.output == OutputKind::kTokens;
+      for (int32_t o = s.output_begin; more; ++o) {
+        output.sampled.emplace_back();
+        more = o + 1 < s.output_end && batch.tokens[batch.output_rows[o + 1]] ==
+                                           output.sampled.back().token;
+      }
       result.end = static_cast<int32_t>(output.sampled.size());
     }
     scheduler.Update(output);
@@ -68,10 +75,15 @@ TEST(SchedulerAllocation, DecodingAllocatesNothing) {
   for (int i = 0; i < 30; ++i) step();
   ASSERT_EQ(scheduler.running(), 32);
   const int64_t before = allocations;
-  for (int i = 0; i < 300; ++i) step();  // new blocks on the way included
+  for (int i = 0; i < 200; ++i) step();  // new blocks on the way included
   EXPECT_EQ(allocations - before, 0);
   EXPECT_EQ(scheduler.running(), 32);
+  EXPECT_EQ(scheduler.speculation().drafts > 1000, max_draft_tokens > 0);
 }
+
+TEST(SchedulerAllocation, DecodingAllocatesNothing) { ExpectNoAllocations(0); }
+
+TEST(SchedulerAllocation, NorDoDrafts) { ExpectNoAllocations(7); }
 
 }  // namespace
 }  // namespace descant

@@ -3,7 +3,7 @@
 // sequence 2 on slot 0 with the rows at positions 0 to 4, a chunk without a
 // sample; slot 0 is the segment of rows 1 to 5. "?" marks a row whose token is
 // still in flight. "1.2" is the answer with index 2 to request 1; "^4" means
-// that four rows score the prompt.
+// that four rows score the prompt. "1[3+2]*" has two drafts behind the row.
 #ifndef DESCANT_TESTS_RUNTIME_CORE_SCHEDULER_FIXTURE_H_
 #define DESCANT_TESTS_RUNTIME_CORE_SCHEDULER_FIXTURE_H_
 
@@ -25,6 +25,10 @@ namespace descant {
 
 inline constexpr int32_t kEos = 99;
 
+inline int32_t DraftsOf(const BatchSequence& s) {
+  return std::max(0, s.output_end - s.output_begin - s.prompt_outputs - 1);
+}
+
 inline std::string Render(const Batch& batch) {
   std::string line;
   for (const BatchSequence& s : batch.sequences) {
@@ -32,9 +36,11 @@ inline std::string Render(const Batch& batch) {
     if (s.choice > 0) absl::StrAppend(&line, ".", s.choice);
     if (s.slot != kNoSlot) absl::StrAppend(&line, "@", s.slot);
     absl::StrAppend(&line, "[", batch.positions[s.row_begin]);
-    if (s.row_end - s.row_begin > 1) {
-      absl::StrAppend(&line, "-", batch.positions[s.row_end - 1]);
+    const int32_t drafts = DraftsOf(s);
+    if (s.row_end - s.row_begin > 1 + drafts) {
+      absl::StrAppend(&line, "-", batch.positions[s.row_end - drafts - 1]);
     }
+    if (drafts > 0) absl::StrAppend(&line, "+", drafts);
     absl::StrAppend(&line, "]");
     if (batch.tokens[s.row_begin] == kTokenFromLastStep) {
       absl::StrAppend(&line, "?");
@@ -154,6 +160,12 @@ class SchedulerFixture : public testing::Test {
 
   // The oldest step in flight samples `token` everywhere.
   std::string Update(int32_t token = 7, RequestId faulty = 0) {
+    return Update([token](RequestId, int32_t) { return token; }, faulty);
+  }
+
+  // The same with token_of(id, i) as the i-th sample of a sequence.
+  template <typename TokenOf>
+  std::string Update(TokenOf token_of, RequestId faulty) {
     const Batch& batch = *in_flight_.front();
     StepOutput output;
     output.step = batch.step;
@@ -162,8 +174,20 @@ class SchedulerFixture : public testing::Test {
       result.id = s.id;
       result.numeric_fault = s.id == faulty;
       result.begin = static_cast<int32_t>(output.sampled.size());
+      const int32_t drafts = DraftsOf(s);
+      // A draft may be at fault: without it that shows again.
+      if (result.numeric_fault && drafts > 0) {
+        result.numeric_fault = false;
+        result.end = result.begin;
+        continue;
+      }
       for (int32_t o = s.output_begin; o < s.output_end; ++o) {
+        const int32_t token = token_of(s.id, o - s.output_begin);
         output.sampled.emplace_back().token = token;
+        if (drafts > 0 && o + 1 < s.output_end &&
+            batch.tokens[batch.output_rows[o + 1]] != token) {
+          break;
+        }
       }
       result.end = static_cast<int32_t>(output.sampled.size());
     }

@@ -32,7 +32,8 @@ TEST(JsonOutputTest, Answer) {
             R"("adapter_digest":"sha256:ab",)"
             R"("finish_reason":"end_of_sequence",)"
             R"("usage":{"prompt_tokens":3,"completion_tokens":1,)"
-            R"("cached_tokens":0},)"
+            R"("cached_tokens":0,"draft_tokens":0,)"
+            R"("accepted_draft_tokens":0},)"
             R"("timings_ms":{"queue":0.0,"prefill":0.0,"decode":1000.5},)"
             R"("seed":5,"request_id":""})");
 }

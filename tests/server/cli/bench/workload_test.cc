@@ -74,6 +74,32 @@ TEST(WorkloadTest, RequestsAreFreshAndRepeatable) {
   }
 }
 
+// A leg and its twin: the same requests but for speculation.
+TEST(WorkloadTest, TwinsDifferInSpeculationAlone) {
+  const std::vector<Leg> legs = Legs("W-copy");
+  ASSERT_EQ(legs.size(), 4u);
+  EXPECT_EQ(WithTwins(Legs("W-single")).size(), 4u);
+  std::set<std::string> prompts;
+  for (size_t i = 0; i < legs.size(); i += 2) {
+    EXPECT_TRUE(legs[i + 1].twin);
+    const auto plain = LegRequests(legs[i], 1, 5, 1000);
+    auto drafts = LegRequests(legs[i + 1], 1, 5, 1000);
+    ASSERT_EQ(plain.size(), drafts.size());
+    for (size_t k = 0; k < plain.size(); ++k) {
+      EXPECT_EQ(plain[k].max_draft_tokens(), 0);
+      EXPECT_TRUE(plain[k].has_max_draft_tokens());
+      EXPECT_TRUE(plain[k].bypass_prefix_cache());
+      EXPECT_FALSE(drafts[k].has_max_draft_tokens());
+      drafts[k].set_max_draft_tokens(0);
+      EXPECT_EQ(plain[k].SerializeAsString(), drafts[k].SerializeAsString());
+      if (i == 0) prompts.insert(plain[k].text());
+    }
+  }
+  EXPECT_EQ(prompts.size(), 8u);
+  EXPECT_EQ(LegRequests(Legs("W-base")[0], 1, 0, 1000)[0].max_draft_tokens(),
+            0);
+}
+
 // The k-th of n is drawn with probability 1 / (k H(n)).
 TEST(WorkloadTest, ZipfDrawsTheFirstMostOften) {
   Leg leg = Legs("W-scale-1000").at(0);
