@@ -264,7 +264,10 @@ FinishReason Scheduler::TakeTokens(const ScheduledRows& part,
   }
   fairness_.ChargeOutput(sequence->tenant, *taken);
   if (sequence->speculation != nullptr) JudgeGuesses(part, sampled, *taken);
-  if (part.drafts > 0 && running) KeepComputed(sequence, part.begin + *taken);
+  if (part.drafts > 0 && running) {
+    KeepComputed(sequence, part.begin + *taken);
+    CacheBlocks(sequence, sequence->scheduled_length);
+  }
   return reason;
 }
 

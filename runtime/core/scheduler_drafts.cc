@@ -119,7 +119,6 @@ void Scheduler::JudgeGuesses(const ScheduledRows& part,
 // Of the rows of a step with drafts, those up to `computed` stay.
 void Scheduler::KeepComputed(Sequence* sequence, int32_t computed) {
   sequence->scheduled_length = computed;
-  CacheBlocks(sequence, computed);
   const int32_t blocks = BlocksFor(sequence->length());
   while (static_cast<int32_t>(sequence->blocks.size()) > blocks) {
     sequence->blocks.pop_back();
@@ -127,7 +126,7 @@ void Scheduler::KeepComputed(Sequence* sequence, int32_t computed) {
 }
 
 // A fault in the first row of a step with drafts: whether it is the sequence's
-// own shows without them.
+// own shows without them. No sample has found the rows before it sound.
 void Scheduler::StopDrafts(const ScheduledRows& part) {
   Sequence* sequence = part.sequence;
   sequence->speculation->guessed = 0;

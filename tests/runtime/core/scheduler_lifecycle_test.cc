@@ -191,9 +191,14 @@ struct BackloggedTenant {
 };
 
 // The bound of runtime/README.md, for different weights and lengths, with all
-// adapters loaded.
-TEST_F(SchedulerLifecycleTest, WeightedTenantsStayWithinTheBound) {
+// adapters loaded, without and with drafts.
+class SchedulerBoundTest : public SchedulerFixture,
+                           public testing::WithParamInterface<int32_t> {};
+
+TEST_P(SchedulerBoundTest, WeightedTenantsStayWithinTheBound) {
   options_.limits.max_slots = 6;
+  options_.limits.max_outputs = 16;
+  options_.max_draft_tokens = GetParam();
   BackloggedTenant tenants[] = {
       {"heavy", 1, 60, 40}, {"light", 1, 3, 5}, {"paying", 3, 20, 20}};
   double bound = 0;
@@ -225,9 +230,12 @@ TEST_F(SchedulerLifecycleTest, WeightedTenantsStayWithinTheBound) {
         tenant.served += kPromptTokenCost * tenant.prompt;
         --tenant.waiting;
       }
-      if (s.output == OutputKind::kTokens) tenant.served += kOutputTokenCost;
     }
     Update();
+    for (const SequenceEvent& event : scheduler().events()) {
+      tenant_of[event.id]->served +=
+          kOutputTokenCost * (event.end - event.begin);
+    }
     for (const BackloggedTenant& a : tenants) {
       for (const BackloggedTenant& b : tenants) {
         worst = std::max(worst, a.share() - b.share());
@@ -238,7 +246,10 @@ TEST_F(SchedulerLifecycleTest, WeightedTenantsStayWithinTheBound) {
   EXPECT_GT(tenants[0].share(), 4000);
   EXPECT_NEAR(tenants[1].share() / tenants[0].share(), 1, 0.05);
   EXPECT_NEAR(tenants[2].share() / tenants[0].share(), 1, 0.05);
+  EXPECT_EQ(scheduler().speculation().drafts > 1000, GetParam() > 0);
 }
+
+INSTANTIATE_TEST_SUITE_P(Drafts, SchedulerBoundTest, testing::Values(0, 4));
 
 // One tenant waits for its own share; the other's adapters still get slots,
 // however long that takes.
