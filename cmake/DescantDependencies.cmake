@@ -25,8 +25,10 @@ if(DESCANT_CORE_ONLY)
 endif()
 
 find_package(yaml-cpp REQUIRED)
+pkg_check_modules(libjwt REQUIRED IMPORTED_TARGET libjwt)
 find_package(CLI11 REQUIRED)
 find_package(prometheus-cpp REQUIRED)
+find_package(Boost 1.74 REQUIRED)
 find_package(Protobuf REQUIRED)
 # Debian's gRPC links to re2::re2, and its RE2 has only a pkg-config file.
 if(NOT TARGET re2::re2)

@@ -73,6 +73,7 @@ absl::Status DeleteOne(EdgeContext* edge, const std::string& tenant,
   const std::string label = AdapterLabel(tenant, info.name);
   edge->metrics->ForgetAdapter(label);
   response->set_digest(info.digest);
+  facts->digest = info.digest;
   LogInfo("adapter ", label, " deleted, ", info.digest);
   return absl::OkStatus();
 }
@@ -93,6 +94,7 @@ absl::Status RollBackOne(EdgeContext* edge, const std::string& tenant,
     entry = RegistryEntry{.info = result.info};
   }
   DescribeOwnAdapter(*edge, *entry, response->mutable_adapter());
+  facts->digest = result.info.digest;
   LogInfo("adapter ", AdapterLabel(tenant, id.name), " rolled back to ",
           result.info.digest);
   return absl::OkStatus();

@@ -34,6 +34,13 @@ void FillReferenced(const EdgeContext& edge, const std::string& tenant,
   }
 }
 
+// For the audit log; as it was asked for.
+CallFacts FactsOf(const v1::AdapterReference& adapter) {
+  CallFacts facts;
+  facts.adapter_id = AdapterLabel(adapter.tenant(), adapter.adapter_id());
+  return facts;
+}
+
 absl::StatusOr<AdapterId> ParseReference(const v1::AdapterReference& adapter) {
   return ParseAdapterId(adapter.adapter_id());
 }
@@ -44,8 +51,11 @@ grpc::ServerUnaryReactor* AdminService::GetStats(
     grpc::CallbackServerContext* context, const v1::GetStatsRequest* request,
     v1::GetStatsResponse* response) {
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  if (const auto status = AuthorizeOperator(*edge_, *context, "GetStats");
-      !status.ok()) {
+  Caller caller;
+  const absl::Status status =
+      AuthorizeOperator(*edge_, *context, "GetStats", &caller);
+  AuditCall(*edge_, caller, "GetStats", {}, status);
+  if (!status.ok()) {
     FinishUnary(edge_, "GetStats", reactor, status, {});
     return reactor;
   }
@@ -89,7 +99,7 @@ grpc::ServerUnaryReactor* AdminService::LoadAdapter(
   const absl::StatusOr<AdapterId> id = ParseReference(request->adapter());
   const MonotonicTime start = edge_->clock->Now();
   return ManagedCall::Start(
-      edge_, *context, "LoadAdapter",
+      edge_, *context, "LoadAdapter", FactsOf(request->adapter()),
       [&](ManagedCall::Done done) -> absl::Status {
         DESCANT_RETURN_IF_ERROR(id.status());
         AdapterAction action = AdapterAction::kLoadDevice;
@@ -118,7 +128,7 @@ grpc::ServerUnaryReactor* AdminService::UnloadAdapter(
   const std::string tenant = request->adapter().tenant();
   const absl::StatusOr<AdapterId> id = ParseReference(request->adapter());
   return ManagedCall::Start(
-      edge_, *context, "UnloadAdapter",
+      edge_, *context, "UnloadAdapter", FactsOf(request->adapter()),
       [&](ManagedCall::Done done) -> absl::Status {
         DESCANT_RETURN_IF_ERROR(id.status());
         return edge_->pins->Unload(tenant, *id, std::move(done));
@@ -136,7 +146,7 @@ grpc::ServerUnaryReactor* AdminService::PinAdapter(
   const std::string tenant = request->adapter().tenant();
   const absl::StatusOr<AdapterId> id = ParseReference(request->adapter());
   return ManagedCall::Start(
-      edge_, *context, "PinAdapter",
+      edge_, *context, "PinAdapter", FactsOf(request->adapter()),
       [&](ManagedCall::Done done) -> absl::Status {
         DESCANT_RETURN_IF_ERROR(id.status());
         return request->pinned()

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <exception>
 #include <filesystem>
 #include <random>
 #include <system_error>
@@ -20,15 +19,10 @@
 #include "server/adapter_message.h"
 #include "server/errors.h"
 #include "server/limits.h"
-#include "server/listener.h"
 #include "server/version.h"
 
 namespace descant {
 namespace {
-
-constexpr const char* kReadinessNames[] = {"", "readiness",
-                                           "descant.v1.GenerationService",
-                                           "descant.v1.AdapterService"};
 
 uint64_t RandomSeed() {
   std::random_device device;
@@ -108,6 +102,7 @@ AdapterChange ChangeOf(RegistryChange change, const AdapterInfo& info) {
 absl::StatusOr<std::unique_ptr<App>> App::Start(const ServerConfig& config,
                                                 Backend backend) {
   std::unique_ptr<App> app(new App);
+  DESCANT_RETURN_IF_ERROR(app->OpenAudit(config));
   DESCANT_RETURN_IF_ERROR(app->OpenStore(config, backend));
   DESCANT_RETURN_IF_ERROR(app->StartEngine(config, &backend));
   app->FillEdge(config, backend);
@@ -128,6 +123,7 @@ absl::StatusOr<std::unique_ptr<App>> App::Start(const ServerConfig& config,
   }
   ReturnFreeMemory();
   app->SetReady(true);
+  app->Audit({.event = "start"});
   return app;
 }
 
@@ -143,6 +139,12 @@ absl::Status App::OpenStore(const ServerConfig& config,
   registry_.SetListener(
       [this](RegistryChange change, const RegistryEntry& entry) {
         feed_.Publish(ChangeOf(change, entry.info));
+        if (entry.state == AdapterState::kCorrupt) {
+          Audit({.event = "quarantine",
+                 .code = absl::StatusCode::kDataLoss,
+                 .name = AdapterLabel(entry.info.tenant, entry.info.name),
+                 .digest = entry.info.digest});
+        }
       });
   // Shares the model, whose part the shape is.
   std::shared_ptr<const BaseShape> base(backend.model,
@@ -234,9 +236,16 @@ void App::FillEdge(const ServerConfig& config, const Backend& backend) {
         config.insecure_no_auth || IsLoopbackAddress(config.admin_listen);
   }
   edge_.tenants = tenants_.get();
+  options.client_certificates = !config.tls_client_ca.empty();
+  if (config.tls != nullptr) {
+    tls_ = std::make_unique<TlsCertificate>(
+        TlsFiles{config.tls_cert, config.tls_key, config.tls_client_ca},
+        config.tls, &clock_);
+  }
   edge_.admission = &admission_;
   request_memory_ = std::make_unique<MemoryBudget>(config.request_memory);
   edge_.memory = request_memory_.get();
+  edge_.audit = audit_.get();
   edge_.seed_state = RandomSeed();
 }
 
@@ -289,6 +298,12 @@ void App::MakeMetrics(const ServerConfig& config, const Backend& backend) {
   sources.refused_connections = [this] {
     return acceptor_.refused() + admin_acceptor_.refused();
   };
+  if (audit_ != nullptr) {
+    sources.security.audit = [this] { return audit_->counts(); };
+  }
+  if (tls_ != nullptr) {
+    sources.security.tls = [this] { return tls_->Stats(); };
+  }
   sources.engine = [this] { return engine_->Stats(); };
   sources.store = [this] { return store_->Stats(); };
   sources.residents = [this] { return engine_->ResidentAdapters(); };
@@ -298,73 +313,6 @@ void App::MakeMetrics(const ServerConfig& config, const Backend& backend) {
     sources.manifest = [this] { return manifest_->report(); };
   }
   metrics_ = std::make_shared<Metrics>(options, std::move(sources), &clock_);
-}
-
-absl::Status App::Listen(const ServerConfig& config) {
-  EnableHealthService();
-  if (config.tenants != nullptr && !IsLoopbackAddress(config.listen)) {
-    LogWarning("--listen: API keys and prompts cross the network in clear; ",
-               "put a proxy that speaks TLS in front");
-  }
-  const auto reflects = [&config](const std::string& address) {
-    return config.reflection || IsLoopbackAddress(address);
-  };
-  ConnectionLimits connections;
-  connections.keepalive_time = config.keepalive_time;
-  connections.keepalive_timeout = config.keepalive_timeout;
-  connections.max_age = config.max_connection_age;
-  connections.max_age_grace = config.request_timeout;
-  connections.max_connections = ConnectionsThatFit(
-      static_cast<size_t>(config.max_connections), limits::kReservedFiles);
-  if (connections.max_connections <
-      static_cast<size_t>(config.max_connections)) {
-    LogWarning("--max-connections: the limit on open files leaves room for ",
-               connections.max_connections);
-  }
-  generation_ = std::make_unique<GenerationService>(&edge_);
-  adapters_ = std::make_unique<AdapterService>(&edge_);
-  DESCANT_ASSIGN_OR_RETURN(
-      server_,
-      StartListener("--listen", config.listen,
-                    {generation_.get(), adapters_.get()},
-                    // Without a key only health answers.
-                    config.tenants == nullptr && reflects(config.listen),
-                    connections, &acceptor_));
-  if (config.admin_listen != "none") {
-    admin_ = std::make_unique<AdminService>(&edge_);
-    connections.max_connections = limits::kMaxAdminConnections;
-    DESCANT_ASSIGN_OR_RETURN(
-        admin_server_,
-        StartListener("--admin-listen", config.admin_listen, {admin_.get()},
-                      reflects(config.admin_listen), connections,
-                      &admin_acceptor_));
-  }
-  if (config.metrics_listen != "none") {
-    // The exposer reports by exception; it ends here.
-    try {
-      exposer_ = std::make_unique<prometheus::Exposer>(config.metrics_listen);
-      exposer_->RegisterCollectable(metrics_);
-    } catch (const std::exception&) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("--metrics-listen: cannot listen on ",
-                       config.metrics_listen, "; is the port taken?"));
-    }
-  }
-  return absl::OkStatus();
-}
-
-void App::SetReady(bool ready) {
-  grpc::HealthCheckServiceInterface* health =
-      server_ != nullptr ? server_->GetHealthCheckService() : nullptr;
-  if (health == nullptr) return;
-  for (const char* name : kReadinessNames) {
-    health->SetServingStatus(name, ready);
-  }
-  health->SetServingStatus("liveness", alive_);
-  if (admin_server_ == nullptr) return;
-  health = admin_server_->GetHealthCheckService();
-  health->SetServingStatus("", ready);
-  health->SetServingStatus("descant.v1.AdminService", ready);
 }
 
 // A request that named a version before it was deleted may load it after.
@@ -381,6 +329,8 @@ void App::UnloadForgotten() {
 }
 
 void App::KeepHouse() {
+  if (tls_ != nullptr) tls_->Watch();
+  if (audit_ != nullptr) audit_->Tick();
   CheckLiveness();
   pins_->Follow();
   UnloadForgotten();
@@ -394,14 +344,9 @@ void App::KeepHouse() {
 }
 
 void App::Reload() {
-  if (tenants_ != nullptr) {
-    const absl::Status status = tenants_->Reload();
-    if (status.ok()) {
-      LogInfo("tenants: read again");
-    } else {
-      LogError("tenants: not read again: ", LogSafe(status.message()));
-    }
-  }
+  if (tls_ != nullptr) tls_->Reload().IgnoreError();
+  if (audit_ != nullptr) audit_->Reopen();
+  if (tenants_ != nullptr) ReloadTenants();
   if (manifest_ == nullptr) return;
   const bool posted = maintenance_pool_->TryPost([this] {
     if (const absl::Status status = manifest_->Reconcile(); !status.ok()) {
@@ -440,6 +385,7 @@ void App::CheckLiveness() {
 }
 
 void App::Drain(MonotonicTime deadline) {
+  if (ready_) Audit({.event = "drain"});
   SetReady(false);
   edge_.draining = true;
   if (edge_.upload_table != nullptr) edge_.upload_table->Close();
@@ -457,14 +403,14 @@ void App::Drain(MonotonicTime deadline) {
   admin_acceptor_.Stop();
   if (server_ != nullptr) server_->Shutdown(grace);
   if (admin_server_ != nullptr) admin_server_->Shutdown(grace);
-  exposer_.reset();
+  metrics_listener_.reset();
 }
 
 App::~App() {
   // Calls hold on to the edge until gRPC is done with them.
   server_.reset();
   admin_server_.reset();
-  exposer_.reset();
+  metrics_listener_.reset();
   front_pool_.reset();
   upload_pool_.reset();
   maintenance_pool_.reset();

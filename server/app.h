@@ -2,6 +2,7 @@
 #ifndef DESCANT_SERVER_APP_H_
 #define DESCANT_SERVER_APP_H_
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,18 +13,20 @@
 #include "adapters/store.h"
 #include "adapters/store_scrubber.h"
 #include "grpcpp/server.h"
-#include "prometheus/exposer.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/fs.h"
 #include "runtime/engine.h"
 #include "server/acceptor.h"
 #include "server/adapter_service.h"
 #include "server/admin_service.h"
+#include "server/audit_log.h"
 #include "server/backend.h"
 #include "server/config.h"
 #include "server/edge_context.h"
 #include "server/generation_service.h"
 #include "server/manifest_reconciler.h"
+#include "server/metrics_listener.h"
+#include "server/tls_certificate.h"
 
 namespace descant {
 
@@ -47,8 +50,8 @@ class App {
   // then from disk; pins follow their names.
   void KeepHouse();
 
-  // Reads the tenants file and then the adapters' manifest again, beside the
-  // traffic. A file that is bad changes nothing.
+  // Reads the certificate, the tenants file and then the adapters' manifest
+  // again, beside the traffic. A file that is bad changes nothing.
   void Reload();
 
   // False while the engine hangs: then Drain would not return.
@@ -58,6 +61,10 @@ class App {
 
  private:
   App() = default;
+  absl::Status OpenAudit(const ServerConfig& config);
+  // An event of the server itself.
+  void Audit(AuditEvent event);
+  void ReloadTenants();
   absl::Status OpenStore(const ServerConfig& config, const Backend& backend);
   absl::Status StartEngine(const ServerConfig& config, Backend* backend);
   void FillEdge(const ServerConfig& config, const Backend& backend);
@@ -67,11 +74,15 @@ class App {
   // Frees what is in memory of adapters that no version refers to any more.
   void UnloadForgotten();
   absl::Status Listen(const ServerConfig& config);
+  // Of one more listener.
+  const std::shared_ptr<grpc::ServerCredentials>& AddCredentials(
+      const ServerConfig& config);
   void SetReady(bool ready);
 
   SystemClock clock_;
   PosixFs fs_;
   AdapterFeed feed_;
+  std::unique_ptr<AuditLog> audit_;  // null: off
   AdapterRegistry registry_;
   std::unique_ptr<AdapterStore> store_;
   std::unique_ptr<StoreScrubber> scrubber_;
@@ -93,11 +104,14 @@ class App {
   std::unique_ptr<AdminService> admin_;
   Acceptor acceptor_;
   Acceptor admin_acceptor_;
+  std::unique_ptr<TlsCertificate> tls_;  // null: no TLS
+  std::vector<std::shared_ptr<grpc::ServerCredentials>> credentials_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<grpc::Server> admin_server_;
-  std::unique_ptr<prometheus::Exposer> exposer_;
+  std::unique_ptr<MetricsListener> metrics_listener_;
   Duration stall_limit_{};
-  bool alive_ = true;
+  std::atomic<bool> alive_{true};
+  std::atomic<bool> ready_{false};
 };
 
 // 0, 78 (configuration), 75 (try again later) or 70 (our own fault).

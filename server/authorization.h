@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "grpcpp/server_context.h"
+#include "server/audit_trail.h"
 #include "server/edge_context.h"
 #include "server/tenant.h"
 
@@ -17,19 +18,23 @@ namespace descant {
 // a name that is not in the table: then nobody may.
 Roles RolesFor(absl::string_view rpc);
 
-// Who makes this call: the tenant whose key it carries, or one without id and
-// limits where tenants are off. Every RPC of a tenant's service begins with it,
-// before anything else is looked at. UNAUTHENTICATED says the same whatever was
-// wrong with the key; PERMISSION_DENIED ROLE_MISSING.
+// Who makes this call: the tenant whose API key or token it carries, or whose
+// certificate its connection showed; one without id and limits where tenants
+// are off. A call that carries both must be the same tenant's by both; a key or
+// token that is not valid is never passed over for a certificate. Every RPC of
+// a tenant's service begins with it, before anything else is looked at.
+// UNAUTHENTICATED says the same whatever was wrong; PERMISSION_DENIED
+// ROLE_MISSING; UNAVAILABLE where the call could not be audited as it must.
+// `*caller`, where given, is who it is, on success.
 absl::StatusOr<std::shared_ptr<const Tenant>> AuthorizeCall(
     const EdgeContext& edge, const grpc::CallbackServerContext& context,
-    absl::string_view rpc);
+    absl::string_view rpc, Caller* caller = nullptr);
 
-// The same for AdminService. Without a key only where the listener is for this
-// machine alone, or the operator said so (EdgeOptions::open_admin).
+// The same for AdminService. By nobody in particular only where the listener is
+// for this machine alone, or the operator said so (EdgeOptions::open_admin).
 absl::Status AuthorizeOperator(const EdgeContext& edge,
                                const grpc::CallbackServerContext& context,
-                               absl::string_view rpc);
+                               absl::string_view rpc, Caller* caller = nullptr);
 
 }  // namespace descant
 

@@ -14,6 +14,7 @@
 #include "server/config_options.h"
 #include "server/operator_file.h"
 #include "server/tenants.h"
+#include "server/tls_certificate.h"
 #include "server/yaml_file.h"
 
 namespace descant {
@@ -174,7 +175,38 @@ absl::Status CheckAddresses(const ServerConfig& config) {
           "authenticated; bind a loopback address, give --tenants, or say "
           "--insecure-no-auth"));
     }
+    const bool has_keys =
+        flag != "--metrics-listen" && config.tenants != nullptr;
+    if (has_keys && config.tls == nullptr && !IsLoopbackAddress(address) &&
+        !config.insecure_no_tls) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          flag,
+          ": API keys would cross the network in clear; give --tls-cert and "
+          "--tls-key, or, behind a proxy or mesh that encrypts, say "
+          "--insecure-no-tls"));
+    }
   }
+  return absl::OkStatus();
+}
+
+absl::Status ReadTls(ServerConfig* config) {
+  if (config->tls_cert.empty() != config->tls_key.empty()) {
+    return absl::InvalidArgumentError(
+        "--tls-cert, --tls-key: one needs the other");
+  }
+  if (config->tls_cert.empty() && !config->tls_client_ca.empty()) {
+    return absl::InvalidArgumentError("--tls-client-ca: needs --tls-cert");
+  }
+  if (config->tls_client_ca.empty() && config->tls_require_client_cert) {
+    return absl::InvalidArgumentError(
+        "--tls-require-client-cert: needs --tls-client-ca");
+  }
+  if (config->tls_cert.empty()) return absl::OkStatus();
+  auto material = LoadTlsMaterial(
+      {config->tls_cert, config->tls_key, config->tls_client_ca},
+      SystemClock().UnixSeconds());
+  if (!material.ok()) return Explain("TLS", material.status());
+  config->tls = *std::move(material);
   return absl::OkStatus();
 }
 
@@ -195,6 +227,10 @@ absl::Status CheckWhole(ServerConfig* config) {
     if (config->reflection) {
       return absl::InvalidArgumentError("--reflection: not with --tenants");
     }
+  }
+  DESCANT_RETURN_IF_ERROR(ReadTls(config));
+  if (config->audit_fail_closed && config->audit_log.empty()) {
+    return absl::InvalidArgumentError("--audit-fail-closed: needs --audit-log");
   }
   DESCANT_RETURN_IF_ERROR(CheckAddresses(*config));
   return CheckMemory(*config);

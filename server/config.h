@@ -15,6 +15,7 @@
 namespace descant {
 
 class TenantDirectory;  // server/tenants.h
+struct TlsMaterial;     // server/tls_certificate.h
 
 // Flags and YAML keys have the same names and values; see OptionsHelp(). 0
 // means "chosen from the machine or the model" where the comment says so.
@@ -27,6 +28,15 @@ struct ServerConfig {
   std::string tenants_file;  // empty: callers are not authenticated
   // What the file says; null without one.
   std::shared_ptr<const TenantDirectory> tenants;
+  std::string tls_cert;       // empty: no TLS
+  std::string tls_key;        // with tls_cert
+  std::string tls_client_ca;  // empty: clients are asked for no certificate
+  bool tls_require_client_cert = false;
+  // What those files hold; null without TLS.
+  std::shared_ptr<const TlsMaterial> tls;
+  std::string audit_log;                         // empty: none
+  uint64_t audit_log_size = uint64_t{64} << 20;  // bytes; 0: never rotated
+  bool audit_fail_closed = false;
   std::string device = "auto";
   WeightType weights = WeightType::kBf16;
   std::string weights_cache;  // empty: DefaultWeightsCache(); or "none"
@@ -65,6 +75,7 @@ struct ServerConfig {
   Duration engine_stall_limit = std::chrono::seconds(30);
   bool reflection = false;
   bool insecure_no_auth = false;
+  bool insecure_no_tls = false;
 
   bool help = false;           // command line only
   bool help_markdown = false;  // command line only

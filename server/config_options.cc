@@ -115,7 +115,8 @@ const std::vector<ConfigOption>& ConfigOptions() {
        "Operators' service, or none. Default 127.0.0.1:50052.",
        Address(&C::admin_listen, true)},
       {"metrics-listen", "HOST:PORT",
-       "Prometheus page /metrics, or none. Default 127.0.0.1:9090.",
+       "HTTP: Prometheus page /metrics, probes /livez and /readyz; or none. "
+       "Default 127.0.0.1:9090.",
        Address(&C::metrics_listen, true)},
       {"tenants", "FILE",
        "YAML file of tenants, hashes of their API keys, weights, roles and "
@@ -123,6 +124,39 @@ const std::vector<ConfigOption>& ConfigOptions() {
        "adapter call then needs \"authorization: Bearer KEY\" and sees its "
        "tenant's adapters only. Read again on SIGHUP. See server/TENANTS.md.",
        Text(&C::tenants_file)},
+      {"tls-cert", "FILE",
+       "PEM certificate chain, the server's own first: all listeners then "
+       "speak TLS 1.2 or 1.3 and nothing else. This and the next two are read "
+       "again when they change. See server/SECURITY.md.",
+       Text(&C::tls_cert)},
+      {"tls-key", "FILE",
+       "PEM key of --tls-cert, not encrypted; others than its owner and group "
+       "must have no access.",
+       Text(&C::tls_key)},
+      {"tls-client-ca", "FILE",
+       "PEM CAs: clients of --listen and --admin-listen may show a certificate "
+       "of one of them, and spiffe-ids of --tenants say whose it is.",
+       Text(&C::tls_client_ca)},
+      {"tls-require-client-cert", "",
+       "Clients of --listen and --admin-listen must show one.",
+       Switch(&C::tls_require_client_cert)},
+      {"audit-log", "FILE",
+       "Append who changed what, and who was turned away, as JSON lines. See "
+       "server/SECURITY.md. Opened anew on SIGHUP.",
+       Text(&C::audit_log)},
+      {"audit-log-size", "SIZE",
+       "Beyond it FILE becomes FILE.1, that FILE.2, up to FILE.8; 0: never. "
+       "Default 64MiB.",
+       Bytes(&C::audit_log_size, 0)},
+      {"audit-fail-closed", "",
+       "Refuse what changes adapters, and operators' calls, while the audit "
+       "log can't be written; what is done is on its disk before the answer.",
+       Switch(&C::audit_fail_closed)},
+      {"insecure-no-tls", "",
+       "Allow --tenants without --tls-cert on an address that other machines "
+       "reach, where API keys cross the network in clear: for a proxy or a "
+       "mesh that encrypts.",
+       Switch(&C::insecure_no_tls)},
       {"insecure-no-auth", "",
        "Allow --listen or --admin-listen on an address that other machines "
        "reach, although callers are not authenticated: without --tenants, or "

@@ -33,6 +33,8 @@
 
 namespace descant {
 
+class AuditLog;  // server/audit_log.h
+
 // For GetModel. Constant.
 struct ModelFacts {
   std::string name;
@@ -57,6 +59,8 @@ struct EdgeOptions {
   int32_t adapter_slots = 0;
   int32_t max_running = 0;
   bool prefix_cache = true;
+  // Clients are asked for certificates (--tls-client-ca).
+  bool client_certificates = false;
   // AdminService takes calls without a key.
   bool open_admin = true;
 };
@@ -81,6 +85,7 @@ struct EdgeContext {
   const TenantsFile* tenants = nullptr;  // null: tenants are off
   TenantAdmission* admission = nullptr;
   MemoryBudget* memory = nullptr;  // of requests and their answers
+  AuditLog* audit = nullptr;       // null: off
   ModelFacts facts;
   EdgeOptions options;
 

@@ -4,6 +4,7 @@
 #define DESCANT_SERVER_ERRORS_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -50,6 +51,7 @@ inline constexpr absl::string_view kDownloadLimit = "DOWNLOAD_LIMIT";
 inline constexpr absl::string_view kUnauthenticated = "UNAUTHENTICATED";
 inline constexpr absl::string_view kRoleMissing = "ROLE_MISSING";
 inline constexpr absl::string_view kTenantsOff = "TENANTS_OFF";
+inline constexpr absl::string_view kAuditUnavailable = "AUDIT_UNAVAILABLE";
 // A tenant's own limits: server/TENANTS.md.
 inline constexpr absl::string_view kTenantRequestLimit = "TENANT_REQUEST_LIMIT";
 inline constexpr absl::string_view kTenantTokenLimit = "TENANT_TOKEN_LIMIT";
@@ -64,6 +66,10 @@ inline constexpr absl::string_view kAdapterNumeric = "ADAPTER_NUMERIC";
 struct CallFacts {
   std::string adapter_id;  // as validated: for ResourceInfo
   RequestId request_id = 0;
+  // For the audit log alone.
+  std::string audit_event;  // "": what the RPC's is
+  std::string digest;
+  uint64_t size_bytes = 0;
 };
 
 // Always an ErrorInfo (domain "descant"); BadRequest where the status names a

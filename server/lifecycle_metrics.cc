@@ -88,6 +88,7 @@ void LifecycleMetrics::Collect(Families* families) const {
   AddSingle("descant_tenants_stale",
             "1 where the tenants file could not be read again.",
             MetricType::Gauge, stale ? 1 : 0, {}, families);
+  CollectSecurity(sources_.security, families);
 }
 
 void LifecycleMetrics::CollectTiers(Families* families) const {

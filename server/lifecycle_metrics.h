@@ -16,6 +16,7 @@
 #include "runtime/engine.h"
 #include "server/adapters_manifest.h"
 #include "server/metric_family.h"
+#include "server/security_metrics.h"
 
 namespace descant {
 
@@ -33,6 +34,7 @@ struct LifecycleSources {
   std::function<uint64_t()> refused_connections;
   // Null where tenants are off.
   std::function<bool()> tenants_stale;
+  SecuritySources security;
 };
 
 // Thread-safe.

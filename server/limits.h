@@ -16,7 +16,14 @@ namespace descant::limits {
 inline constexpr int kMaxReceiveBytes = 4 << 20;
 inline constexpr int kMaxSendBytes = 64 << 20;
 inline constexpr int kMaxMetadataBytes = 8 << 10;
-inline constexpr size_t kMaxApiKeyBytes = 4 << 10;
+// An API key, or a token; and what a token may hold.
+inline constexpr size_t kMaxBearerBytes = 4 << 10;
+inline constexpr int32_t kMaxJwtDepth = 8;
+inline constexpr int32_t kMaxJwtValues = 256;
+inline constexpr size_t kMaxJwtIssuers = 16;
+inline constexpr size_t kMaxJwtKeys = 16;    // of an issuer
+inline constexpr size_t kMaxSpiffeIds = 64;  // of a tenant
+inline constexpr size_t kMaxSpiffeIdBytes = 2048;
 // Of one connection. A proxy puts all its clients on one, and a call beyond the
 // limit waits in the client, where nobody sees it: so it is as high as the
 // server's own queue.
@@ -126,6 +133,20 @@ inline constexpr size_t kUploadQueue = 64;
 inline constexpr uint64_t kScrubBytesPerSecond = uint64_t{4} << 20;
 inline constexpr int kMaintenanceThreads = 1;
 inline constexpr size_t kMaintenanceQueue = 8;
+
+// The audit log: bytes of a text, entries of a list, and lines that tell of
+// callers turned away.
+inline constexpr size_t kMaxAuditText = 256;
+inline constexpr size_t kMaxAuditItems = 32;
+inline constexpr double kAuditFailuresPerSecond = 10;
+inline constexpr int kAuditFailuresBurst = 100;
+
+// The metrics listener: connections, bytes of a request, and the time for a
+// handshake, a request, an answer, or until the next request.
+inline constexpr int kMaxHttpConnections = 64;
+inline constexpr uint32_t kMaxHttpHeaderBytes = 16 << 10;
+inline constexpr Duration kHttpTimeout = std::chrono::seconds(30);
+inline constexpr Duration kHttpAcceptRetry = std::chrono::milliseconds(200);
 
 // What a client that is told to come back waits.
 inline constexpr Duration kRetryDelay = std::chrono::seconds(1);

@@ -9,7 +9,6 @@
 #include "grpcpp/impl/server_builder_option.h"
 #include "grpcpp/impl/server_builder_plugin.h"
 #include "grpcpp/resource_quota.h"
-#include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server_builder.h"
 #include "server/limits.h"
 
@@ -84,6 +83,7 @@ void SetLimits(const ConnectionLimits& connections,
 
 absl::StatusOr<std::unique_ptr<grpc::Server>> StartListener(
     const std::string& flag, const std::string& address,
+    const std::shared_ptr<grpc::ServerCredentials>& credentials,
     const std::vector<grpc::Service*>& services, bool reflection,
     const ConnectionLimits& connections, Acceptor* acceptor) {
   // Before the builder, which takes what is registered by then.
@@ -97,7 +97,7 @@ absl::StatusOr<std::unique_ptr<grpc::Server>> StartListener(
   }
   auto sink = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
-      grpc::InsecureServerCredentials());
+      credentials);
   for (grpc::Service* service : services) builder.RegisterService(service);
   std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server.h"
 #include "runtime/base/clock.h"
 #include "server/acceptor.h"
@@ -30,12 +31,13 @@ struct ConnectionLimits {
   size_t max_connections = 4096;
 };
 
-// Serves `services` on HOST:PORT without transport security, with
-// grpc.health.v1 and, where asked for, reflection. FAILED_PRECONDITION when the
+// Serves `services` on HOST:PORT with grpc.health.v1 and, where asked
+// for, reflection. FAILED_PRECONDITION when the
 // address can't be bound. `acceptor`, a new one, takes its connections; it is
 // stopped before the server is shut down.
 absl::StatusOr<std::unique_ptr<grpc::Server>> StartListener(
     const std::string& flag, const std::string& address,
+    const std::shared_ptr<grpc::ServerCredentials>& credentials,
     const std::vector<grpc::Service*>& services, bool reflection,
     const ConnectionLimits& connections, Acceptor* acceptor);
 

@@ -10,6 +10,8 @@
 #include "grpcpp/support/server_callback.h"
 #include "runtime/base/mutex.h"
 #include "runtime/engine.h"
+#include "server/audit_log.h"
+#include "server/audit_trail.h"
 #include "server/authorization.h"
 #include "server/edge_context.h"
 #include "server/errors.h"
@@ -25,15 +27,18 @@ class ManagedCall final : public grpc::ServerUnaryReactor,
   using Done = std::function<void(const AdapterActionResult&)>;
 
   // Where an operator calls: `begin` starts the action with the Done it is
-  // given, or says why not.
+  // given, or says why not. `facts` are the audit log's.
   // `fill` writes the response of an action that succeeded.
   static grpc::ServerUnaryReactor* Start(
       EdgeContext* edge, const grpc::CallbackServerContext& context,
-      const char* rpc, const std::function<absl::Status(Done)>& begin,
+      const char* rpc, CallFacts facts,
+      const std::function<absl::Status(Done)>& begin,
       std::function<void(const AdapterActionResult&)> fill) {
-    auto call = std::make_shared<ManagedCall>(edge, rpc, std::move(fill));
+    auto call = std::make_shared<ManagedCall>(edge, rpc, std::move(facts),
+                                              std::move(fill));
     call->self_ = call;
-    absl::Status status = AuthorizeOperator(*edge, context, rpc);
+    absl::Status status =
+        AuthorizeOperator(*edge, context, rpc, &call->caller_);
     if (status.ok()) {
       status = begin(
           [call](const AdapterActionResult& result) { call->End(result); });
@@ -42,9 +47,12 @@ class ManagedCall final : public grpc::ServerUnaryReactor,
     return call.get();
   }
 
-  ManagedCall(EdgeContext* edge, const char* rpc,
+  ManagedCall(EdgeContext* edge, const char* rpc, CallFacts facts,
               std::function<void(const AdapterActionResult&)> fill)
-      : edge_(edge), rpc_(rpc), fill_(std::move(fill)) {}
+      : edge_(edge),
+        rpc_(rpc),
+        facts_(std::move(facts)),
+        fill_(std::move(fill)) {}
 
   void OnCancel() override {
     End({absl::CancelledError("the call was cancelled")});
@@ -62,11 +70,21 @@ class ManagedCall final : public grpc::ServerUnaryReactor,
       edge_->metrics->RecordRefusal(
           rpc_, absl::StatusCodeToString(result.status.code()));
     }
-    Finish(ToGrpcStatus(result.status));
+    AuditCall(*edge_, caller_, rpc_, facts_, result.status);
+    const bool commits = result.status.ok() && edge_->audit != nullptr &&
+                         edge_->audit->fail_closed();
+    if (!commits) return Finish(ToGrpcStatus(result.status));
+    // The thread that calls may be the engine's: it does not wait for a disk.
+    const bool posted = edge_->front_pool->TryPost([self = self_] {
+      self->Finish(ToGrpcStatus(self->edge_->audit->Commit()));
+    });
+    if (!posted) Finish(ToGrpcStatus(PoolFull()));
   }
 
   EdgeContext* const edge_;
   const char* const rpc_;
+  const CallFacts facts_;  // for the audit log
+  Caller caller_;          // the same
   const std::function<void(const AdapterActionResult&)> fill_;
   std::shared_ptr<ManagedCall> self_;
   Mutex mutex_;

@@ -155,6 +155,11 @@ void Metrics::MakeCounters() {
                        .Help("Bytes of adapters stored.")
                        .Register(registry_)
                        .Add({});
+  scrapes_ = &prometheus::BuildCounter()
+                  .Name("descant_scrapes_total")
+                  .Help("Scrapes of this page.")
+                  .Register(registry_)
+                  .Add({});
   refusals_ = &prometheus::BuildCounter()
                    .Name("descant_refused_calls_total")
                    .Help("Calls answered with an error before any work.")
@@ -216,6 +221,8 @@ void Metrics::RecordUpload(absl::string_view code, uint64_t bytes,
 void Metrics::ObserveAdapterLoad(AdapterLevel level, Duration took) {
   lifecycle_.ObserveLoad(level, took);
 }
+
+void Metrics::RecordScrape() { scrapes_->Increment(); }
 
 void Metrics::ForgetAdapter(absl::string_view adapter) {
   adapters_.Forget(adapter);

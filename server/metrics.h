@@ -63,6 +63,7 @@ class Metrics final : public prometheus::Collectable {
   void RecordUpload(absl::string_view code, uint64_t bytes, Duration took);
   // An adapter came to `level` after `took`.
   void ObserveAdapterLoad(AdapterLevel level, Duration took);
+  void RecordScrape();
   // The adapter's series end.
   void ForgetAdapter(absl::string_view adapter);
 
@@ -104,6 +105,7 @@ class Metrics final : public prometheus::Collectable {
   prometheus::Counter* prefix_queries_ = nullptr;
   prometheus::Counter* prefix_hits_ = nullptr;
   prometheus::Counter* upload_bytes_ = nullptr;
+  prometheus::Counter* scrapes_ = nullptr;
   prometheus::Family<prometheus::Counter>* refusals_ = nullptr;
   prometheus::Family<prometheus::Counter>* uploads_ = nullptr;
 

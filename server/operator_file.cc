@@ -1,5 +1,10 @@
 #include "server/operator_file.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
 #include <filesystem>
 #include <system_error>
 
@@ -35,6 +40,32 @@ absl::StatusOr<std::string> ReadOperatorFile(const std::string& path,
   std::string content(file->size(), '\0');
   const absl::StatusOr<size_t> got = file->Read(0, absl::MakeSpan(content));
   if (!got.ok() || *got != content.size()) return Unreadable(path);
+  return content;
+}
+
+absl::StatusOr<std::string> ReadSecretFile(const std::string& path,
+                                           uint64_t max_bytes,
+                                           mode_t forbidden) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return Unreadable(path);
+  const std::unique_ptr<const int, void (*)(const int*)> closer(
+      &fd, [](const int* open_fd) { close(*open_fd); });
+  struct stat info {};
+  if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) return Unreadable(path);
+  if ((info.st_mode & forbidden & 0777) != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ": ", (forbidden & 070) != 0 ? "group or others" : "others",
+        " may use it; only its owner may: chmod 600"));
+  }
+  std::string content;
+  std::array<char, 65536> buffer;
+  for (ssize_t n; (n = read(fd, buffer.data(), buffer.size())) != 0;) {
+    if (n < 0) return Unreadable(path);
+    content.append(buffer.data(), static_cast<size_t>(n));
+    if (content.size() > max_bytes) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ": is too large"));
+    }
+  }
   return content;
 }
 

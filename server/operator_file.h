@@ -2,6 +2,8 @@
 #ifndef DESCANT_SERVER_OPERATOR_FILE_H_
 #define DESCANT_SERVER_OPERATOR_FILE_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -20,6 +22,12 @@ absl::StatusOr<std::unique_ptr<ReadableFile>> OpenOperatorFile(
 // All of it, at most `max_bytes`.
 absl::StatusOr<std::string> ReadOperatorFile(const std::string& path,
                                              uint64_t max_bytes);
+
+// The same of a file with secrets: one that has any of the permission bits
+// `forbidden` is an error. Mode and content are those of one open file.
+absl::StatusOr<std::string> ReadSecretFile(const std::string& path,
+                                           uint64_t max_bytes,
+                                           mode_t forbidden);
 
 }  // namespace descant
 

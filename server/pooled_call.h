@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
+#include "server/audit_trail.h"
 #include "server/authorization.h"
 #include "server/edge_context.h"
 #include "server/errors.h"
@@ -42,8 +43,9 @@ grpc::ServerUnaryReactor* RunPooled(EdgeContext* edge, const char* rpc,
                                            const CallFacts& facts) {
     FinishUnary(edge, rpc, reactor, status, facts);
   };
+  Caller caller;
   const absl::StatusOr<std::shared_ptr<const Tenant>> tenant =
-      AuthorizeCall(*edge, *context, rpc);
+      AuthorizeCall(*edge, *context, rpc, &caller);
   if (!tenant.ok()) {
     finish(tenant.status(), {});
     return reactor;
@@ -56,14 +58,14 @@ grpc::ServerUnaryReactor* RunPooled(EdgeContext* edge, const char* rpc,
   // Shared, because std::function copies what it holds.
   auto hold = std::make_shared<MemoryBudget::Hold>(*std::move(memory));
   const bool posted = edge->front_pool->TryPost(
-      [context, finish, hold = std::move(hold), tenant = *tenant,
-       work = std::move(work)]() mutable {
+      [edge, rpc, context, finish, hold = std::move(hold), tenant = *tenant,
+       caller = std::move(caller), work = std::move(work)]() mutable {
         CallFacts facts;
         if (context->IsCancelled()) {
           return finish(absl::CancelledError("cancelled"), facts);
         }
         const absl::Status status = work(tenant->id, &facts);
-        finish(status, facts);
+        finish(AuditAndCommit(*edge, caller, rpc, facts, status), facts);
       });
   if (!posted) finish(PoolFull(), {});
   return reactor;

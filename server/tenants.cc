@@ -1,24 +1,29 @@
 #include "server/tenants.h"
 
-#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <set>
 #include <utility>
 
+#include "absl/algorithm/container.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "adapters/name.h"
 #include "runtime/base/check.h"
+#include "runtime/base/log.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/core/fairness.h"
 #include "server/config_values.h"
+#include "server/jwt_config.h"
+#include "server/limits.h"
+#include "server/operator_file.h"
 #include "server/yaml_file.h"
 
 namespace descant {
@@ -37,33 +42,28 @@ constexpr NamedRole kRoles[] = {{"generate", Role::kGenerate},
                                 {"manage-adapters", Role::kManageAdapters},
                                 {"operator", Role::kOperator}};
 
-absl::Status FileError(const std::string& path, absl::string_view message) {
-  return absl::InvalidArgumentError(absl::StrCat(path, ": ", message));
-}
-
-// Mode and content are those of one open file.
-absl::StatusOr<std::string> ReadPrivateFile(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return FileError(path, "cannot be read as a file");
-  const std::unique_ptr<const int, void (*)(const int*)> closer(
-      &fd, [](const int* open_fd) { close(*open_fd); });
-  struct stat info {};
-  if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) {
-    return FileError(path, "cannot be read as a file");
+// A URI as the SPIFFE ID standard has it, with a path. Plain characters only,
+// so that what is compared byte for byte is spelled in one way.
+bool IsSpiffeId(absl::string_view id) {
+  if (id.size() > limits::kMaxSpiffeIdBytes ||
+      !absl::ConsumePrefix(&id, "spiffe://")) {
+    return false;
   }
-  if ((info.st_mode & 077) != 0) {
-    return FileError(path,
-                     "group or others may use it; only its owner may: "
-                     "chmod 600");
-  }
-  std::string content;
-  std::array<char, 65536> buffer;
-  for (ssize_t n; (n = read(fd, buffer.data(), buffer.size())) != 0;) {
-    if (n < 0) return FileError(path, "cannot be read as a file");
-    content.append(buffer.data(), static_cast<size_t>(n));
-    if (content.size() > kMaxFileBytes) return FileError(path, "is too large");
-  }
-  return content;
+  const std::vector<absl::string_view> parts = absl::StrSplit(id, '/');
+  const auto is_plain = [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' ||
+           c == '-' || c == '_';
+  };
+  return parts.size() >= 2 &&
+         absl::c_none_of(
+             parts[0],
+             [](char c) {
+               return absl::ascii_isupper(static_cast<unsigned char>(c));
+             }) &&
+         absl::c_all_of(parts, [&is_plain](absl::string_view part) {
+           return !part.empty() && part != "." && part != ".." &&
+                  absl::c_all_of(part, is_plain);
+         });
 }
 
 }  // namespace
@@ -76,7 +76,8 @@ class TenantsReader {
   absl::StatusOr<std::shared_ptr<const TenantDirectory>> Read(
       const YAML::Node& root) {
     DESCANT_ASSIGN_OR_RETURN(YamlFields fields,
-                             ReadYamlFields(path_, root, {"tenants"}));
+                             ReadYamlFields(path_, root, {"tenants"}, {"jwt"}));
+    has_jwt_ = fields.count("jwt") > 0;
     const YAML::Node list = fields["tenants"];
     if (!list.IsSequence() || list.size() == 0) {
       return Error(root, "tenants: must be a list of at least one tenant");
@@ -84,8 +85,8 @@ class TenantsReader {
     for (const YAML::Node& tenant : list) {
       DESCANT_RETURN_IF_ERROR(ReadTenant(tenant));
     }
-    return std::shared_ptr<const TenantDirectory>(
-        new TenantDirectory(std::move(entries_)));
+    if (has_jwt_) DESCANT_RETURN_IF_ERROR(ReadJwt(fields["jwt"]));
+    return std::shared_ptr<const TenantDirectory>(std::move(directory_));
   }
 
  private:
@@ -104,13 +105,14 @@ class TenantsReader {
   }
 
   absl::Status ReadTenant(const YAML::Node& node) {
-    DESCANT_ASSIGN_OR_RETURN(YamlFields fields,
-                             ReadYamlFields(path_, node, {"id", "keys"},
-                                            {"weight", "roles", "limits"}));
+    DESCANT_ASSIGN_OR_RETURN(
+        YamlFields fields,
+        ReadYamlFields(path_, node, {"id"},
+                       {"weight", "roles", "limits", "keys", "spiffe-ids"}));
     auto tenant = std::make_shared<Tenant>();
     DESCANT_ASSIGN_OR_RETURN(tenant->id, IdOf(fields["id"]));
     const std::string where = absl::StrCat("tenant ", tenant->id, ": ");
-    if (!tenants_.insert(tenant->id).second) {
+    if (!directory_->tenants_.emplace(tenant->id, tenant).second) {
       return Error(node, absl::StrCat(where, "given twice"));
     }
     const auto at = [&](const char* name, absl::Status status) {
@@ -131,15 +133,68 @@ class TenantsReader {
       DESCANT_RETURN_IF_ERROR(
           ReadLimits(fields["limits"], where, &tenant->limits));
     }
-    const YAML::Node keys = fields["keys"];
+    if (fields.count("keys") > 0) {
+      DESCANT_RETURN_IF_ERROR(ReadKeys(fields["keys"], where, tenant));
+    }
+    if (fields.count("spiffe-ids") > 0) {
+      DESCANT_RETURN_IF_ERROR(
+          ReadSpiffeIds(fields["spiffe-ids"], where, tenant));
+    }
+    if (fields.count("keys") + fields.count("spiffe-ids") == 0 && !has_jwt_) {
+      return Error(node, absl::StrCat(where,
+                                      "keys: is missing, and so are spiffe-ids "
+                                      "and the file's jwt"));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadKeys(const YAML::Node& keys, const std::string& where,
+                        const std::shared_ptr<const Tenant>& tenant) {
     if (!keys.IsSequence() || keys.size() == 0 || keys.size() > kMaxKeys) {
-      return Error(node,
+      return Error(keys,
                    absl::StrCat(where, "keys: must be a list of one or two"));
     }
     std::set<std::string> ids;
     for (const YAML::Node& key : keys) {
       DESCANT_RETURN_IF_ERROR(ReadKey(key, tenant, &ids));
     }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadSpiffeIds(const YAML::Node& list, const std::string& where,
+                             const std::shared_ptr<const Tenant>& tenant) {
+    if (!list.IsSequence() || list.size() == 0 ||
+        list.size() > limits::kMaxSpiffeIds) {
+      return Error(list, absl::StrCat(where,
+                                      "spiffe-ids: must be a list of 1 "
+                                      "to ",
+                                      limits::kMaxSpiffeIds));
+    }
+    for (const YAML::Node& id : list) {
+      if (!IsSpiffeId(TextOf(id))) {
+        return Error(id, absl::StrCat(where,
+                                      "spiffe-ids: each must be "
+                                      "spiffe://TRUST-DOMAIN/PATH, whole"));
+      }
+      if (!directory_->spiffe_ids_.emplace(id.Scalar(), tenant).second) {
+        return Error(id, absl::StrCat(where, "spiffe-ids: one is given twice"));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // After the tenants.
+  absl::Status ReadJwt(const YAML::Node& node) {
+    DESCANT_ASSIGN_OR_RETURN(std::vector<JwtIssuer> issuers,
+                             ReadJwtIssuers(path_, node));
+    for (const JwtIssuer& issuer : issuers) {
+      for (const std::string& tenant : issuer.tenants) {
+        if (directory_->Has(tenant)) continue;
+        return Error(node, absl::StrCat("jwt: tenants: there is no tenant ",
+                                        LogSafe(tenant)));
+      }
+    }
+    directory_->jwt_ = std::make_unique<JwtVerifier>(std::move(issuers));
     return absl::OkStatus();
   }
 
@@ -249,20 +304,22 @@ class TenantsReader {
     const std::string bytes = absl::HexStringToBytes(hash.Scalar());
     TenantDirectory::Entry entry;
     std::copy(bytes.begin(), bytes.end(), entry.key_hash.begin());
+    entry.key_id = id;
     entry.tenant = owner;
-    entries_.push_back(std::move(entry));
+    directory_->entries_.push_back(std::move(entry));
     return absl::OkStatus();
   }
 
   const std::string path_;
-  std::set<std::string> tenants_;
+  bool has_jwt_ = false;
   std::set<std::string> hashes_;
-  std::vector<TenantDirectory::Entry> entries_;
+  std::shared_ptr<TenantDirectory> directory_{new TenantDirectory};
 };
 
 absl::StatusOr<std::shared_ptr<const TenantDirectory>> TenantDirectory::Load(
     const std::string& path) {
-  DESCANT_ASSIGN_OR_RETURN(const std::string content, ReadPrivateFile(path));
+  DESCANT_ASSIGN_OR_RETURN(const std::string content,
+                           ReadSecretFile(path, kMaxFileBytes, 077));
   return Parse(content, path);
 }
 
@@ -273,14 +330,27 @@ absl::StatusOr<std::shared_ptr<const TenantDirectory>> TenantDirectory::Parse(
 }
 
 bool TenantDirectory::Has(absl::string_view tenant) const {
-  return std::any_of(
-      entries_.begin(), entries_.end(),
-      [tenant](const Entry& entry) { return entry.tenant->id == tenant; });
+  return tenants_.contains(tenant);
 }
 
-std::shared_ptr<const Tenant> TenantDirectory::Authenticate(
-    absl::string_view bearer_token) const {
-  const Sha256Digest hash = Sha256Of(bearer_token);
+std::map<std::string, Sha256Digest> TenantDirectory::Credentials() const {
+  std::map<std::string, Sha256Digest> all;
+  for (const Entry& entry : entries_) {
+    all[absl::StrCat(entry.tenant->id, "/", entry.key_id)] = entry.key_hash;
+  }
+  for (const auto& [id, tenant] : spiffe_ids_) {
+    all[absl::StrCat(tenant->id, " ", id)] = Sha256Of(id);
+  }
+  if (jwt_ == nullptr) return all;
+  for (const auto& [kid, pem] : jwt_->Keys()) {
+    all[absl::StrCat("jwt ", kid)] = Sha256Of(pem);
+  }
+  return all;
+}
+
+absl::StatusOr<Identity> TenantDirectory::Authenticate(absl::string_view bearer,
+                                                       double now) const {
+  const Sha256Digest hash = Sha256Of(bearer);
   const Entry* found = nullptr;
   // Never ends early, and compares all bytes of each.
   for (const Entry& entry : entries_) {
@@ -288,7 +358,24 @@ std::shared_ptr<const Tenant> TenantDirectory::Authenticate(
       found = &entry;
     }
   }
-  return found == nullptr ? nullptr : found->tenant;
+  if (found != nullptr) {
+    return Identity{found->tenant, IdentityKind::kApiKey, found->key_id};
+  }
+  if (jwt_ == nullptr || !JwtVerifier::LooksLikeToken(bearer)) {
+    return absl::UnauthenticatedError("no tenant has this key");
+  }
+  DESCANT_ASSIGN_OR_RETURN(JwtClaims claims, jwt_->Verify(bearer, now));
+  const auto tenant = tenants_.find(claims.tenant);
+  if (tenant == tenants_.end()) {
+    return absl::UnauthenticatedError("token: there is no such tenant");
+  }
+  return Identity{tenant->second, IdentityKind::kJwt, std::move(claims.kid)};
+}
+
+Identity TenantDirectory::FindCertificate(absl::string_view spiffe_id) const {
+  const auto tenant = spiffe_ids_.find(spiffe_id);
+  if (tenant == spiffe_ids_.end()) return {};
+  return {tenant->second, IdentityKind::kCertificate, std::string(spiffe_id)};
 }
 
 absl::Status TenantsFile::Reload() {

@@ -1,22 +1,35 @@
-// Who may call: tenants and the hashes of their API keys.
+// Who may call: tenants, the hashes of their API keys, the SPIFFE ids of their
+// certificates, and who signs their tokens.
 #ifndef DESCANT_SERVER_TENANTS_H_
 #define DESCANT_SERVER_TENANTS_H_
 
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "adapters/identity.h"
 #include "runtime/base/mutex.h"
+#include "server/jwt.h"
 #include "server/tenant.h"
 
 namespace descant {
 
+// How a caller showed who it is.
+enum class IdentityKind { kNone, kApiKey, kCertificate, kJwt };
+
+struct Identity {
+  std::shared_ptr<const Tenant> tenant;
+  IdentityKind kind = IdentityKind::kNone;
+  std::string key_id;  // the key's id, the SPIFFE id, or the token's kid
+};
+
 // The content of a tenants file: server/TENANTS.md. A tenant has one key, or
-// two while one replaces the other. The hash is the key's plain SHA-256, so
+// two while one replaces the other. A key's hash is the key's plain SHA-256, so
 // keys must be random (see MakeApiKey), never chosen by a person. Immutable,
 // thread-safe.
 class TenantDirectory {
@@ -30,23 +43,36 @@ class TenantDirectory {
   static absl::StatusOr<std::shared_ptr<const TenantDirectory>> Parse(
       const std::string& content, const std::string& path);
 
-  // The tenant whose key `bearer_token` is, or null. The time it takes tells
-  // nothing about which tenants and keys there are.
-  std::shared_ptr<const Tenant> Authenticate(
-      absl::string_view bearer_token) const;
+  // Whose key `bearer` is, or whom it speaks for if it is a token; `now` in
+  // Unix seconds. The time it takes tells nothing about which tenants and keys
+  // there are. UNAUTHENTICATED with why, for the operator alone.
+  absl::StatusOr<Identity> Authenticate(absl::string_view bearer,
+                                        double now) const;
+  // Whose certificate it is that has this SPIFFE id, or none (a null tenant).
+  // REQUIRES: the certificate was verified.
+  Identity FindCertificate(absl::string_view spiffe_id) const;
 
   bool Has(absl::string_view tenant) const;
+
+  // What tells who somebody is: "acme/k1", "acme spiffe://a/b", "jwt kid", each
+  // with a digest that changes with it. For telling what a new file changed.
+  std::map<std::string, Sha256Digest> Credentials() const;
 
  private:
   struct Entry {
     Sha256Digest key_hash;
+    std::string key_id;
     std::shared_ptr<const Tenant> tenant;
   };
+  using Tenants =
+      absl::flat_hash_map<std::string, std::shared_ptr<const Tenant>>;
 
-  explicit TenantDirectory(std::vector<Entry> entries)
-      : entries_(std::move(entries)) {}
+  TenantDirectory() = default;
 
-  const std::vector<Entry> entries_;
+  std::vector<Entry> entries_;
+  Tenants tenants_;                         // by id
+  Tenants spiffe_ids_;                      // by SPIFFE id
+  std::unique_ptr<const JwtVerifier> jwt_;  // null: no tokens
 
   friend class TenantsReader;
 };

@@ -46,7 +46,7 @@ void UploadCall::Begin() {
   MutexLock lock(&mutex_);
   self_ = shared_from_this();
   const absl::StatusOr<std::shared_ptr<const Tenant>> tenant =
-      AuthorizeCall(*edge_, *context_, "UploadAdapter");
+      AuthorizeCall(*edge_, *context_, "UploadAdapter", &caller_);
   if (!tenant.ok()) return EndLocked(tenant.status(), Leave::kNothing);
   tenant_ = (*tenant)->id;
   limits_ = (*tenant)->limits;
@@ -225,6 +225,7 @@ absl::StatusOr<UploadCall::Next> UploadCall::Commit(const std::string& bytes) {
   DescribeOwnAdapter(*edge_, *entry, response_->mutable_adapter());
   response_->set_created(!validate_only_ &&
                          result.outcome != PublishOutcome::kUnchanged);
+  DESCANT_RETURN_IF_ERROR(AuditStored(result));
   return Next::kEnd;
 }
 
@@ -267,6 +268,19 @@ void UploadCall::EndLocked(const absl::Status& status, Leave leave) {
   Finish(ToGrpcStatus(status, facts));
 }
 
+absl::Status UploadCall::AuditStored(const PublishResult& result) {
+  if (validate_only_) return absl::OkStatus();
+  CallFacts facts;
+  facts.adapter_id = name_;
+  facts.digest = result.info.digest;
+  facts.size_bytes = declared_;
+  if (result.outcome == PublishOutcome::kReplaced) {
+    facts.audit_event = "replace";
+  }
+  return AuditAndCommit(*edge_, caller_, "UploadAdapter", facts,
+                        absl::OkStatus());
+}
+
 // An upload counts once, however many streams it took.
 void UploadCall::Record(const absl::Status& status) {
   const std::string code = absl::StatusCodeToString(status.code());
@@ -281,6 +295,11 @@ void UploadCall::Record(const absl::Status& status) {
             validate_only_ ? " checked, " : " stored, ", declared_, " bytes, ",
             response_->adapter().digest());
   }
+  if (status.ok() || validate_only_) return;
+  CallFacts facts;
+  facts.adapter_id = name_;
+  facts.size_bytes = declared_;
+  AuditCall(*edge_, caller_, "UploadAdapter", facts, status);
 }
 
 void UploadCall::ParkLocked() {

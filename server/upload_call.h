@@ -12,6 +12,7 @@
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
 #include "runtime/base/mutex.h"
+#include "server/audit_trail.h"
 #include "server/edge_context.h"
 #include "server/egress.h"
 #include "server/errors.h"
@@ -78,6 +79,8 @@ class UploadCall final
   void ParkLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void DropUploadLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Record(const absl::Status& status);
+  // On the upload pool, once it is stored. UNAVAILABLE: see AuditAndCommit.
+  absl::Status AuditStored(const PublishResult& result);
 
   EdgeContext* const edge_;
   grpc::CallbackServerContext* const context_;
@@ -90,6 +93,7 @@ class UploadCall final
   v1::UploadAdapterRequest message_;  // gRPC's while reading_
   std::string tenant_;                // constant after Begin
   TenantLimits limits_;               // the same
+  Caller caller_;                     // the same
   // Constant after the header.
   std::string name_;
   std::string upload_id_;  // "": it ends with its stream

@@ -5,6 +5,7 @@
 
 #include "adapters/store.h"
 #include "runtime/base/reason.h"
+#include "server/audit_trail.h"
 #include "server/authorization.h"
 #include "server/errors.h"
 
@@ -17,8 +18,12 @@ VerifyCall::~VerifyCall() {
 void VerifyCall::Begin() {
   self_ = shared_from_this();
   MutexLock lock(&mutex_);
-  absl::Status status = AuthorizeOperator(*edge_, *context_, "VerifyStore");
+  Caller caller;
+  absl::Status status =
+      AuthorizeOperator(*edge_, *context_, "VerifyStore", &caller);
   if (status.ok()) status = CheckAdmitting(*edge_);
+  // That it began: it changes nothing.
+  AuditCall(*edge_, caller, "VerifyStore", {}, status);
   if (!status.ok()) {
     return EndLocked(status);
   }

@@ -91,7 +91,7 @@ void PrintAll(const Adapters& adapters, const GlobalOptions& global) {
 }
 
 ExitCode List(bool shared_with_me, const GlobalOptions& global) {
-  const Connection connection = Connect(global.target, global.api_key);
+  const Connection connection = Connect(global.target, global.credentials);
   std::vector<v1::Adapter> adapters;
   v1::ListAdaptersRequest request;
   request.set_page_size(kPageSize);
@@ -113,7 +113,7 @@ ExitCode List(bool shared_with_me, const GlobalOptions& global) {
 
 grpc::Status Find(const std::string& id, const GlobalOptions& global,
                   v1::GetAdapterResponse* response) {
-  const Connection connection = Connect(global.target, global.api_key);
+  const Connection connection = Connect(global.target, global.credentials);
   grpc::ClientContext context;
   SetShortDeadline(&context);
   v1::GetAdapterRequest request;
@@ -144,7 +144,7 @@ ExitCode Versions(const std::string& name, const GlobalOptions& global) {
 ExitCode Rollback(const std::string& id,
                   const std::optional<uint64_t>& expected_version,
                   const GlobalOptions& global) {
-  const Connection connection = Connect(global.target, global.api_key);
+  const Connection connection = Connect(global.target, global.credentials);
   grpc::ClientContext context;
   SetShortDeadline(&context);
   v1::RollbackAdapterRequest request;
@@ -166,7 +166,7 @@ ExitCode Rollback(const std::string& id,
 }
 
 ExitCode Delete(const std::string& id, const GlobalOptions& global) {
-  const Connection connection = Connect(global.target, global.api_key);
+  const Connection connection = Connect(global.target, global.credentials);
   grpc::ClientContext context;
   SetShortDeadline(&context);
   v1::DeleteAdapterRequest request;

@@ -24,7 +24,7 @@ struct AdminOptions {
   std::unique_ptr<v1::AdminService::Stub> Connect(
       const GlobalOptions& global) const {
     return v1::AdminService::NewStub(
-        descant::cli::Connect(target, global.api_key).channel);
+        descant::cli::Connect(target, global.credentials).channel);
   }
   void Fill(v1::AdapterReference* reference) const {
     reference->set_tenant(ToValidUtf8(tenant));

@@ -38,7 +38,7 @@ class Conversation {
   Conversation(const ChatOptions& options, const GlobalOptions& global)
       : options_(options),
         global_(global),
-        connection_(Connect(global.target, global.api_key)) {
+        connection_(Connect(global.target, global.credentials)) {
     Reset();
   }
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <string>
 
+#include "server/cli/credentials.h"
 #include "server/cli/exit_code.h"
 
 namespace descant::cli {
@@ -14,8 +15,8 @@ namespace descant::cli {
 // Options of every command.
 struct GlobalOptions {
   std::string target = "127.0.0.1:50051";
-  std::string api_key;  // empty: calls carry none
-  bool json = false;    // one JSON value on standard output
+  Credentials credentials;
+  bool json = false;  // one JSON value on standard output
 };
 
 // Runs one command, after the command line was parsed.

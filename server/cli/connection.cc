@@ -50,7 +50,7 @@ class SendApiKeyFactory final
 
 }  // namespace
 
-Connection Connect(const std::string& target, const std::string& api_key) {
+Connection Connect(const std::string& target, const Credentials& credentials) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxReceiveBytes);
   // A server that restarts is back within seconds, where gRPC would come back
@@ -61,16 +61,22 @@ Connection Connect(const std::string& target, const std::string& api_key) {
   // A server that vanished is noticed, however long the call.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 30000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20000);
+  if (!credentials.server_name.empty()) {
+    arguments.SetSslTargetNameOverride(credentials.server_name);
+  }
   Connection connection;
   connection.target = target;
   std::vector<std::unique_ptr<interceptors::ClientInterceptorFactoryInterface>>
       factories;
-  if (!api_key.empty()) {
-    factories.push_back(std::make_unique<SendApiKeyFactory>(api_key));
+  if (!credentials.api_key.empty()) {
+    factories.push_back(
+        std::make_unique<SendApiKeyFactory>(credentials.api_key));
   }
   connection.channel = interceptors::CreateCustomChannelWithInterceptors(
-      target, grpc::InsecureChannelCredentials(), arguments,
-      std::move(factories));
+      target,
+      credentials.tls != nullptr ? credentials.tls
+                                 : grpc::InsecureChannelCredentials(),
+      arguments, std::move(factories));
   connection.generation = v1::GenerationService::NewStub(connection.channel);
   connection.adapters = v1::AdapterService::NewStub(connection.channel);
   return connection;

@@ -9,6 +9,7 @@
 
 #include "descant/v1/adapter.grpc.pb.h"
 #include "descant/v1/generation.grpc.pb.h"
+#include "server/cli/credentials.h"
 
 namespace descant::cli {
 
@@ -20,8 +21,9 @@ struct Connection {
   std::unique_ptr<v1::AdapterService::Stub> adapters;
 };
 
-// With `api_key`, every call carries "authorization: Bearer <api_key>".
-Connection Connect(const std::string& target, const std::string& api_key = "");
+// With an API key, every call carries "authorization: Bearer <api_key>".
+Connection Connect(const std::string& target,
+                   const Credentials& credentials = {});
 
 // Deadline of a call that does not generate: these answer at once or never.
 void SetShortDeadline(grpc::ClientContext* context);

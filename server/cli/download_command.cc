@@ -54,7 +54,7 @@ absl::Status Receive(grpc::ClientReader<v1::DownloadAdapterResponse>* reader,
 ExitCode Download(const DownloadOptions& options, const GlobalOptions& global) {
   auto folder = AdapterFolder::Open(options.folder, options.force);
   if (!folder.ok()) return ReportError(folder.status());
-  const Connection connection = Connect(global.target, global.api_key);
+  const Connection connection = Connect(global.target, global.credentials);
   grpc::ClientContext context;
   v1::DownloadAdapterRequest request;
   request.set_adapter_id(ToValidUtf8(options.id));

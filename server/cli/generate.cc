@@ -73,7 +73,7 @@ ExitCode Generate(const GenerateOptions& options, const GlobalOptions& global) {
   if (options.n) request.set_n(*options.n);
   if (options.best_of) request.set_best_of(*options.best_of);
   if (options.echo) request.mutable_output()->set_echo(true);
-  const Connection connection = Connect(global.target, global.api_key);
+  const Connection connection = Connect(global.target, global.credentials);
   const bool several = options.n.has_value() || options.best_of.has_value();
   if (!global.json && !several) {
     const grpc::Status status = StreamToTerminal(connection, options.generation,

@@ -3,8 +3,8 @@
 #include <string>
 #include <utility>
 
-#include "server/cli/api_key.h"
 #include "server/cli/command.h"
+#include "server/cli/credentials.h"
 
 int main(int argc, char** argv) {
   using descant::cli::Command;
@@ -20,9 +20,8 @@ int main(int argc, char** argv) {
   app.add_option("--target", options.target, "Server, HOST:PORT")
       ->envname("DESCANT_TARGET")
       ->capture_default_str();
-  std::string api_key_file;
-  app.add_option("--api-key-file", api_key_file,
-                 "File with the API key; else $DESCANT_API_KEY, if set");
+  descant::cli::CredentialOptions credential_options;
+  descant::cli::AddCredentialOptions(&app, &credential_options);
   app.add_flag("--json", options.json,
                "Print one JSON value on standard output");
   descant::cli::AddGenerateCommand(&app, &chosen);
@@ -41,13 +40,14 @@ int main(int argc, char** argv) {
     return app.exit(error) == 0 ? descant::cli::kExitOk
                                 : descant::cli::kExitUsage;
   }
-  absl::StatusOr<std::string> key = descant::cli::LoadApiKey(api_key_file);
-  if (!key.ok()) {
+  absl::StatusOr<descant::cli::Credentials> credentials =
+      descant::cli::LoadCredentials(credential_options);
+  if (!credentials.ok()) {
     std::fprintf(stderr, "descant: %s\n",
-                 std::string(key.status().message()).c_str());
-    return absl::IsNotFound(key.status()) ? descant::cli::kExitNotFound
-                                          : descant::cli::kExitUsage;
+                 std::string(credentials.status().message()).c_str());
+    return absl::IsNotFound(credentials.status()) ? descant::cli::kExitNotFound
+                                                  : descant::cli::kExitUsage;
   }
-  options.api_key = *std::move(key);
+  options.credentials = *std::move(credentials);
   return chosen(options);
 }

@@ -36,7 +36,7 @@ std::string Render(const v1::GetModelResponse& model) {
 }
 
 ExitCode Models(const GlobalOptions& global) {
-  const Connection connection = Connect(global.target, global.api_key);
+  const Connection connection = Connect(global.target, global.credentials);
   grpc::ClientContext context;
   SetShortDeadline(&context);
   v1::GetModelResponse model;

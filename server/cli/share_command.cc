@@ -22,7 +22,7 @@ struct ShareOptions {
 };
 
 ExitCode Share(const ShareOptions& options, const GlobalOptions& global) {
-  const Connection connection = Connect(global.target, global.api_key);
+  const Connection connection = Connect(global.target, global.credentials);
   grpc::ClientContext context;
   SetShortDeadline(&context);
   v1::ShareAdapterRequest request;

@@ -25,7 +25,7 @@ struct TokenizeOptions {
 };
 
 ExitCode Encode(const TokenizeOptions& options, const GlobalOptions& global) {
-  const Connection connection = Connect(global.target, global.api_key);
+  const Connection connection = Connect(global.target, global.credentials);
   grpc::ClientContext context;
   SetShortDeadline(&context);
   v1::TokenizeRequest request;
@@ -55,7 +55,7 @@ ExitCode Encode(const TokenizeOptions& options, const GlobalOptions& global) {
 }
 
 ExitCode Decode(const std::vector<int64_t>& ids, const GlobalOptions& global) {
-  const Connection connection = Connect(global.target, global.api_key);
+  const Connection connection = Connect(global.target, global.credentials);
   grpc::ClientContext context;
   SetShortDeadline(&context);
   v1::DetokenizeRequest request;

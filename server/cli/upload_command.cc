@@ -96,7 +96,7 @@ ExitCode Upload(const UploadOptions& options, const GlobalOptions& global) {
   v1::UploadAdapterHeader header = MakeHeader(options);
   const absl::StatusOr<MappedFile> file = OpenFile(options.path, &header);
   if (!file.ok()) return ReportError(file.status());
-  const Connection connection = Connect(global.target, global.api_key);
+  const Connection connection = Connect(global.target, global.credentials);
   v1::UploadAdapterResponse response;
   grpc::Status status;
   {

@@ -27,7 +27,7 @@ void Print(const v1::WatchAdaptersResponse& change, bool as_json) {
 }
 
 ExitCode Watch(const std::string& name, const GlobalOptions& global) {
-  const Connection connection = Connect(global.target, global.api_key);
+  const Connection connection = Connect(global.target, global.credentials);
   grpc::ClientContext context;
   v1::WatchAdaptersRequest request;
   request.set_name(ToValidUtf8(name));

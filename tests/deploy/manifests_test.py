@@ -166,7 +166,7 @@ class Manifests(unittest.TestCase):
                 self.assertIn(port["port"], ports)
 
     def test_probes_ask_for_services_that_the_server_has(self):
-        source = read("server/app.cc")
+        source = read("server/app_listen.cc") + read("server/app.cc")
         table = re.search(r"kReadinessNames\[\] = \{(.*?)\};", source, re.S)
         ready = set(re.findall(r'"([^"]*)"', table.group(1)))
         listen = int(self.config["listen"].rsplit(":", 1)[1])

@@ -176,8 +176,8 @@ TEST_F(PrometheusTest, EveryDocumentedMetricIsScraped) {
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
   }
   // Two more scrapes, so that nothing is what only the first one saw.
-  const double first = prometheus.Query("exposer_scrapes_total");
-  while (!(prometheus.Query("exposer_scrapes_total") >= first + 2)) {
+  const double first = prometheus.Query("descant_scrapes_total");
+  while (!(prometheus.Query("descant_scrapes_total") >= first + 2)) {
     ASSERT_LT(std::chrono::steady_clock::now(), end) << prometheus.Log();
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
   }

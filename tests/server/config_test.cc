@@ -97,7 +97,8 @@ TEST_F(ConfigTest, HelpNamesEveryFlagAndFitsATerminal) {
         "--adapter-memory=",  "--max-adapters=",   "--max-adapter-rank=",
         "--max-model-len=",   "--adapter-dir=",    "--reflection",
         "--insecure-no-auth", "--version",         "--tenants=",
-        "--weights=",         "--hot-merge=",      "--adapters-manifest="}) {
+        "--weights=",         "--hot-merge=",      "--adapters-manifest=",
+        "--tls-cert=",        "--tls-key=",        "--audit-log="}) {
     EXPECT_THAT(help, HasSubstr(flag));
   }
   size_t begin = 0;
@@ -232,6 +233,14 @@ INSTANTIATE_TEST_SUITE_P(
         FlagCase{"--hot-merge=off", ""},
         FlagCase{"--tenants=", "must not be empty"},
         FlagCase{"--tenants=/nonexistent/t.yaml", "cannot be read"},
+        FlagCase{"--tls-cert=a.pem", "one needs the other"},
+        FlagCase{"--tls-key=a.pem", "one needs the other"},
+        FlagCase{"--tls-client-ca=a.pem", "needs --tls-cert"},
+        FlagCase{"--tls-require-client-cert", "needs --tls-client-ca"},
+        FlagCase{"--audit-fail-closed", "needs --audit-log"},
+        FlagCase{"--audit-log=", "must not be empty"},
+        FlagCase{"--audit-log-size=-1", "size such as"},
+        FlagCase{"--audit-log=a.jsonl", ""},
         FlagCase{"--request-timeout=0", "time such as"},
         FlagCase{"--request-timeout=-1s", "time such as"},
         FlagCase{"--request-timeout=soon", "time such as"},
@@ -261,9 +270,14 @@ TEST_F(ConfigTest, TenantsReplaceInsecureNoAuthOnTheTenantsListener) {
   EXPECT_THAT(FlagError({flag}), HasSubstr("group or others"));
   ASSERT_EQ(chmod(path.c_str(), 0600), 0);
   EXPECT_EQ(FlagError({flag}), "");
-  EXPECT_EQ(FlagError({flag, "--listen=0.0.0.0:50051"}), "");
-  // Operators' calls from other machines need a key then.
-  EXPECT_EQ(FlagError({flag, "--admin-listen=0.0.0.0:50052"}), "");
+  // Keys don't cross the network in clear unless that is said aloud; operators'
+  // calls from other machines need one too.
+  for (const char* listener :
+       {"--listen=0.0.0.0:50051", "--admin-listen=0.0.0.0:50052"}) {
+    EXPECT_THAT(FlagError({flag, listener}), HasSubstr("--insecure-no-tls"));
+    EXPECT_EQ(FlagError({flag, listener, "--insecure-no-tls"}), "");
+  }
+  EXPECT_EQ(FlagError({flag, "--metrics-listen=0.0.0.0:9090"}), "");
   EXPECT_THAT(FlagError({flag, "--reflection"}),
               HasSubstr("not with --tenants"));
   const auto config =

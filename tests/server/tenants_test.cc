@@ -75,6 +75,50 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"NoId", "tenants: [{keys: [{id: k, sha256: $1}]}]\n",
                 "id: is missing"},
         BadCase{"NoKeys", "tenants: [{id: a}]\n", "keys: is missing"},
+        BadCase{"EmptySpiffeIds", "tenants: [{id: a, spiffe-ids: []}]\n",
+                "spiffe-ids: must be a list"},
+        BadCase{"SpiffeIdOfNoWorkload",
+                "tenants: [{id: a, spiffe-ids: ['spiffe://a']}]\n",
+                "t.yaml:1: tenant a: spiffe-ids: each must be"},
+        BadCase{"SpiffeIdPattern",
+                "tenants: [{id: a, spiffe-ids: ['spiffe://a/*']}]\n",
+                "spiffe-ids: each must be"},
+        BadCase{"SpiffeIdWithDots",
+                "tenants: [{id: a, spiffe-ids: ['spiffe://a/../b']}]\n",
+                "spiffe-ids: each must be"},
+        BadCase{"SpiffeIdWithSlashes",
+                "tenants: [{id: a, spiffe-ids: ['spiffe://a//b']}]\n",
+                "spiffe-ids: each must be"},
+        BadCase{"SpiffeIdOfUpperCase",
+                "tenants: [{id: a, spiffe-ids: ['spiffe://A/b']}]\n",
+                "spiffe-ids: each must be"},
+        BadCase{"OtherUri", "tenants: [{id: a, spiffe-ids: ['https://a/b']}]\n",
+                "spiffe-ids: each must be"},
+        BadCase{"SameSpiffeIdForTwo",
+                "tenants:\n- {id: a, spiffe-ids: ['spiffe://a/b']}\n"
+                "- {id: b, spiffe-ids: ['spiffe://a/b']}\n",
+                "t.yaml:3: tenant b: spiffe-ids: one is given twice"},
+        BadCase{"EmptyJwt", "tenants: [{id: a}]\njwt: []\n",
+                "jwt: must be a list"},
+        BadCase{"JwtWithoutAudience",
+                "tenants: [{id: a}]\njwt: [{issuer: i, keys: []}]\n",
+                "audience: is missing"},
+        BadCase{"JwtWithoutKeys",
+                "tenants: [{id: a}]\njwt: [{issuer: i, audience: d, keys: "
+                "[]}]\n",
+                "jwt: keys: must be a list"},
+        BadCase{"JwtOfUnknownAlgorithm",
+                "tenants: [{id: a}]\njwt: [{issuer: i, audience: d, keys: "
+                "[{kid: k, algorithm: HS256, file: k.pem}]}]\n",
+                "algorithm: must be RS256 or ES256"},
+        BadCase{"JwtOfAlgorithmNone",
+                "tenants: [{id: a}]\njwt: [{issuer: i, audience: d, keys: "
+                "[{kid: k, algorithm: none, file: k.pem}]}]\n",
+                "algorithm: must be RS256 or ES256"},
+        BadCase{"JwtWithoutItsKeyFile",
+                "tenants: [{id: a}]\njwt: [{issuer: i, audience: d, keys: "
+                "[{kid: k, algorithm: RS256, file: nowhere/k.pem}]}]\n",
+                "nowhere/k.pem: cannot be read"},
         BadCase{"EmptyKeys", "tenants: [{id: a, keys: []}]\n", "one or two"},
         BadCase{"ThreeKeys",
                 "tenants: [{id: a, keys: [{id: k, sha256: $1}, {id: l, "
@@ -124,18 +168,54 @@ std::string TwoTenants() {
                       hash("globex-key"), "}]\n");
 }
 
+// Null: nobody has this key.
+std::shared_ptr<const Tenant> TenantOf(const TenantDirectory& tenants,
+                                       absl::string_view key) {
+  const auto identity = tenants.Authenticate(key, 0);
+  if (!identity.ok()) {
+    EXPECT_TRUE(absl::IsUnauthenticated(identity.status()));
+    return nullptr;
+  }
+  EXPECT_EQ(identity->kind, IdentityKind::kApiKey);
+  return identity->tenant;
+}
+
 TEST(TenantsTest, EachKeyIsItsTenants) {
   const auto tenants = TenantDirectory::Parse(TwoTenants(), "t.yaml");
   ASSERT_TRUE(tenants.ok()) << tenants.status();
-  EXPECT_EQ((*tenants)->Authenticate("acme-old")->id, "acme");
-  EXPECT_EQ((*tenants)->Authenticate("acme-new")->id, "acme");
-  EXPECT_EQ((*tenants)->Authenticate("globex-key")->id, "globex");
+  EXPECT_EQ(TenantOf(**tenants, "acme-old")->id, "acme");
+  EXPECT_EQ(TenantOf(**tenants, "acme-new")->id, "acme");
+  EXPECT_EQ(TenantOf(**tenants, "globex-key")->id, "globex");
   for (const std::string& key :
        {std::string(), std::string("acme"), std::string("acme-ol"),
         std::string("acme-old "), std::string("acme-old\0", 9),
         HexOf(Sha256Of("acme-old"))}) {
-    EXPECT_EQ((*tenants)->Authenticate(key), nullptr) << key;
+    EXPECT_EQ(TenantOf(**tenants, key), nullptr) << key;
   }
+}
+
+TEST(TenantsTest, ASpiffeIdIsItsTenantsToTheLetter) {
+  const auto tenants = TenantDirectory::Parse(
+      "tenants:\n- {id: acme, spiffe-ids: ['spiffe://acme.example/ns/a', "
+      "'spiffe://acme.example/ns/b_B-2']}\n"
+      "- {id: globex, spiffe-ids: ['spiffe://acme.example/ns/c']}\n",
+      "t.yaml");
+  ASSERT_TRUE(tenants.ok()) << tenants.status();
+  const auto of = [&](absl::string_view id) {
+    const Identity identity = (*tenants)->FindCertificate(id);
+    return identity.tenant == nullptr ? "" : identity.tenant->id;
+  };
+  EXPECT_EQ(of("spiffe://acme.example/ns/a"), "acme");
+  EXPECT_EQ(of("spiffe://acme.example/ns/b_B-2"), "acme");
+  EXPECT_EQ(of("spiffe://acme.example/ns/c"), "globex");
+  for (const char* other :
+       {"", "spiffe://acme.example/ns", "spiffe://acme.example/ns/a/",
+        "spiffe://acme.example/ns/A", "spiffe://ACME.example/ns/a",
+        "spiffe://acme.example/ns/a?x", "spiffe://globex.example/ns/a"}) {
+    EXPECT_EQ(of(other), "") << other;
+  }
+  EXPECT_TRUE((*tenants)->Has("acme"));
+  EXPECT_FALSE((*tenants)->Has("base"));
 }
 
 // One tenant with this text in its entry and the key "key".
@@ -150,7 +230,7 @@ absl::StatusOr<std::shared_ptr<const TenantDirectory>> OneTenant(
 TEST(TenantsTest, WithoutMoreATenantHasNoLimitsAndIsNoOperator) {
   const auto tenants = OneTenant("");
   ASSERT_TRUE(tenants.ok()) << tenants.status();
-  const auto tenant = (*tenants)->Authenticate("key");
+  const auto tenant = TenantOf(**tenants, "key");
   EXPECT_EQ(tenant->weight, 1);
   EXPECT_TRUE(tenant->roles.HasAny(Role::kGenerate));
   EXPECT_TRUE(tenant->roles.HasAny(Role::kManageAdapters));
@@ -167,7 +247,7 @@ TEST(TenantsTest, WeightRolesAndLimits) {
       "adapter-rank: 16, adapter-slots: 6, adapter-slot-share: 3, "
       "prefix-cache-blocks: 500, uploads: 2}");
   ASSERT_TRUE(tenants.ok()) << tenants.status();
-  const auto tenant = (*tenants)->Authenticate("key");
+  const auto tenant = TenantOf(**tenants, "key");
   EXPECT_EQ(tenant->weight, 1000);
   EXPECT_TRUE(tenant->roles.HasAny(Role::kGenerate));
   EXPECT_FALSE(tenant->roles.HasAny(Role::kManageAdapters));
@@ -250,8 +330,8 @@ TEST(TenantsTest, ABadFileIsNotTakenOver) {
                      HexOf(Sha256Of("acme-new")), "}]}]\n"));
   EXPECT_TRUE(file.Reload().ok());
   EXPECT_FALSE(file.stale());
-  EXPECT_NE(file.current()->Authenticate("acme-new"), nullptr);
-  EXPECT_EQ(file.current()->Authenticate("acme-old"), nullptr) << "revoked";
+  EXPECT_NE(TenantOf(*file.current(), "acme-new"), nullptr);
+  EXPECT_EQ(TenantOf(*file.current(), "acme-old"), nullptr) << "revoked";
   std::filesystem::remove_all(folder);
 }
 

@@ -16,13 +16,20 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "grpcpp/create_channel.h"
-#include "grpcpp/security/credentials.h"
 #include "runtime/base/check.h"
 
 namespace descant {
 namespace {
 
 constexpr size_t kChunk = 4096;
+
+std::string TinyModelPath() {
+  const char* root = std::getenv("DESCANT_SOURCE_DIR");
+  return absl::StrCat(root == nullptr ? "." : root,
+                      "/tests/golden/models/tiny-llama");
+}
+
+}  // namespace
 
 int FreePort() {
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -36,14 +43,6 @@ int FreePort() {
   close(fd);
   return ntohs(address.sin_port);
 }
-
-std::string TinyModelPath() {
-  const char* root = std::getenv("DESCANT_SOURCE_DIR");
-  return absl::StrCat(root == nullptr ? "." : root,
-                      "/tests/golden/models/tiny-llama");
-}
-
-}  // namespace
 
 TestServer::TestServer(const TestServerOptions& options) {
   std::string pattern =
@@ -66,6 +65,10 @@ TestServer::TestServer(const TestServerOptions& options) {
   config_.engine_stall_limit = options.engine_stall_limit;
   config_.tenants = options.tenants;
   config_.tenants_file = options.tenants_file;
+  if (options.configure) options.configure(&config_);
+  credentials_ = options.credentials != nullptr
+                     ? options.credentials
+                     : grpc::InsecureChannelCredentials();
 
   absl::StatusOr<LoadedModel> loaded = LoadModel(config_.model);
   DESCANT_CHECK(loaded.ok());
@@ -98,8 +101,8 @@ TestServer::TestServer(const TestServerOptions& options) {
   channel_ = NewChannel(0);
   generation_ = v1::GenerationService::NewStub(channel_);
   adapters_ = v1::AdapterService::NewStub(channel_);
-  admin_ = v1::AdminService::NewStub(grpc::CreateChannel(
-      config_.admin_listen, grpc::InsecureChannelCredentials()));
+  admin_ = v1::AdminService::NewStub(
+      grpc::CreateChannel(config_.admin_listen, credentials_));
 }
 
 TestServer::~TestServer() {
@@ -125,8 +128,7 @@ std::shared_ptr<grpc::Channel> TestServer::NewChannel(int window_bytes) const {
     arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
     arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, window_bytes);
   }
-  return grpc::CreateCustomChannel(
-      config_.listen, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(config_.listen, credentials_, arguments);
 }
 
 std::string UploadPlan::Bytes() const {

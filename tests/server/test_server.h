@@ -16,6 +16,7 @@
 #include "descant/v1/admin.grpc.pb.h"
 #include "descant/v1/generation.grpc.pb.h"
 #include "grpcpp/channel.h"
+#include "grpcpp/security/credentials.h"
 #include "server/app.h"
 #include "server/config.h"
 #include "server/tenants.h"
@@ -41,6 +42,10 @@ struct TestServerOptions {
   std::shared_ptr<const TenantDirectory> tenants;  // null: off
   std::string tenants_file;                        // what Reload() reads
   std::string adapter_dir;  // empty: in a folder of its own
+  // Last changes to the configuration; what files hold must be loaded here.
+  std::function<void(ServerConfig*)> configure;
+  // Of this class's own channels; null: no TLS.
+  std::shared_ptr<grpc::ChannelCredentials> credentials;
 };
 
 // One upload as a client would send it; parts may be changed before Send.
@@ -73,6 +78,8 @@ class TestServer {
 
   // What the server listens on, and where it keeps adapters.
   const std::string& address() const { return config_.listen; }
+  const std::string& admin_address() const { return config_.admin_listen; }
+  const std::string& metrics_address() const { return config_.metrics_listen; }
   const std::string& adapter_dir() const { return config_.adapter_dir; }
   // Files of uploads that are not finished.
   size_t StagedFiles() const;
@@ -95,6 +102,7 @@ class TestServer {
  private:
   std::string folder_;
   ServerConfig config_;
+  std::shared_ptr<grpc::ChannelCredentials> credentials_;
   std::shared_ptr<const Model> model_;
   std::unique_ptr<App> app_;
   std::string key_;
@@ -105,6 +113,8 @@ class TestServer {
   std::unique_ptr<v1::AdminService::Stub> admin_;
 };
 
+// A port of the loopback address that nobody listens on.
+int FreePort();
 // ErrorInfo.reason of a status; "" where it has none.
 std::string ReasonIn(const grpc::Status& status);
 // Whether a status says when to come back.

@@ -51,7 +51,7 @@ absl::Status Bench::Place(const Leg& leg, const BenchVariant& variant) {
       served->connection = Connect(served->process->target());
       facts.ready_seconds = served->process->ready_seconds();
     } else {
-      served->connection = Connect(global_.target, global_.api_key);
+      served->connection = Connect(global_.target, global_.credentials);
     }
     report_.servers.push_back(std::move(facts));
     servers_.push_back(std::move(served));

@@ -90,7 +90,7 @@ ExitCode Run(const RunOptions& options, const GlobalOptions& global) {
   sigaction(SIGTERM, &action, nullptr);
 
   const BatchResult result =
-      RunBatch(Connect(global.target, global.api_key), batch);
+      RunBatch(Connect(global.target, global.credentials), batch);
   const bool any_failed = result.counts.failed + result.failed_before > 0;
   ExitCode code = kExitOk;
   if (!result.status.ok()) {
