@@ -42,7 +42,10 @@ std::string Answer::Match(Choice* choice, const std::string& text) {
 
 bool Answer::Append(const SequenceEvent& event, const StepOutput& output,
                     MonotonicTime now, uint64_t* generated) {
-  if (!started_) first_token_ = now;
+  if (!started_) {
+    first_token_ = now;
+    sink_->OnStart(event.prompt_tokens, event.cached_tokens);
+  }
   started_ = true;
   last_token_ = now;
   text_.clear();

@@ -39,6 +39,8 @@ class Answer {
   // Whether the sink wants more; before the first token it always does.
   bool WantsMore() const { return !started_ || sink_->WantsMore(); }
   bool paused = false;  // what the scheduler was told
+  // There was a token.
+  bool started() const { return started_; }
 
   const std::shared_ptr<const Adapter>& adapter() const { return adapter_; }
 

@@ -9,6 +9,7 @@
 #include "runtime/base/check.h"
 #include "runtime/base/mutex.h"
 #include "runtime/base/reason.h"
+#include "runtime/engine_activity.h"
 #include "runtime/engine_loop.h"
 #include "runtime/guarded_sink.h"
 #include "runtime/tokenizer/tokenizer.h"
@@ -59,6 +60,7 @@ class ThreadedEngine final : public Engine {
     return loop_.residency().List();
   }
   EngineStats Stats() const override;
+  void Inspect(std::function<void(const EngineActivity&)> done) override;
   MonotonicTime LastProgress() const override;
   int32_t FailInFlight(const absl::Status& status) override;
   void Stop(MonotonicTime deadline) override;
@@ -74,12 +76,15 @@ class ThreadedEngine final : public Engine {
     AdapterActions::Done done;
   };
 
+  using Inspection = std::function<void(const EngineActivity&)>;
+
   void Run();
+  void AnswerInspections();
   // Waits for something to do and takes it. False: the thread is done.
   bool TakeWork(bool progressed);
   bool Woken() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return wake_ || draining_ || !inbox_.empty() || !cancelled_.empty() ||
-           !orders_.empty();
+           !orders_.empty() || !inspections_.empty();
   }
   void Publish();
   void Watch(std::shared_ptr<GuardedSink> sink)
@@ -96,12 +101,14 @@ class ThreadedEngine final : public Engine {
   std::vector<Submission> taken_;
   std::vector<RequestId> taken_cancelled_;
   std::vector<Order> taken_orders_;
+  std::vector<Inspection> taken_inspections_;
 
   mutable Mutex mutex_;
   CondVar changed_;
   std::vector<Submission> inbox_ ABSL_GUARDED_BY(mutex_);
   std::vector<RequestId> cancelled_ ABSL_GUARDED_BY(mutex_);
   std::vector<Order> orders_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Inspection> inspections_ ABSL_GUARDED_BY(mutex_);
   // Of the inbox and of the scheduler's queue together; a request counts as
   // many times as it wants answers.
   int32_t waiting_requests_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -206,6 +213,18 @@ void ThreadedEngine::Manage(
   done({Draining()});
 }
 
+void ThreadedEngine::Inspect(Inspection done) {
+  {
+    MutexLock lock(&mutex_);
+    if (!draining_) {
+      inspections_.push_back(std::move(done));
+      changed_.Signal();
+      return;
+    }
+  }
+  done({});
+}
+
 void ThreadedEngine::Wake() {
   MutexLock lock(&mutex_);
   wake_ = true;
@@ -250,6 +269,7 @@ bool ThreadedEngine::TakeWork(bool progressed) {
   inbox_requests_ = 0;
   taken_cancelled_.swap(cancelled_);
   taken_orders_.swap(orders_);
+  taken_inspections_.swap(inspections_);
   if (!draining_) return true;
   if (taken_.empty() && loop_.idle()) return false;
   return clock_->Now() < stop_deadline_;
@@ -282,9 +302,17 @@ void ThreadedEngine::Run() {
       loop_.FailAll(Draining());
     }
     Publish();
+    AnswerInspections();
   }
   loop_.StopLoads(Draining());
   busy_.store(false, std::memory_order_release);
+}
+
+void ThreadedEngine::AnswerInspections() {
+  if (taken_inspections_.empty()) return;
+  const EngineActivity activity = ActivityOf(loop_.scheduler());
+  for (const Inspection& done : taken_inspections_) done(activity);
+  taken_inspections_.clear();
 }
 
 void ThreadedEngine::Publish() {

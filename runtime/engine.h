@@ -122,6 +122,9 @@ class TokenSink {
   virtual void OnTokens(int32_t choice, absl::Span<const TokenEvent> tokens,
                         const std::string& text) = 0;
   virtual void OnChoiceFinish(int32_t choice, const ChoiceResult& result) {}
+  // Once, before the first OnTokens: the prompt is computed, but for
+  // `cached_tokens` of it that were already.
+  virtual void OnStart(int32_t prompt_tokens, int32_t cached_tokens) {}
   // With SamplingParams::prompt_logprobs: the prompt's tokens from the second
   // one on, each once, in order, before the first OnTokens.
   virtual void OnPrompt(absl::Span<const TokenEvent> tokens) {}
@@ -143,6 +146,7 @@ struct EngineStats {
   uint64_t steps = 0;
   uint64_t rows = 0;
   uint64_t prompt_tokens = 0;
+  uint64_t cached_tokens = 0;  // of the prompts', not computed again
   uint64_t generated_tokens = 0;
   uint64_t drafts = 0;  // of a sequence in a step
   uint64_t draft_tokens = 0;
@@ -177,6 +181,31 @@ struct EngineStats {
   // waiting requests.
   std::vector<std::string> running_adapters;
   std::vector<std::string> waiting_adapters;
+};
+
+// What a tenant has at the moment.
+struct TenantActivity {
+  std::string tenant;   // "" where tenants are off
+  int32_t running = 0;  // sequences
+  int32_t waiting = 0;  // answers that wait to run, preempted ones included
+  int32_t blocks_used = 0;
+  int32_t blocks_cached = 0;
+  int32_t slots_used = 0;  // that hold an adapter of its own
+};
+
+// An adapter version that requests name.
+struct AdapterActivity {
+  std::string tenant;  // whose adapter it is
+  std::string name;
+  std::string digest;
+  int32_t running = 0;
+  int32_t waiting = 0;
+};
+
+// Who does what at the moment.
+struct EngineActivity {
+  std::vector<TenantActivity> tenants;    // by tenant; those that have anything
+  std::vector<AdapterActivity> adapters;  // the busiest first
 };
 
 // Thread-safe. Stop() is called once, before destruction.
@@ -226,6 +255,11 @@ class Engine {
   virtual std::vector<ResidentAdapter> ResidentAdapters() const = 0;
 
   virtual EngineStats Stats() const = 0;
+  // Calls `done` once, with what there is after the step at hand: on the engine
+  // thread, between two steps; with nothing, on the caller's thread, after Stop
+  // was called. Costs steps O(sequences + blocks): for people who look, not for
+  // scrapes.
+  virtual void Inspect(std::function<void(const EngineActivity&)> done) = 0;
   // Time of the last completed step, or now when idle: for the watchdog.
   virtual MonotonicTime LastProgress() const = 0;
   // For an engine thread that hangs: every request that was accepted ends now

@@ -180,6 +180,7 @@ void EngineLoop::Deliver(const StepOutput* output,
       answer.AppendPrompt(event, *output);
     }
     if (event.end > event.begin) {
+      if (!answer.started()) counts_.cached_tokens += event.cached_tokens;
       const bool stopped =
           answer.Append(event, *output, now, &counts_.generated_tokens);
       if (stopped && event.finish == FinishReason::kNone) {

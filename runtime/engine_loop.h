@@ -57,6 +57,8 @@ class EngineLoop {
   int32_t waiting() const { return scheduler_.waiting(); }
   int64_t waiting_tokens() const { return scheduler_.waiting_tokens(); }
 
+  const Scheduler& scheduler() const { return scheduler_; }
+
   // Thread-safe.
   const AdapterResidency& residency() const { return tiers_.residency(); }
 

@@ -61,18 +61,6 @@ v1::AdapterState StateMessage(AdapterState state) {
   return v1::ADAPTER_STATE_UNSPECIFIED;
 }
 
-v1::AdapterLevel LevelMessage(AdapterLevel level) {
-  switch (level) {
-    case AdapterLevel::kDisk:
-      return v1::ADAPTER_LEVEL_DISK;
-    case AdapterLevel::kHost:
-      return v1::ADAPTER_LEVEL_HOST;
-    case AdapterLevel::kDevice:
-      return v1::ADAPTER_LEVEL_DEVICE;
-  }
-  return v1::ADAPTER_LEVEL_UNSPECIFIED;
-}
-
 const char* StateReason(AdapterState state) {
   switch (state) {
     case AdapterState::kReady:
@@ -110,6 +98,18 @@ void FillAdapter(const RegistryEntry& entry, absl::Span<const BaseModule> base,
 }
 
 }  // namespace
+
+v1::AdapterLevel LevelMessage(AdapterLevel level) {
+  switch (level) {
+    case AdapterLevel::kDisk:
+      return v1::ADAPTER_LEVEL_DISK;
+    case AdapterLevel::kHost:
+      return v1::ADAPTER_LEVEL_HOST;
+    case AdapterLevel::kDevice:
+      return v1::ADAPTER_LEVEL_DEVICE;
+  }
+  return v1::ADAPTER_LEVEL_UNSPECIFIED;
+}
 
 void DescribeAdapter(const EdgeContext& edge, const RegistryEntry& entry,
                      v1::Adapter* message) {

@@ -27,6 +27,8 @@ void DescribeSharedAdapter(const EdgeContext& edge, const RegistryEntry& entry,
 
 void FillSharing(const AdapterSharing& sharing, v1::Sharing* message);
 
+v1::AdapterLevel LevelMessage(AdapterLevel level);
+
 // The last parts of the modules' paths ("q_proj"), as many as tell them apart
 // (GPT-2's "attn.c_proj" and "mlp.c_proj"), each once, in order of LinearKind.
 std::vector<std::string> TargetModules(absl::Span<const BaseModule> base);

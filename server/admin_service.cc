@@ -1,6 +1,5 @@
 #include "server/admin_service.h"
 
-#include <cmath>
 #include <memory>
 #include <string>
 #include <utility>
@@ -8,19 +7,12 @@
 #include "adapters/name.h"
 #include "runtime/base/status_macros.h"
 #include "server/adapter_message.h"
-#include "server/authorization.h"
 #include "server/managed_call.h"
-#include "server/pooled_call.h"
+#include "server/stats_call.h"
 #include "server/verify_call.h"
 
 namespace descant {
 namespace {
-
-void SetSeconds(double seconds, google::protobuf::Duration* to) {
-  const double whole = std::floor(seconds);
-  to->set_seconds(static_cast<int64_t>(whole));
-  to->set_nanos(static_cast<int32_t>((seconds - whole) * 1e9));
-}
 
 // The adapter as it is now; what was asked for may have gone since.
 void FillReferenced(const EdgeContext& edge, const std::string& tenant,
@@ -50,46 +42,7 @@ absl::StatusOr<AdapterId> ParseReference(const v1::AdapterReference& adapter) {
 grpc::ServerUnaryReactor* AdminService::GetStats(
     grpc::CallbackServerContext* context, const v1::GetStatsRequest* request,
     v1::GetStatsResponse* response) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  Caller caller;
-  const absl::Status status =
-      AuthorizeOperator(*edge_, *context, "GetStats", &caller);
-  AuditCall(*edge_, caller, "GetStats", {}, status);
-  if (!status.ok()) {
-    FinishUnary(edge_, "GetStats", reactor, status, {});
-    return reactor;
-  }
-  const EngineStats stats = edge_->engine->Stats();
-  response->set_running_requests(stats.running);
-  response->set_waiting_requests(stats.waiting);
-  response->set_kv_blocks_total(stats.blocks_total);
-  response->set_kv_blocks_used(stats.blocks_used);
-  response->set_kv_blocks_cached(stats.blocks_cached);
-  response->set_draft_tokens(stats.draft_tokens);
-  response->set_accepted_draft_tokens(stats.accepted_draft_tokens);
-  response->set_adapter_slots_total(stats.slots_total);
-  response->set_adapter_slots_used(stats.slots_used);
-  response->set_steps(stats.steps);
-  response->set_rows(stats.rows);
-  response->set_prompt_tokens(stats.prompt_tokens);
-  response->set_generated_tokens(stats.generated_tokens);
-  response->set_preemptions(stats.preemptions);
-  response->set_adapter_loads(stats.adapter_loads);
-  response->set_adapter_evictions(stats.adapter_evictions);
-  response->set_numeric_faults(stats.numeric_faults);
-  SetSeconds(stats.step_seconds, response->mutable_step_time());
-  for (const std::string& name : stats.running_adapters) {
-    response->add_resident_adapters(name);
-  }
-  for (const std::string& name : stats.waiting_adapters) {
-    response->add_waiting_adapters(name);
-  }
-  response->set_registered_adapters(
-      static_cast<uint32_t>(edge_->registry->TotalUsage().adapters));
-  SetSeconds(ToSeconds(edge_->clock->Now() - start_),
-             response->mutable_uptime());
-  reactor->Finish(grpc::Status::OK);
-  return reactor;
+  return StatsCall::Start(edge_, *context, start_, response);
 }
 
 grpc::ServerUnaryReactor* AdminService::LoadAdapter(

@@ -103,6 +103,7 @@ absl::StatusOr<std::unique_ptr<App>> App::Start(const ServerConfig& config,
                                                 Backend backend) {
   std::unique_ptr<App> app(new App);
   DESCANT_RETURN_IF_ERROR(app->OpenAudit(config));
+  DESCANT_RETURN_IF_ERROR(app->OpenLogs(config));
   DESCANT_RETURN_IF_ERROR(app->OpenStore(config, backend));
   DESCANT_RETURN_IF_ERROR(app->StartEngine(config, &backend));
   app->FillEdge(config, backend);
@@ -125,6 +126,21 @@ absl::StatusOr<std::unique_ptr<App>> App::Start(const ServerConfig& config,
   app->SetReady(true);
   app->Audit({.event = "start"});
   return app;
+}
+
+absl::Status App::OpenLogs(const ServerConfig& config) {
+  if (config.usage_log.empty()) return absl::OkStatus();
+  JsonLinesLogOptions options;
+  options.path = config.usage_log;
+  options.max_file_bytes = config.usage_log_size;
+  auto log = JsonLinesLog::Open(std::move(options));
+  if (!log.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--usage-log: ", log.status().message()));
+  }
+  usage_log_ = *std::move(log);
+  edge_.usage_log = usage_log_.get();
+  return absl::OkStatus();
 }
 
 absl::Status App::OpenStore(const ServerConfig& config,
@@ -246,6 +262,7 @@ void App::FillEdge(const ServerConfig& config, const Backend& backend) {
   request_memory_ = std::make_unique<MemoryBudget>(config.request_memory);
   edge_.memory = request_memory_.get();
   edge_.audit = audit_.get();
+  edge_.usage = &usage_;
   edge_.seed_state = RandomSeed();
 }
 
@@ -304,6 +321,20 @@ void App::MakeMetrics(const ServerConfig& config, const Backend& backend) {
   if (tls_ != nullptr) {
     sources.security.tls = [this] { return tls_->Stats(); };
   }
+  sources.usage.tenants = [this] {
+    std::vector<std::pair<std::string, TenantCounts>> counts;
+    if (tenants_ == nullptr) {
+      counts.emplace_back("", usage_.CountsOf(""));
+      return counts;
+    }
+    for (const auto& tenant : tenants_->current()->tenants()) {
+      counts.emplace_back(tenant->id, usage_.CountsOf(tenant->id));
+    }
+    return counts;
+  };
+  if (usage_log_ != nullptr) {
+    sources.usage.log = [this] { return usage_log_->counts(); };
+  }
   sources.engine = [this] { return engine_->Stats(); };
   sources.store = [this] { return store_->Stats(); };
   sources.residents = [this] { return engine_->ResidentAdapters(); };
@@ -347,6 +378,7 @@ void App::Reload() {
   if (tls_ != nullptr) tls_->Reload().IgnoreError();
   if (audit_ != nullptr) audit_->Reopen();
   if (tenants_ != nullptr) ReloadTenants();
+  if (usage_log_ != nullptr) usage_log_->Reopen();
   if (manifest_ == nullptr) return;
   const bool posted = maintenance_pool_->TryPost([this] {
     if (const absl::Status status = manifest_->Reconcile(); !status.ok()) {
@@ -404,6 +436,11 @@ void App::Drain(MonotonicTime deadline) {
   if (server_ != nullptr) server_->Shutdown(grace);
   if (admin_server_ != nullptr) admin_server_->Shutdown(grace);
   metrics_listener_.reset();
+  // Every request has ended now.
+  if (usage_log_ == nullptr) return;
+  if (const absl::Status status = usage_log_->Flush(); !status.ok()) {
+    LogError("--usage-log: its last lines are lost: ", status.message());
+  }
 }
 
 App::~App() {

@@ -51,7 +51,8 @@ class App {
   void KeepHouse();
 
   // Reads the certificate, the tenants file and then the adapters' manifest
-  // again, beside the traffic. A file that is bad changes nothing.
+  // again, beside the traffic, and opens the logs anew. A file that is bad
+  // changes nothing.
   void Reload();
 
   // False while the engine hangs: then Drain would not return.
@@ -65,6 +66,7 @@ class App {
   // An event of the server itself.
   void Audit(AuditEvent event);
   void ReloadTenants();
+  absl::Status OpenLogs(const ServerConfig& config);
   absl::Status OpenStore(const ServerConfig& config, const Backend& backend);
   absl::Status StartEngine(const ServerConfig& config, Backend* backend);
   void FillEdge(const ServerConfig& config, const Backend& backend);
@@ -97,6 +99,8 @@ class App {
   std::unique_ptr<TenantsFile> tenants_;  // null: tenants are off
   TenantAdmission admission_{&clock_};
   std::unique_ptr<MemoryBudget> request_memory_;
+  TenantUsage usage_;
+  std::unique_ptr<JsonLinesLog> usage_log_;  // null: none is kept
   std::unique_ptr<ManifestReconciler> manifest_;
   std::unique_ptr<FrontPool> download_pool_;
   std::unique_ptr<GenerationService> generation_;

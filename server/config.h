@@ -37,6 +37,8 @@ struct ServerConfig {
   std::string audit_log;                         // empty: none
   uint64_t audit_log_size = uint64_t{64} << 20;  // bytes; 0: never rotated
   bool audit_fail_closed = false;
+  std::string usage_log;                         // empty: none is kept
+  uint64_t usage_log_size = uint64_t{64} << 20;  // bytes of one file
   std::string device = "auto";
   WeightType weights = WeightType::kBf16;
   std::string weights_cache;  // empty: DefaultWeightsCache(); or "none"

@@ -157,6 +157,15 @@ const std::vector<ConfigOption>& ConfigOptions() {
        "reach, where API keys cross the network in clear: for a proxy or a "
        "mesh that encrypts.",
        Switch(&C::insecure_no_tls)},
+      {"usage-log", "FILE",
+       "One JSON line for each generation when it ends: tenant, adapter, "
+       "tokens, times, outcome; no prompts, no answers. Opened anew on SIGHUP. "
+       "Default: none. See server/USAGE.md.",
+       Text(&C::usage_log)},
+      {"usage-log-size", "SIZE",
+       "Beyond it FILE of --usage-log becomes FILE.1, and so on; FILE.8 is the "
+       "last. Default 64MiB.",
+       Bytes(&C::usage_log_size, 1 << 16)},
       {"insecure-no-auth", "",
        "Allow --listen or --admin-listen on an address that other machines "
        "reach, although callers are not authenticated: without --tenants, or "

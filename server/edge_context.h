@@ -22,12 +22,14 @@
 #include "server/call_limit.h"
 #include "server/egress.h"
 #include "server/front_pool.h"
+#include "server/json_lines_log.h"
 #include "server/limits.h"
 #include "server/memory_budget.h"
 #include "server/metrics.h"
 #include "server/pinned_adapters.h"
 #include "server/request_validation.h"
 #include "server/tenant_admission.h"
+#include "server/tenant_usage.h"
 #include "server/tenants.h"
 #include "server/upload_table.h"
 
@@ -86,6 +88,8 @@ struct EdgeContext {
   TenantAdmission* admission = nullptr;
   MemoryBudget* memory = nullptr;  // of requests and their answers
   AuditLog* audit = nullptr;       // null: off
+  TenantUsage* usage = nullptr;
+  JsonLinesLog* usage_log = nullptr;  // null: none is kept
   ModelFacts facts;
   EdgeOptions options;
 

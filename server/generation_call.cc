@@ -1,6 +1,7 @@
 #include "server/generation_call.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -8,6 +9,7 @@
 #include "server/authorization.h"
 #include "server/generation_output.h"
 #include "server/limits.h"
+#include "server/usage_record.h"
 
 namespace descant {
 
@@ -33,12 +35,16 @@ void GenerationCall::Begin() {
   if (!tenant.ok()) return RejectWith(tenant.status());
   tenant_ = (*tenant)->id;
   caller_ = *tenant;
+  account_ = edge_->usage->AccountOf(tenant_);
   if (auto status = CheckAdmitting(*edge_); !status.ok()) {
     return RejectWith(status);
   }
   absl::StatusOr<TenantAdmission::Ticket> ticket =
       edge_->admission->Admit(*tenant);
-  if (!ticket.ok()) return RejectWith(ticket.status());
+  if (!ticket.ok()) {
+    account_->Refused();
+    return RejectWith(ticket.status());
+  }
   ticket_ = *std::move(ticket);
   auto memory = edge_->memory->Take(
       tenant_, limits::kCallBytes +
@@ -125,11 +131,15 @@ void GenerationCall::Prepare() {
   const RequestId id = request->id;
   absl::Status status = ticket_.Reserve(
       request->sampling.n, static_cast<int64_t>(request->prompt.size()));
-  if (status.ok()) status = memory_.Grow(BytesToCome(request->prompt.size()));
-  if (status.ok()) {
-    status = edge_->engine->Submit(*std::move(request), shared_from_this());
+  if (!status.ok()) {
+    account_->Refused();
+    return RejectWith(status);
   }
+  status = memory_.Grow(BytesToCome(request->prompt.size()));
   if (!status.ok()) return RejectWith(status);
+  status = edge_->engine->Submit(*std::move(request), shared_from_this());
+  if (!status.ok()) return RejectWith(status);
+  account_->Admitted();
   submitted_.store(true);
   if (cancelled_.load()) edge_->engine->Cancel(id);
 }
@@ -159,11 +169,17 @@ void GenerationCall::OnPrompt(absl::Span<const TokenEvent> tokens) {
   AppendPrompt(std::nullopt, tokens);
 }
 
+void GenerationCall::OnStart(int32_t prompt_tokens, int32_t cached_tokens) {
+  account_->Started(static_cast<uint64_t>(prompt_tokens),
+                    static_cast<uint64_t>(cached_tokens));
+}
+
 void GenerationCall::OnTokens(int32_t choice,
                               absl::Span<const TokenEvent> tokens,
                               const std::string& text) {
   const MonotonicTime now = edge_->clock->Now();
   FlushFirstPromptToken();
+  account_->Generated(tokens.size());
   last_token_.resize(plan_.sampling.n);
   MonotonicTime& last = last_token_[choice];
   const bool first = last == MonotonicTime{};
@@ -207,9 +223,24 @@ void GenerationCall::OnFinish(const RequestResult& result) {
   record.end_to_end = edge_->clock->Now() - arrival_;
   record.timings = result.timings;
   edge_->metrics->RecordGeneration(record);
+  LogUsage(record, result);
   ticket_.Charge(result.generated_tokens);
   ticket_ = {};
   Complete(result);
+}
+
+void GenerationCall::LogUsage(const GenerationRecord& record,
+                              const RequestResult& result) {
+  if (edge_->usage_log == nullptr) return;
+  UsageRecord usage;
+  usage.unix_seconds = edge_->clock->UnixSeconds();
+  usage.tenant = tenant_;
+  usage.adapter = record.adapter;
+  usage.digest = record.digest;
+  usage.request_id = facts_.request_id;
+  usage.client_request_id = plan_.client_request_id;
+  usage.total = record.end_to_end;
+  edge_->usage_log->Append(UsageLine(usage, result));
 }
 
 }  // namespace descant

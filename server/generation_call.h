@@ -36,6 +36,7 @@ class GenerationCall : public TokenSink,
   // Admits the call or ends it.
   void Begin();
 
+  void OnStart(int32_t prompt_tokens, int32_t cached_tokens) final;
   void OnTokens(int32_t choice, absl::Span<const TokenEvent> tokens,
                 const std::string& text) final;
   void OnPrompt(absl::Span<const TokenEvent> tokens) final;
@@ -86,6 +87,7 @@ class GenerationCall : public TokenSink,
   uint64_t BytesToCome(size_t prompt_tokens) const;
   std::string EchoOf(const std::vector<int32_t>& prompt) const;
   void FlushFirstPromptToken();
+  void LogUsage(const GenerationRecord& record, const RequestResult& result);
 
   EdgeContext* const edge_;
   grpc::CallbackServerContext* const context_;
@@ -97,6 +99,7 @@ class GenerationCall : public TokenSink,
   // Written by Begin and Prepare before Submit, constant after.
   std::string tenant_;
   std::shared_ptr<const Tenant> caller_;  // of that id
+  TenantUsage::Account* account_ = nullptr;
   GenerationPlan plan_;
   CallFacts facts_;
   std::string adapter_digest_;

@@ -89,6 +89,7 @@ void LifecycleMetrics::Collect(Families* families) const {
             "1 where the tenants file could not be read again.",
             MetricType::Gauge, stale ? 1 : 0, {}, families);
   CollectSecurity(sources_.security, families);
+  CollectUsage(sources_.usage, families);
 }
 
 void LifecycleMetrics::CollectTiers(Families* families) const {

@@ -17,6 +17,7 @@
 #include "server/adapters_manifest.h"
 #include "server/metric_family.h"
 #include "server/security_metrics.h"
+#include "server/usage_metrics.h"
 
 namespace descant {
 
@@ -35,6 +36,7 @@ struct LifecycleSources {
   // Null where tenants are off.
   std::function<bool()> tenants_stale;
   SecuritySources security;
+  UsageSources usage;
 };
 
 // Thread-safe.

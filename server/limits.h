@@ -151,6 +151,9 @@ inline constexpr Duration kHttpAcceptRetry = std::chrono::milliseconds(200);
 // What a client that is told to come back waits.
 inline constexpr Duration kRetryDelay = std::chrono::seconds(1);
 
+// Adapters that GetStats tells of, the busiest first.
+inline constexpr int kMaxActiveAdapters = 64;
+
 // Series of per-adapter metrics; the others share the label "other".
 inline constexpr size_t kMaxAdapterSeries = 100;
 

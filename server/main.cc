@@ -42,7 +42,8 @@ constexpr char kIntroduction[] =
     "Flags:\n";
 constexpr char kEpilogue[] =
     "\n"
-    "SIGHUP reads the tenants file and the adapters' manifest again.\n"
+    "SIGHUP reads the tenants file and the adapters' manifest again, and\n"
+    "opens the usage log anew.\n"
     "SIGTERM and SIGINT drain: readiness falls, new calls are answered\n"
     "UNAVAILABLE, accepted ones finish within --drain-timeout. A second one\n"
     "ends the server at once. Logs are JSON lines on standard error.\n"

@@ -115,6 +115,7 @@ class TenantsReader {
     if (!directory_->tenants_.emplace(tenant->id, tenant).second) {
       return Error(node, absl::StrCat(where, "given twice"));
     }
+    directory_->in_order_.push_back(tenant);
     const auto at = [&](const char* name, absl::Status status) {
       if (status.ok()) return status;
       return Error(fields[name],
@@ -158,6 +159,7 @@ class TenantsReader {
     for (const YAML::Node& key : keys) {
       DESCANT_RETURN_IF_ERROR(ReadKey(key, tenant, &ids));
     }
+    in_order_.push_back(std::move(tenant));
     return absl::OkStatus();
   }
 

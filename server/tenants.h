@@ -53,6 +53,10 @@ class TenantDirectory {
   Identity FindCertificate(absl::string_view spiffe_id) const;
 
   bool Has(absl::string_view tenant) const;
+  // All, in the file's order.
+  const std::vector<std::shared_ptr<const Tenant>>& tenants() const {
+    return in_order_;
+  }
 
   // What tells who somebody is: "acme/k1", "acme spiffe://a/b", "jwt kid", each
   // with a digest that changes with it. For telling what a new file changed.
@@ -70,6 +74,7 @@ class TenantDirectory {
   TenantDirectory() = default;
 
   std::vector<Entry> entries_;
+  std::vector<std::shared_ptr<const Tenant>> in_order_;
   Tenants tenants_;                         // by id
   Tenants spiffe_ids_;                      // by SPIFFE id
   std::unique_ptr<const JwtVerifier> jwt_;  // null: no tokens

@@ -60,6 +60,14 @@ class PrefixCache {
   // blocks have ended.
   void Trim();
 
+  // Every block that is known, and whose it is. O(blocks).
+  template <typename Visit>  // void(int32_t id, const AdapterKey& root)
+  void ForEachBlock(Visit visit) const {
+    for (const Root& root : roots_) {
+      VisitBelow(root.first_child, root.key, visit);
+    }
+  }
+
   // Aborts when an invariant does not hold. O(blocks).
   void CheckInvariants() const;
 
@@ -95,6 +103,22 @@ class PrefixCache {
   int32_t FindChild(int32_t parent, uint64_t hash,
                     absl::Span<const int32_t> tokens) const;
   void Remove(int32_t id);
+
+  // `first` and its siblings, and what is below them; a tree may be as deep as
+  // the longest prompt has blocks.
+  template <typename Visit>
+  void VisitBelow(int32_t first, const AdapterKey& root, Visit& visit) const {
+    std::vector<int32_t> open;
+    if (first != kNone) open.push_back(first);
+    while (!open.empty()) {
+      const int32_t id = open.back();
+      open.pop_back();
+      visit(id, root);
+      const Node& node = nodes_[id];
+      if (node.next != kNone) open.push_back(node.next);
+      if (node.first_child != kNone) open.push_back(node.first_child);
+    }
+  }
 
   BlockAllocator* const blocks_;
   std::vector<Node> nodes_;  // by block id

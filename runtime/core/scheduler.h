@@ -127,9 +127,14 @@ class Scheduler {
   SlotTable& slots() { return slots_; }
   const SlotTable& slots() const { return slots_; }
   const TokenFairness& fairness() const { return fairness_; }
+  const PrefixCache& prefix_cache() const { return prefix_cache_; }
   // Tokens a sequence may reach, prompt included.
   int32_t max_length() const { return max_length_; }
 
+  template <typename Visit>  // void(const SequenceGroup&)
+  void ForEachGroup(Visit visit) const {
+    for (const auto& [id, group] : groups_) visit(*group);
+  }
   template <typename Visit>  // void(const Sequence&)
   void ForEachSequence(Visit visit) const {
     for (const auto& [id, group] : groups_) {

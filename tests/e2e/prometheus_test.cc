@@ -156,7 +156,8 @@ class PrometheusTest : public testing::Test {
     std::ofstream(folder_.path() + "/manifest.yaml") << "adapters: []\n";
     ServerOptions options;
     options.flags = {
-        absl::StrCat("--adapters-manifest=", folder_.path(), "/manifest.yaml")};
+        absl::StrCat("--adapters-manifest=", folder_.path(), "/manifest.yaml"),
+        absl::StrCat("--usage-log=", folder_.path(), "/usage.jsonl")};
     auto server = ServerProcess::Start(options);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);

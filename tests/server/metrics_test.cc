@@ -75,6 +75,13 @@ class MetricsTest : public ::testing::Test {
     sources.engine = [this] { return stats_; };
     sources.store = [this] { return store_; };
     sources.residents = [this] { return residents_; };
+    sources.usage.tenants = [] {
+      return std::vector<std::pair<std::string, TenantCounts>>{
+          {"acme", {.requests = 5, .generated_tokens = 40}}, {"", {}}};
+    };
+    sources.usage.log = [] {
+      return JsonLinesLog::Counts{.written = 5, .dropped = 2, .failures = 1};
+    };
     sources.manifest = [] {
       return ManifestReport{.in_place = 2, .failed = 1};
     };
@@ -206,6 +213,19 @@ TEST_F(MetricsTest, LevelsOfAdapters) {
         "descant_stored_versions 9\n", "descant_store_read_only 1\n",
         "descant_manifest_adapters{state=\"failed\"} 1\n",
         "descant_manifest_stale 0\n"}) {
+    EXPECT_THAT(page, HasSubstr(line));
+  }
+}
+
+TEST_F(MetricsTest, TenantsAndTheUsageLog) {
+  const std::string page = RenderMetrics(metrics_);
+  for (const char* line :
+       {"descant_tenant_requests_total{tenant=\"acme\"} 5\n",
+        "descant_tenant_generated_tokens_total{tenant=\"acme\"} 40\n",
+        "descant_tenant_requests_total{tenant=\"none\"} 0\n",
+        "descant_usage_log_lines_total 5\n",
+        "descant_usage_log_dropped_lines_total 2\n",
+        "descant_usage_log_failures_total 1\n"}) {
     EXPECT_THAT(page, HasSubstr(line));
   }
 }

@@ -69,6 +69,7 @@ TestServer::TestServer(const TestServerOptions& options) {
   credentials_ = options.credentials != nullptr
                      ? options.credentials
                      : grpc::InsecureChannelCredentials();
+  config_.usage_log = options.usage_log;
 
   absl::StatusOr<LoadedModel> loaded = LoadModel(config_.model);
   DESCANT_CHECK(loaded.ok());

@@ -46,6 +46,7 @@ struct TestServerOptions {
   std::function<void(ServerConfig*)> configure;
   // Of this class's own channels; null: no TLS.
   std::shared_ptr<grpc::ChannelCredentials> credentials;
+  std::string usage_log;  // empty: none
 };
 
 // One upload as a client would send it; parts may be changed before Send.
