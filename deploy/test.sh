@@ -190,6 +190,10 @@ long_runs() {
     DESCANT_SOAK_SECONDS=5400 "$bin/e2e_soak_test"
   long_run bench-lifecycle env DESCANT_BIN_DIR=$PWD/build/release/bin \
     build/release/bin/lifecycle_bench
+  long_run isolation-300 env DESCANT_BIN_DIR=$PWD/build/release/bin \
+    DESCANT_ISOLATION_REQUESTS=300 "$bin/e2e_isolation_test"
+  long_run bench-tenants env DESCANT_BIN_DIR=$PWD/build/release/bin \
+    build/release/bin/tenants_bench
   for workload in W-single W-eight W-base W-one W-mixed W-wide; do
     long_run "bench-$workload" build/release/bin/descant bench \
       --workload "$workload" --pairs 3 \

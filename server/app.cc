@@ -263,6 +263,7 @@ void App::FillEdge(const ServerConfig& config, const Backend& backend) {
   edge_.memory = request_memory_.get();
   edge_.audit = audit_.get();
   edge_.usage = &usage_;
+  edge_.wait_estimate = &wait_estimate_;
   edge_.seed_state = RandomSeed();
 }
 

@@ -101,6 +101,7 @@ class App {
   std::unique_ptr<MemoryBudget> request_memory_;
   TenantUsage usage_;
   std::unique_ptr<JsonLinesLog> usage_log_;  // null: none is kept
+  WaitEstimate wait_estimate_{&clock_};
   std::unique_ptr<ManifestReconciler> manifest_;
   std::unique_ptr<FrontPool> download_pool_;
   std::unique_ptr<GenerationService> generation_;

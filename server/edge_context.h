@@ -32,6 +32,7 @@
 #include "server/tenant_usage.h"
 #include "server/tenants.h"
 #include "server/upload_table.h"
+#include "server/wait_estimate.h"
 
 namespace descant {
 
@@ -90,6 +91,7 @@ struct EdgeContext {
   AuditLog* audit = nullptr;       // null: off
   TenantUsage* usage = nullptr;
   JsonLinesLog* usage_log = nullptr;  // null: none is kept
+  WaitEstimate* wait_estimate = nullptr;
   ModelFacts facts;
   EdgeOptions options;
 

@@ -32,6 +32,8 @@ inline constexpr absl::string_view kChatTemplate = "CHAT_TEMPLATE";
 inline constexpr absl::string_view kQueueFull = "QUEUE_FULL";
 inline constexpr absl::string_view kMemoryFull = "MEMORY_FULL";
 inline constexpr absl::string_view kRequestTooLarge = "REQUEST_TOO_LARGE";
+inline constexpr absl::string_view kDeadlineUnreachable =
+    "DEADLINE_UNREACHABLE";
 inline constexpr absl::string_view kDraining = "DRAINING";
 inline constexpr absl::string_view kEngineStalled = "ENGINE_STALLED";
 inline constexpr absl::string_view kStreamStalled = "STREAM_STALLED";

@@ -39,6 +39,13 @@ void GenerationCall::Begin() {
   if (auto status = CheckAdmitting(*edge_); !status.ok()) {
     return RejectWith(status);
   }
+  // Before the prompt is looked at: overload is where that must cost least.
+  if (auto status = edge_->wait_estimate->Check(
+          tenant_, request_ == nullptr ? 0 : request_->priority(),
+          edge_->DeadlineOf(*context_));
+      !status.ok()) {
+    return RejectWith(status);
+  }
   absl::StatusOr<TenantAdmission::Ticket> ticket =
       edge_->admission->Admit(*tenant);
   if (!ticket.ok()) {
@@ -136,6 +143,7 @@ void GenerationCall::Prepare() {
     return RejectWith(status);
   }
   status = memory_.Grow(BytesToCome(request->prompt.size()));
+  if (status.ok()) status = Queue(*request);
   if (!status.ok()) return RejectWith(status);
   status = edge_->engine->Submit(*std::move(request), shared_from_this());
   if (!status.ok()) return RejectWith(status);
@@ -151,6 +159,17 @@ uint64_t GenerationCall::BytesToCome(size_t prompt_tokens) const {
       streams() ? std::min<uint64_t>(answer, 3 * limits::kMaxStreamPendingBytes)
                 : answer;
   return waiting + sizeof(int32_t) * prompt_tokens + echo_.size();
+}
+
+absl::Status GenerationCall::Queue(const Request& request) {
+  const ExpectedWork work = {
+      .prompt_tokens = static_cast<int64_t>(request.prompt.size()),
+      .max_tokens = request.sampling.max_tokens,
+      .answers = request.sampling.n,
+      .priority = request.priority,
+      .deadline = request.deadline};
+  DESCANT_ASSIGN_OR_RETURN(wait_, edge_->wait_estimate->Enter(tenant_, work));
+  return absl::OkStatus();
 }
 
 void GenerationCall::CancelGeneration() {
@@ -186,6 +205,7 @@ void GenerationCall::OnTokens(int32_t choice,
   if (!tokens.empty()) {
     if (!any_token_) {
       ticket_.Started();
+      wait_.Started();
       edge_->metrics->ObserveFirstToken(now - arrival_);
       any_token_ = true;
     }
@@ -226,6 +246,8 @@ void GenerationCall::OnFinish(const RequestResult& result) {
   LogUsage(record, result);
   ticket_.Charge(result.generated_tokens);
   ticket_ = {};
+  wait_.Finished(result.generated_tokens, ResultStatus(result).ok());
+  wait_ = {};
   Complete(result);
 }
 

@@ -82,6 +82,7 @@ class GenerationCall : public TokenSink,
  private:
   void Prepare();
   absl::StatusOr<Request> MakeRequest();
+  absl::Status Queue(const Request& request);
   void RejectWith(const absl::Status& status);
   // Memory that the request takes once it is submitted.
   uint64_t BytesToCome(size_t prompt_tokens) const;
@@ -120,6 +121,7 @@ class GenerationCall : public TokenSink,
 
   // Until Submit the thread's that prepares; then the engine thread's.
   TenantAdmission::Ticket ticket_;
+  WaitEstimate::Ticket wait_;
 
   // The engine thread's.
   std::vector<MonotonicTime> last_token_;  // by choice; zero: none yet

@@ -56,12 +56,13 @@ v1::GenerateRequest GreedyRequest(const std::vector<int64_t>& prompt,
   return request;
 }
 
-Answer Ask(ServerProcess& server, const v1::GenerateRequest& request) {
+Answer Ask(v1::GenerationService::Stub& stub,
+           const v1::GenerateRequest& request) {
   grpc::ClientContext context;
   SetDeadline(&context);
   v1::GenerateResponse response;
   Answer answer;
-  answer.status = server.generation().Generate(&context, request, &response);
+  answer.status = stub.Generate(&context, request, &response);
   for (const v1::Choice& choice : response.choices()) Append(choice, &answer);
   answer.prompt_logprobs.assign(response.prompt_logprobs().begin(),
                                 response.prompt_logprobs().end());
@@ -70,12 +71,13 @@ Answer Ask(ServerProcess& server, const v1::GenerateRequest& request) {
   return answer;
 }
 
-Answer AskStreamed(ServerProcess& server, const v1::GenerateRequest& request) {
+Answer AskStreamed(v1::GenerationService::Stub& stub,
+                   const v1::GenerateRequest& request) {
   grpc::ClientContext context;
   SetDeadline(&context);
   v1::GenerateStreamRequest stream_request;
   *stream_request.mutable_request() = request;
-  auto reader = server.generation().GenerateStream(&context, stream_request);
+  auto reader = stub.GenerateStream(&context, stream_request);
   Answer answer;
   v1::GenerateStreamResponse response;
   while (reader->Read(&response)) {
@@ -92,6 +94,14 @@ Answer AskStreamed(ServerProcess& server, const v1::GenerateRequest& request) {
   }
   answer.status = reader->Finish();
   return answer;
+}
+
+Answer Ask(ServerProcess& server, const v1::GenerateRequest& request) {
+  return Ask(server.generation(), request);
+}
+
+Answer AskStreamed(ServerProcess& server, const v1::GenerateRequest& request) {
+  return AskStreamed(server.generation(), request);
 }
 
 std::vector<Answer> AskTogether(

@@ -37,6 +37,11 @@ v1::GenerateRequest GreedyRequest(const std::vector<int64_t>& prompt,
 Answer Ask(ServerProcess& server, const v1::GenerateRequest& request);
 // The streaming call, put together again.
 Answer AskStreamed(ServerProcess& server, const v1::GenerateRequest& request);
+// The same with a connection of one's own: a tenant's, with its key.
+Answer Ask(v1::GenerationService::Stub& stub,
+           const v1::GenerateRequest& request);
+Answer AskStreamed(v1::GenerationService::Stub& stub,
+                   const v1::GenerateRequest& request);
 
 enum class Streaming { kNo, kYes, kEverySecond };
 

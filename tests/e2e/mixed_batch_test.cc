@@ -5,13 +5,13 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
-#include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "tests/e2e/client.h"
+#include "tests/e2e/random_requests.h"
 #include "tests/e2e/server_process.h"
 
 namespace descant::e2e {
@@ -21,70 +21,6 @@ constexpr int kRequests = 200;
 constexpr int kInFlight = 24;
 constexpr int kAdapters = 12;
 constexpr uint64_t kSeed = 20261123;
-
-class RandomRequests {
- public:
-  explicit RandomRequests(uint64_t seed, int32_t vocab_size)
-      : generator_(seed), vocab_size_(vocab_size) {}
-
-  v1::GenerateRequest Next() {
-    // Short prompts are as frequent as long ones, up to several chunks of
-    // prefill.
-    const int length = 1 << Below(10);
-    std::vector<int64_t> prompt(length + Below(length));
-    for (int64_t& token : prompt) token = Below(vocab_size_);
-    const int adapter = Below(kAdapters + 3);
-    v1::GenerateRequest request = GreedyRequest(
-        prompt, adapter < kAdapters ? absl::StrCat("random-", adapter) : "",
-        1 + Below(40));
-    request.mutable_stopping()->set_ignore_eos(Below(2) == 0);
-    if (Below(3) > 0) SetSampling(request.mutable_sampling());
-    if (Below(4) == 0) {
-      request.mutable_stopping()->add_stop_strings("e");
-      request.mutable_stopping()->add_stop_strings(" the");
-    }
-    if (Below(8) == 0) {
-      for (int i = 0; i < 16; ++i) {
-        request.mutable_stopping()->add_stop_token_ids(Below(vocab_size_));
-      }
-    }
-    if (Below(2) == 0) request.mutable_output()->set_top_logprobs(Below(21));
-    request.set_priority(Below(201) - 100);
-    if (Below(4) == 0) SetMore(&request);
-    return request;
-  }
-
- private:
-  int Below(int bound) {
-    return static_cast<int>(generator_() % static_cast<uint64_t>(bound));
-  }
-
-  void SetSampling(v1::SamplingOptions* sampling) {
-    sampling->set_temperature(0.25f * static_cast<float>(1 + Below(8)));
-    sampling->set_seed(generator_());
-    if (Below(2) == 0) sampling->set_top_k(1 + Below(100));
-    if (Below(2) == 0) sampling->set_top_p(0.05f * (1 + Below(20)));
-    if (Below(3) == 0) sampling->set_min_p(0.01f * Below(30));
-  }
-
-  void SetMore(v1::GenerateRequest* request) {
-    request->set_n(1 + Below(4));
-    v1::SamplingOptions* sampling = request->mutable_sampling();
-    if (Below(2) == 0) sampling->set_repetition_penalty(1.2f);
-    if (Below(2) == 0) sampling->set_frequency_penalty(0.5f);
-    if (Below(2) == 0) sampling->set_typical_p(0.9f);
-    v1::LogitBias* bias = sampling->add_logit_bias();
-    bias->set_token_id(Below(vocab_size_));
-    bias->set_bias(static_cast<float>(Below(20)) - 10);
-    v1::StoppingOptions* stopping = request->mutable_stopping();
-    stopping->set_min_tokens(Below(stopping->max_tokens()));
-    if (Below(2) == 0) request->mutable_output()->set_prompt_logprobs(2);
-    request->mutable_output()->set_echo(Below(2) == 0);
-  }
-
-  std::mt19937_64 generator_;
-  const int32_t vocab_size_;
-};
 
 void UploadAdapters(ServerProcess& server, const v1::GetModelResponse& model) {
   const std::vector<std::vector<std::string>> kModules = {
@@ -139,9 +75,13 @@ TEST(MixedBatchTest, SameBitsAloneAndAmongOthers) {
   const v1::GetModelResponse model = GetModel(**server);
   ASSERT_GT(model.linear_modules_size(), 0);
   UploadAdapters(**server, model);
-  RandomRequests random(kSeed, model.vocab_size());
+  RandomRequests random(kSeed, {.vocab_size = model.vocab_size()});
   std::vector<v1::GenerateRequest> requests;
-  for (int i = 0; i < kRequests; ++i) requests.push_back(random.Next());
+  for (int i = 0; i < kRequests; ++i) {
+    const int adapter = random.Below(kAdapters + 3);
+    requests.push_back(random.Next(
+        adapter < kAdapters ? absl::StrCat("random-", adapter) : ""));
+  }
 
   std::atomic<bool> stop = false;
   int rounds = 0;

@@ -245,6 +245,47 @@ TEST(ServiceTest, AFullQueueIsAnsweredAtOnce) {
   EXPECT_TRUE(BecomesIdle(&server));
 }
 
+// Rather than after its deadline.
+TEST(ServiceTest, WhatWouldWaitTooLongIsAnsweredAtOnce) {
+  TestServer server({.max_model_len = 8192, .on_step = SlowSteps()});
+  // As many as run at once, and some that wait for them.
+  constexpr int kOthers = 20;
+  std::vector<std::thread> threads;
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  for (int i = 0; i < kOthers; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    threads.emplace_back([&, context = contexts.back().get()] {
+      v1::GenerateResponse response;
+      server.generation().Generate(context, LongRequest(8000), &response);
+    });
+  }
+  grpc::Status status;
+  const auto begin = std::chrono::steady_clock::now();
+  const auto tries_end = begin + std::chrono::seconds(10);
+  std::chrono::steady_clock::duration took{};
+  do {
+    grpc::ClientContext context;
+    const auto sent = std::chrono::steady_clock::now();
+    context.set_deadline(std::chrono::system_clock::now() +
+                         std::chrono::milliseconds(300));
+    v1::GenerateResponse response;
+    status = server.generation().Generate(&context, LongRequest(5), &response);
+    took = std::chrono::steady_clock::now() - sent;
+  } while (status.error_code() != StatusCode::UNAVAILABLE &&
+           std::chrono::steady_clock::now() < tries_end);
+  EXPECT_EQ(status.error_code(), StatusCode::UNAVAILABLE);
+  EXPECT_EQ(ReasonIn(status), "DEADLINE_UNREACHABLE");
+  EXPECT_LT(took, std::chrono::milliseconds(300));
+  for (auto& context : contexts) context->TryCancel();
+  for (auto& thread : threads) thread.join();
+  EXPECT_TRUE(BecomesIdle(&server));
+  // With nobody waiting it is taken again.
+  grpc::ClientContext context;
+  v1::GenerateResponse response;
+  EXPECT_TRUE(
+      server.generation().Generate(&context, LongRequest(5), &response).ok());
+}
+
 TEST(ServiceTest, DrainFinishesWhatWasAccepted) {
   TestServer server({.max_model_len = 8192, .on_step = SlowSteps()});
   std::vector<std::thread> threads;
