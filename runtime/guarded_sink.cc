@@ -28,6 +28,13 @@ void GuardedSink::Leave() const {
   inside_ = false;
 }
 
+void GuardedSink::OnStart(int32_t prompt_tokens, int32_t cached_tokens) {
+  TokenSink* sink = Enter();
+  if (sink == nullptr) return;
+  sink->OnStart(prompt_tokens, cached_tokens);
+  Leave();
+}
+
 void GuardedSink::OnTokens(int32_t choice, absl::Span<const TokenEvent> tokens,
                            const std::string& text) {
   TokenSink* sink = Enter();

@@ -26,6 +26,7 @@ class GuardedSink final : public TokenSink {
   // the engine thread is inside the sink right now.
   bool Fail(const absl::Status& status);
 
+  void OnStart(int32_t prompt_tokens, int32_t cached_tokens) override;
   void OnTokens(int32_t choice, absl::Span<const TokenEvent> tokens,
                 const std::string& text) override;
   void OnChoiceFinish(int32_t choice, const ChoiceResult& result) override;

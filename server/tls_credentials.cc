@@ -61,10 +61,13 @@ class TlsCredentials final : public grpc::ServerCredentials {
     if (material == given_) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
     const grpc_ssl_pem_key_cert_pair pair = {
         material->private_key.c_str(), material->certificate_chain.c_str()};
-    *config = grpc_ssl_server_certificate_config_create(
-        clients_ == ClientCertificates::kNotAsked ? nullptr
-                                                  : material->client_ca.c_str(),
-        &pair, 1);
+    // gRPC 1.51 aborts where there are no CAs, also if it asks no client for a
+    // certificate: then any will do.
+    const std::string& roots = clients_ == ClientCertificates::kNotAsked
+                                   ? material->certificate_chain
+                                   : material->client_ca;
+    *config =
+        grpc_ssl_server_certificate_config_create(roots.c_str(), &pair, 1);
     given_ = std::move(material);
     return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW;
   }

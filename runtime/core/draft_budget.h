@@ -2,6 +2,7 @@
 #ifndef DESCANT_RUNTIME_CORE_DRAFT_BUDGET_H_
 #define DESCANT_RUNTIME_CORE_DRAFT_BUDGET_H_
 
+#include <array>
 #include <cstdint>
 
 namespace descant {
@@ -21,34 +22,31 @@ class DraftAcceptance {
   double chance_ = 0.5;  // nothing is known
 };
 
-// Steps' durations as a line over their rows, fitted as they come, older ones
-// counting less: seconds = fixed + rows * each. Few rows are nearly free where
+// What a row costs, from how long steps of each size took: the slope of a line
+// through those near the size in question. Few rows are nearly free where
 // reading the weights is what takes the time, and cost in full where it is the
 // arithmetic; the line tells which. Thread-compatible.
 class DraftBudget {
  public:
   // A step of `rows` rows, each of which gave logits, took so long. A stall
-  // (the machine was busy elsewhere) is taken for a step of at most twice what
-  // was expected.
+  // (the machine was busy elsewhere) is taken for twice the usual time.
   void Observe(int32_t rows, double seconds);
 
   // A draft is worth its row if it is right with at least this chance, beside
-  // `decodes` tokens that the step yields anyway: it then saves at least what
-  // it costs. Saved is a token's share in a step without drafts. Up to
-  // kMargin, and more than 1 where no draft pays.
+  // `decodes` tokens that the step yields anyway: it then saves somewhat more
+  // than it costs. What a token saves is its share of a step without drafts.
+  // Above 1: no draft pays.
   double LeastChance(int32_t decodes) const;
 
  private:
-  double SecondsOf(double rows) const;
-  double SecondsOfRow() const;
-
-  // Weighted means and second moments; the weights sum up to weight_, which
-  // tends to 1 / kForget.
-  double weight_ = 0;
-  double rows_ = 0;
-  double seconds_ = 0;
-  double variance_ = 0;
-  double covariance_ = 0;
+  static constexpr int32_t kSizes = 32;
+  // Steps of about one size: how many, at most those that count, and means.
+  struct Size {
+    double steps = 0;
+    double rows = 0;
+    double seconds = 0;
+  };
+  std::array<Size, kSizes> sizes_;
 };
 
 }  // namespace descant

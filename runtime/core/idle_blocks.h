@@ -10,7 +10,8 @@ namespace descant {
 
 // Of the owners the one with most idle blocks for its weight loses next: an
 // owner with at most its weighted share of the idle blocks never loses one to
-// somebody who has more for his weight (weighted max-min fairness). Within an
+// somebody who has more of them for his weight (weighted max-min fairness; what
+// sequences hold is not counted). Within an
 // owner the block that has been idle longest goes first, so one owner alone has
 // plain LRU. O(log owners) a call; allocates in SetOwner only.
 // Thread-compatible.

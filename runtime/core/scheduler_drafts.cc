@@ -91,6 +91,7 @@ void Scheduler::FitDrafts(ScheduledRows* part) {
       static_cast<int32_t>(sequence->blocks.size()) * kBlockSize;
   part->drafts = std::min(part->drafts, room - part->begin - part->rows);
   sequence->drafts_in_flight = part->drafts;
+  steps_[1 - newest_].work.AddRows(part->begin + part->rows, part->drafts);
 }
 
 void Scheduler::JudgeGuesses(const ScheduledRows& part,

@@ -7,7 +7,7 @@ namespace descant {
 namespace {
 
 // What one step leaves of the weight of those before it.
-constexpr double kFading = 0.99;
+constexpr double kFading = 0.98;
 // Residuals beyond so many usual errors weigh less.
 constexpr double kUsual = 3;
 // How fast the usual error follows.

