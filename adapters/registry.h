@@ -50,9 +50,10 @@ enum class PublishOutcome {
 };
 
 enum class RegistryChange {
-  kPublished,    // the name stands for this version now
-  kDeleted,      // the name and its versions are gone; this was the current one
-  kStateChanged  // or its sharing is another
+  kPublished,  // the name stands for this version now
+  kDeleted,    // the name and its versions are gone; this was the current one
+  kStateChanged,
+  kSharingChanged  // of the name
 };
 
 struct AdapterPage {

@@ -60,7 +60,7 @@ absl::Status AdapterRegistry::Share(absl::string_view tenant,
   } else {
     shared_[KeyOf(tenant, name)] = {tenant.size(), std::move(sharing)};
   }
-  Notify(RegistryChange::kStateChanged, history->front());
+  Notify(RegistryChange::kSharingChanged, history->front());
   return absl::OkStatus();
 }
 

@@ -238,7 +238,7 @@ grpc::ServerUnaryReactor* AdapterService::ShareAdapter(
     grpc::CallbackServerContext* context,
     const v1::ShareAdapterRequest* request,
     v1::ShareAdapterResponse* response) {
-  return RunPooled(edge_, "ShareAdapter", context,
+  return RunPooled(edge_, "ShareAdapter", context, request->SpaceUsedLong(),
                    [edge = edge_, request, response](const std::string& tenant,
                                                      CallFacts* facts) {
                      return ShareOne(edge, tenant, *request, response, facts);

@@ -155,7 +155,8 @@ absl::Status App::OpenStore(const ServerConfig& config,
   registry_.SetListener(
       [this](RegistryChange change, const RegistryEntry& entry) {
         feed_.Publish(ChangeOf(change, entry.info));
-        if (entry.state == AdapterState::kCorrupt) {
+        if (change == RegistryChange::kStateChanged &&
+            entry.state == AdapterState::kCorrupt) {
           Audit({.event = "quarantine",
                  .code = absl::StatusCode::kDataLoss,
                  .name = AdapterLabel(entry.info.tenant, entry.info.name),

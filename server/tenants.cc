@@ -159,7 +159,6 @@ class TenantsReader {
     for (const YAML::Node& key : keys) {
       DESCANT_RETURN_IF_ERROR(ReadKey(key, tenant, &ids));
     }
-    in_order_.push_back(std::move(tenant));
     return absl::OkStatus();
   }
 

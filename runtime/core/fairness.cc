@@ -67,7 +67,7 @@ bool TokenFairness::Ready(Tenant tenant) {
   Entry& entry = entries_[tenant];
   entry.was_ready = true;
   if (!entry.passed_over) return false;
-  const int64_t floor = Floor();
+  const int64_t floor = Floor() - kMaxArrears * kCounterUnit / entry.weight;
   entry.passed_over = false;
   if (entry.counter >= floor) return false;
   entry.counter = floor;

@@ -20,6 +20,9 @@ inline constexpr int64_t kOutputTokenCost = 2;
 // What a cost of 1 adds to the counter of a tenant of weight 1.
 inline constexpr int64_t kCounterUnit = int64_t{1} << 24;
 inline constexpr int32_t kMaxTenantWeight = 1000;
+// Cost that a tenant may be owed from when its requests waited for slots or
+// loads: what it did not get then it gets first, up to this.
+inline constexpr int64_t kMaxArrears = 4096;
 
 // One counter a tenant: the cost of what it got, divided by its weight. The
 // next request to admit is one of the queued tenant with the lowest counter
@@ -33,11 +36,12 @@ inline constexpr int32_t kMaxTenantWeight = 1000;
 //            most tokens that its running sequences may still generate)
 //           / its weight,
 // and over any time what two of them get, over their weights, differs by at
-// most twice the larger bound. Priorities, which order a tenant's own requests,
-// change no tenant's bound. Speculation adds nothing: a token is charged when
-// it is sampled, several of a step together; wrong drafts are not charged, and
-// get only rows that nobody else wants. tests/sim/fairness_bound.h asserts it.
-// Thread-compatible.
+// most twice the larger bound, and what one was owed at its beginning (at most
+// kMaxArrears over its weight). Priorities, which order a tenant's own
+// requests, change no tenant's bound. Speculation adds nothing: a token is
+// charged when it is sampled, several of a step together; wrong drafts are not
+// charged, and get only rows that nobody else wants. tests/sim/fairness_bound.h
+// asserts it. Thread-compatible.
 class TokenFairness {
  public:
   // Index into a table that is reused: valid from Enter to the matching Leave.
@@ -58,7 +62,9 @@ class TokenFairness {
   // backlogged. REQUIRES: it has queued ones.
   void PassedOver(Tenant tenant);
   // One of them can. The first time after PassedOver the counter is lifted as
-  // by Queued: waiting for a load buys nothing either. Whether that changed it.
+  // by Queued, but to kMaxArrears less: who waited for slots that others held
+  // is owed what it did not get, and can't save up more than that. Whether that
+  // changed it.
   bool Ready(Tenant tenant);
 
   void ChargePrompt(Tenant tenant, int64_t tokens) {

@@ -21,8 +21,14 @@ void Scheduler::StartSpeculation(Sequence* sequence) {
 }
 
 void Scheduler::ScheduleDrafts() {
-  if (rows_left_ <= 0 || spare_outputs_ <= 0) return;
-  std::vector<ScheduledRows>& parts = steps_[1 - newest_].parts;
+  Step& step = steps_[1 - newest_];
+  int32_t rows = rows_left_;
+  if (limits_prefills_) {
+    rows = step_time_.RowsWithin(options_.target_step_seconds, step.work,
+                                 /*begin=*/0, rows);
+  }
+  if (rows <= 0 || spare_outputs_ <= 0) return;
+  std::vector<ScheduledRows>& parts = step.parts;
   const auto decodes =
       std::count_if(parts.begin(), parts.end(),
                     [](const ScheduledRows& part) { return part.output; });
@@ -36,8 +42,9 @@ void Scheduler::ScheduleDrafts() {
     for (ScheduledRows& part : parts) {
       const Speculation* speculation = part.sequence->speculation.get();
       if (speculation == nullptr || speculation->wanted <= i) continue;
-      if (rows_left_ == 0 || spare_outputs_ == 0) break;
+      if (rows == 0 || spare_outputs_ == 0) break;
       ++part.drafts;
+      --rows;
       --rows_left_;
       --spare_outputs_;
     }

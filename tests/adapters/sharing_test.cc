@@ -199,7 +199,7 @@ TEST_F(SharedRegistryTest, TheOwnersListenerHearsOfIt) {
   std::vector<std::string> heard;
   registry_.SetListener(
       [&heard](RegistryChange change, const RegistryEntry& entry) {
-        EXPECT_EQ(change, RegistryChange::kStateChanged);
+        EXPECT_EQ(change, RegistryChange::kSharingChanged);
         heard.push_back(absl::StrCat(entry.info.tenant, "/", entry.info.name));
       });
   ASSERT_TRUE(registry_.Share("acme", "a", {{"one"}, false}).ok());

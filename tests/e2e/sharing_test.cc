@@ -48,8 +48,9 @@ class SharingTest : public ::testing::Test {
     auto server = ServerProcess::Start(options_);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
-    acme_ = cli::Connect(server_->target(), KeyOfTenant("acme"));
-    globex_ = cli::Connect(server_->target(), KeyOfTenant("globex"));
+    acme_ = cli::Connect(server_->target(), {.api_key = KeyOfTenant("acme")});
+    globex_ =
+        cli::Connect(server_->target(), {.api_key = KeyOfTenant("globex")});
   }
 
   void Upload(const std::string& name) {

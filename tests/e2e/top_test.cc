@@ -116,6 +116,12 @@ class TerminalProcess {
     close(terminal_);
   }
 
+  void WaitUntilStopped() {
+    int status = 0;
+    EXPECT_EQ(waitpid(pid_, &status, WUNTRACED), pid_);
+    EXPECT_TRUE(WIFSTOPPED(status)) << status;
+  }
+
   // Everything since the last call, up to and with `text`.
   std::string ReadUntil(const std::string& text) {
     const auto end = std::chrono::steady_clock::now() + kPatience;
@@ -242,6 +248,8 @@ TEST_F(TopTest, AStopGivesTheTerminalBackUntilItGoesOn) {
   top.Type('\x1a');  // Ctrl-Z
   top.ReadUntil(kLeaveScreen);
   EXPECT_EQ(top.InputMode(), static_cast<tcflag_t>(ICANON | ECHO));
+  // Going on before it has stopped would be lost.
+  top.WaitUntilStopped();
   top.Signal(SIGCONT);
   top.ReadUntil(kEnterScreen);
   top.ReadUntil("REFUSED/S");

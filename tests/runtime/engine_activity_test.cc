@@ -1,5 +1,7 @@
 // Who does what, as Engine::Inspect tells it.
+#include <chrono>
 #include <future>
+#include <thread>
 
 #include "tests/runtime/engine_fixture.h"
 
@@ -18,6 +20,22 @@ class EngineActivityTest : public EngineFixture {
       *stats = engine_->Stats();
       told.set_value(activity);
     });
+    return told.get_future().get();
+  }
+
+  // With the gate holding a step: lets steps pass until so many sequences run,
+  // looks behind the next one, and opens the gate.
+  EngineActivity LookWhenRunning(int32_t running, EngineStats* stats) {
+    for (int i = 0; i < 150 && engine_->Stats().running < running; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));  // a load
+      gate_.PassOne();
+    }
+    std::promise<EngineActivity> told;
+    engine_->Inspect([&](const EngineActivity& activity) {
+      *stats = engine_->Stats();
+      told.set_value(activity);
+    });
+    gate_.Open();
     return told.get_future().get();
   }
 
@@ -60,13 +78,9 @@ TEST_F(EngineActivityTest, TenantsAddUpToWhatThereIs) {
     request.tenant = "b";
     sinks.push_back(Submit(request));
   }
-  gate_.Open();
   EngineStats stats;
-  EngineActivity activity;
-  do {
-    activity = Look(&stats);
-    ExpectSums(activity, stats);
-  } while (stats.running < 8 && !sinks[0]->finished());
+  EngineActivity activity = LookWhenRunning(8, &stats);
+  ExpectSums(activity, stats);
   ASSERT_EQ(stats.running, 8);
   EXPECT_EQ(stats.waiting, 3);
   const auto of = [&](const std::string& tenant) {
@@ -100,12 +114,9 @@ TEST_F(EngineActivityTest, TheBusiestAdapterComesFirst) {
   for (int i = 0; i < 2; ++i) {
     sinks.push_back(Submit(Make(5, 300, MakeFakeAdapter("b"))));
   }
-  gate_.Open();
+  gate_.WaitUntilHeld();
   EngineStats stats;
-  EngineActivity activity;
-  do {
-    activity = Look(&stats);
-  } while (stats.running < 3 && !sinks[0]->finished());
+  const EngineActivity activity = LookWhenRunning(3, &stats);
   ASSERT_THAT(activity.adapters, SizeIs(2));
   EXPECT_EQ(activity.adapters[0].name, "b");
   EXPECT_EQ(activity.adapters[0].running, 2);

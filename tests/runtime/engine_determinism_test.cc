@@ -350,12 +350,6 @@ TEST_P(EngineDeterminismTest, AloneAndInACrowdGiveTheSameBits) {
   EXPECT_GT(stats.adapter_evictions, 0u);
   EXPECT_GT(stats.accepted_draft_tokens, 0u);
   EXPECT_GT(stats.draft_tokens, stats.accepted_draft_tokens);
-  // Not by ExpectAgain alone: beside others too.
-  if (count >= 100) {
-    EXPECT_TRUE(std::any_of(
-        together.begin(), together.end(),
-        [](const Answers& answers) { return answers.cached_tokens > 0; }));
-  }
 
   auto quiet = MakeEngine(/*rows=*/256, /*sequences=*/1, /*slots=*/1,
                           /*blocks=*/64, /*crowded=*/false);

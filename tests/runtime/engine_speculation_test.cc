@@ -77,9 +77,8 @@ TEST_F(EngineSpeculationTest, AStopStringWithinADraft) {
 TEST_F(EngineSpeculationTest, CancelledInAStepWithDrafts) {
   Start();
   Request request = Make(20, 300);
+  gate_.CloseAfter(20);  // with drafts, and long before its end
   const auto sink = Submit(request);
-  sink->WaitForTokens(60);
-  gate_.Close();
   gate_.WaitUntilHeld();
   engine_->Cancel(request.id);
   gate_.Open();

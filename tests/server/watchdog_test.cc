@@ -93,9 +93,10 @@ class WatchdogTest : public ::testing::Test {
   std::thread Stream(grpc::Status* status) {
     return std::thread([this, status] {
       grpc::ClientContext context;
+      v1::GenerateStreamRequest request;
+      *request.mutable_request() = LongRequest(400);
       v1::GenerateStreamResponse response;
-      auto reader =
-          server_.generation().GenerateStream(&context, LongRequest(400));
+      auto reader = server_.generation().GenerateStream(&context, request);
       while (reader->Read(&response)) {
         ++streamed_;
       }

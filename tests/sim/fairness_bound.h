@@ -125,7 +125,8 @@ class FairnessBound {
     const double allowed = std::max(since.a - since.b, 0.0) + a.bound;
     EXPECT_LE(lead, allowed + kRounding);
     const double more = (a.counter - since.a) - (b.counter - since.b);
-    const double most = 2 * std::max(a.bound, b.bound);
+    const double owed = std::max(since.b - since.a, 0.0);
+    const double most = 2 * std::max(a.bound, b.bound) + owed;
     EXPECT_LE(more, most + kRounding);
     closest_ = std::max({closest_, lead / allowed, more / most});
   }

@@ -37,7 +37,7 @@ class Top {
       : options_(options),
         global_(global),
         admin_(v1::AdminService::NewStub(
-            Connect(options.admin_target, global.api_key).channel)),
+            Connect(options.admin_target, global.credentials).channel)),
         interval_(std::chrono::duration_cast<Duration>(
             std::chrono::duration<double>(options.interval))) {}
 
@@ -112,7 +112,7 @@ class Top {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + kPatience);
     v1::GetModelResponse model;
-    const Connection connection = Connect(global_.target, global_.api_key);
+    const Connection connection = Connect(global_.target, global_.credentials);
     if (connection.generation->GetModel(&context, {}, &model).ok()) {
       title_ = absl::StrCat(model.server_version(), "  ", model.name(), "  ",
                             model.device());

@@ -200,7 +200,8 @@ int Main(int argc, char** argv) {
     return 1;
   }
   const auto connect = [&server](const char* tenant) {
-    return cli::Connect((*server)->target(), e2e::KeyOfTenant(tenant));
+    return cli::Connect((*server)->target(),
+                        {.api_key = e2e::KeyOfTenant(tenant)});
   };
   const cli::Connection victim = connect("victim");
   const cli::Connection attacker = connect("attacker");

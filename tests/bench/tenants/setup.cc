@@ -81,7 +81,7 @@ TenantServer::TenantServer(const std::vector<BenchTenant>& tenants,
 
 void TenantServer::Upload(int tenant, const std::string& name, uint64_t seed) {
   const cli::Connection connection =
-      cli::Connect(process_->target(), keys_[tenant]);
+      cli::Connect(process_->target(), {.api_key = keys_[tenant]});
   grpc::ClientContext context;
   v1::GetModelResponse model;
   DESCANT_CHECK(connection.generation->GetModel(&context, {}, &model).ok());
@@ -111,8 +111,8 @@ v1::GenerateRequest RequestMaker::Make(const std::string& adapter, int prompt,
 }
 
 int32_t VocabSize(TenantServer& server) {
-  const cli::Connection connection =
-      cli::Connect(server.process().target(), server.keys().front());
+  const cli::Connection connection = cli::Connect(
+      server.process().target(), {.api_key = server.keys().front()});
   grpc::ClientContext context;
   v1::GetModelResponse model;
   DESCANT_CHECK(connection.generation->GetModel(&context, {}, &model).ok());

@@ -90,36 +90,36 @@ TEST(TokenFairness, ComingBackNeverForgivesADebt) {
   EXPECT_EQ(fairness.counter(a), 900 * kCounterUnit);
 }
 
-TEST(TokenFairness, WaitingForALoadBuysNothing) {
+TEST(TokenFairness, WaitingForSlotsSavesUpLittle) {
   TokenFairness fairness;
   const auto cold = fairness.Enter("cold");
   const auto busy = fairness.Enter("busy");
   fairness.Queued(cold);
   fairness.Queued(busy);
   fairness.PassedOver(cold);
-  fairness.ChargePrompt(busy, 400);
+  fairness.ChargePrompt(busy, 9000);
   // Who comes meanwhile is lifted to those who can run.
   const auto late = fairness.Enter("late");
   fairness.Queued(late);
-  EXPECT_EQ(fairness.counter(late), 400 * kCounterUnit);
+  EXPECT_EQ(fairness.counter(late), 9000 * kCounterUnit);
   fairness.ChargePrompt(busy, 100);
   EXPECT_TRUE(fairness.Ready(cold));
-  EXPECT_EQ(fairness.counter(cold), 400 * kCounterUnit);
+  EXPECT_EQ(fairness.counter(cold), (9000 - kMaxArrears) * kCounterUnit);
   EXPECT_FALSE(fairness.Ready(cold)) << "once";
 }
 
-TEST(TokenFairness, OfThoseWhoAllWaitForLoadsNobodyIsAhead) {
+TEST(TokenFairness, OfThoseWhoAllWaitForSlotsNobodyIsFarAhead) {
   TokenFairness fairness;
   const auto a = fairness.Enter("a");
   const auto b = fairness.Enter("b");
   fairness.Queued(a);
   fairness.Queued(b);
   EXPECT_FALSE(fairness.Ready(a));
-  fairness.ChargePrompt(a, 90);
+  fairness.ChargePrompt(a, 9000);
   fairness.PassedOver(b);
   fairness.PassedOver(a);
   EXPECT_TRUE(fairness.Ready(b));
-  EXPECT_EQ(fairness.counter(b), 90 * kCounterUnit);
+  EXPECT_EQ(fairness.counter(b), (9000 - kMaxArrears) * kCounterUnit);
   EXPECT_FALSE(fairness.Ready(a));
 }
 

@@ -121,7 +121,8 @@ class CpuRunnerDraftsTest : public CpuRunnerFixture {
 TEST_F(CpuRunnerDraftsTest, WhatADraftPoisonsIsNotSeen) {
   Load("tiny_llama");
   Poison();
-  const auto runner = MakeRunner(1, 4 * kBlockSize, 2);
+  // As many outputs as sequences: room for the drafts.
+  const auto runner = MakeRunner(8, 4 * kBlockSize, 2);
   ASSERT_NE(runner, nullptr);
   constexpr int32_t kTokens = 8;
   for (const int32_t before_end : {2, 4, 12}) {
