@@ -2,7 +2,7 @@
 // memory makes sequences give up theirs and prompts begin alike: each answer
 // has the bits of the same request alone.
 //
-// DESCANT_ISOLATION_REQUESTS: how many; 100 without it.
+// DESCANT_ISOLATION_REQUESTS: how many; 60 without it.
 #include <gtest/gtest.h>
 
 #include <atomic>
