@@ -8,7 +8,8 @@ attack ran, whatever the server did, and 3 when nobody took the first
 connection. `--many`: at the size of a long run. `list` prints the attacks.
 
 Row numbers are those of tests/BAD_INPUTS.md. Needs python3-hpack and
-python3-hyperframe for what is well formed; what is not is made by hand.
+python3-hyperframe for what is well formed; what is not is made by hand. (Over
+500 lines: a list of attacks, each a few lines on the same connection.)
 """
 
 import errno
