@@ -7,32 +7,17 @@
 #include <thread>
 
 #include "tests/adapters/adapter_fixture.h"
+#include "tests/adapters/registry_entry.h"
 
 namespace descant {
 namespace {
-
-RegistryEntry Entry(const std::string& tenant, const std::string& name,
-                    const std::string& digest, uint64_t version = 1) {
-  auto adapter = std::make_shared<Adapter>();
-  adapter->tenant = tenant;
-  adapter->name = name;
-  adapter->digest = digest;
-  RegistryEntry entry;
-  entry.info.tenant = tenant;
-  entry.info.name = name;
-  entry.info.digest = digest;
-  entry.info.version = version;
-  entry.info.file_bytes = 10;
-  entry.adapter = adapter;
-  return entry;
-}
 
 // "d7" is version 7.
 std::string Publish(AdapterRegistry* registry, const std::string& digest,
                     const PublishCondition& condition = {}) {
   const uint64_t version = std::stoull(digest.substr(1));
   const auto outcome =
-      registry->Publish(Entry("t", "a", digest, version), condition);
+      registry->Publish(MakeEntry("t", "a", digest, version), condition);
   if (!outcome.ok()) return Outcome(outcome.status());
   constexpr const char* kNames[] = {"created", "replaced", "unchanged"};
   return kNames[static_cast<int>(*outcome)];
@@ -83,7 +68,7 @@ TEST(RegistryTest, Row80DeleteTwiceAndInFlight) {
 
 TEST(RegistryTest, StatesOfRecoveredEntries) {
   AdapterRegistry registry;
-  RegistryEntry corrupt = Entry("t", "a", "d1");
+  RegistryEntry corrupt = MakeEntry("t", "a", "d1");
   corrupt.state = AdapterState::kCorrupt;
   corrupt.adapter = nullptr;
   ASSERT_TRUE(registry.Publish(corrupt, {}).ok());
@@ -92,7 +77,7 @@ TEST(RegistryTest, StatesOfRecoveredEntries) {
   // The same bytes again are a repair.
   EXPECT_EQ(Publish(&registry, "d1"), "replaced");
   EXPECT_TRUE(registry.Lookup("t", {"a", ""}).ok());
-  RegistryEntry foreign_base = Entry("t", "b", "d2");
+  RegistryEntry foreign_base = MakeEntry("t", "b", "d2");
   foreign_base.state = AdapterState::kIncompatible;
   ASSERT_TRUE(registry.Publish(foreign_base, {}).ok());
   EXPECT_EQ(Outcome(registry.Lookup("t", {"b", ""}).status()),
@@ -119,9 +104,10 @@ TEST(RegistryTest, Row81Pages) {
   AdapterRegistry registry;
   for (int i = 0; i < 25; ++i) {
     ASSERT_TRUE(
-        registry.Publish(Entry("t", absl::StrCat("n", 10 + i), "d"), {}).ok());
+        registry.Publish(MakeEntry("t", absl::StrCat("n", 10 + i), "d"), {})
+            .ok());
   }
-  ASSERT_TRUE(registry.Publish(Entry("u", "n99", "d"), {}).ok());
+  ASSERT_TRUE(registry.Publish(MakeEntry("u", "n99", "d"), {}).ok());
   std::vector<std::string> names;
   std::string token;
   do {
@@ -149,9 +135,9 @@ TEST(RegistryTest, Row81Pages) {
 
 TEST(RegistryTest, Usage) {
   AdapterRegistry registry;
-  ASSERT_TRUE(registry.Publish(Entry("t", "a", "d"), {}).ok());
-  ASSERT_TRUE(registry.Publish(Entry("t", "b", "d"), {}).ok());
-  ASSERT_TRUE(registry.Publish(Entry("u", "a", "d"), {}).ok());
+  ASSERT_TRUE(registry.Publish(MakeEntry("t", "a", "d"), {}).ok());
+  ASSERT_TRUE(registry.Publish(MakeEntry("t", "b", "d"), {}).ok());
+  ASSERT_TRUE(registry.Publish(MakeEntry("u", "a", "d"), {}).ok());
   EXPECT_EQ(registry.UsageOf("t").adapters, 2);
   EXPECT_EQ(registry.UsageOf("t").file_bytes, 20u);
   EXPECT_EQ(registry.UsageOf("none").adapters, 0);

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "adapters/registry.h"
 #include "tests/adapters/adapter_fixture.h"
+#include "tests/adapters/registry_entry.h"
 
 namespace descant {
 namespace {
@@ -58,26 +59,11 @@ TEST(SharingTest, Includes) {
   EXPECT_FALSE(AdapterSharing().Includes("one"));
 }
 
-RegistryEntry Entry(const std::string& tenant, const std::string& name,
-                    const std::string& digest) {
-  auto adapter = std::make_shared<Adapter>();
-  adapter->tenant = tenant;
-  adapter->name = name;
-  adapter->digest = digest;
-  RegistryEntry entry;
-  entry.info.tenant = tenant;
-  entry.info.name = name;
-  entry.info.digest = digest;
-  entry.info.version = 1;
-  entry.adapter = adapter;
-  return entry;
-}
-
 class SharedRegistryTest : public ::testing::Test {
  protected:
   void Put(const std::string& tenant, const std::string& name,
            const std::string& digest) {
-    registry_.Put(Entry(tenant, name, digest), 3);
+    registry_.Put(MakeEntry(tenant, name, digest), 3);
   }
   // The digest, or the outcome.
   std::string Lookup(const std::string& tenant, const AdapterId& id) {
