@@ -98,12 +98,8 @@ bool EngineLoop::Step() {
   tiers_.SetStepsRun(!batch.empty());
   if (batch.empty()) return false;
 
-  const MonotonicTime launched = clock_->Now();
   const StepOutput& output = step_runner_.Run(batch);
-  const Duration took = clock_->Now() - launched;
   scheduler_.Update(output);
-  // A step in pieces says nothing about others.
-  if (step_runner_.failure().ok()) scheduler_.ObserveStep(took);
   Deliver(&output, absl::OkStatus());
   CountStep(batch, begin, output);
   return true;

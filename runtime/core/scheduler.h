@@ -94,15 +94,13 @@ class Scheduler {
   // The oldest step in flight is done. REQUIRES: output.step is that step and
   // output.sequences has its batch's order.
   void Update(const StepOutput& output);
-  // How long the step took that Update was told of last, where it is known.
-  // Decides which drafts pay, and so no token.
-  void ObserveStep(Duration took);
   // The oldest step in flight failed as a whole: its sequences finish with
   // kError.
   void FailStep();
 
   // The step of the last Update took `seconds`, from Schedule on: what
-  // SchedulerOptions::target_step_seconds is held against. The time that was
+  // SchedulerOptions::target_step_seconds is held against, and what decides
+  // which drafts pay: so never a token. The time that was
   // expected; 0 as long as there were too few steps to expect one.
   double StepTook(double seconds);
 

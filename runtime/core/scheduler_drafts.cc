@@ -144,10 +144,4 @@ void Scheduler::StopDrafts(const ScheduledRows& part) {
   }
 }
 
-void Scheduler::ObserveStep(Duration took) {
-  if (observed_rows_ > 0)
-    draft_budget_.Observe(observed_rows_, ToSeconds(took));
-  observed_rows_ = 0;
-}
-
 }  // namespace descant

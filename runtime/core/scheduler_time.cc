@@ -46,6 +46,7 @@ double Scheduler::StepTook(double seconds) {
   const double predicted =
       step_time_.fitted() ? step_time_.Predict(updated_work_) : 0;
   step_time_.Observe(updated_work_, seconds);
+  if (observed_rows_ > 0) draft_budget_.Observe(observed_rows_, seconds);
   return predicted;
 }
 

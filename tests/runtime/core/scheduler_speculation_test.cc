@@ -230,7 +230,7 @@ TEST_F(SchedulerSpeculationTest, NoDraftsWhereARowCostsAsMuchAsAStep) {
     Schedule();
     const int32_t rows = scheduler().batch().rows();
     Update();
-    scheduler().ObserveStep(std::chrono::milliseconds(10 * rows));
+    scheduler().StepTook(0.010 * rows);
   }
   const uint64_t tried = scheduler().speculation().draft_tokens;
   EXPECT_LT(tried, 20u);
