@@ -157,7 +157,18 @@ class Scheduler {
   void ScheduleDecodes();
   void SchedulePrefills();
   void FreeStuckPrefill();
+  void ContinuePrefill(Sequence* sequence);
+  int32_t ChunkRows(const Sequence& sequence) const;
+  bool GrowBlocks(Sequence* sequence, int32_t length, bool preempt);
+  bool ReclaimPrompt(const SequenceGroup* except);
+  Sequence* PickVictim(const Sequence& needy);
+  void Preempt(Sequence* sequence);
+  void CompactRunning();
+  void Place(Sequence* sequence, int32_t rows);
+
+  // scheduler_admission.cc
   void AdmitSequences(MonotonicTime now);
+  void CountCommittedBlocks();
   Admission TryAdmit(Sequence* sequence, MonotonicTime now);
   void Admit(Sequence* sequence, MonotonicTime now);
   Admission AdmitOnPrefix(Sequence* sequence, MonotonicTime now);
@@ -169,16 +180,7 @@ class Scheduler {
   bool HeldBack(const Adapter& adapter) const;
   SlotAccess FindSlot(const Sequence& sequence);
   SlotAccess AccessOf(const Sequence& sequence) const;
-  void ContinuePrefill(Sequence* sequence);
-  int32_t ChunkRows(const Sequence& sequence) const;
-  bool GrowBlocks(Sequence* sequence, int32_t length, bool preempt);
-  bool ReclaimPrompt(const SequenceGroup* except);
-  Sequence* PickVictim(const Sequence& needy);
   bool PreemptPaused(const Sequence* wants_slot);
-  void Preempt(Sequence* sequence);
-  void CompactRunning();
-  void CountCommittedBlocks();
-  void Place(Sequence* sequence, int32_t rows);
 
   // scheduler_time.cc
   StepWork WorkWith(const Sequence& sequence) const;
