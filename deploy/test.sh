@@ -184,8 +184,6 @@ long_runs() {
     DESCANT_DISCONNECTS=10000 "$bin/e2e_disconnect_test"
   long_run hostile-http2 env DESCANT_BIN_DIR=$PWD/build/release/bin \
     DESCANT_HOSTILE_SECONDS=30 DESCANT_HOSTILE_MANY=1 "$bin/e2e_hostile_http2_test"
-  long_run soak-5min env DESCANT_BIN_DIR=$PWD/build/release/bin \
-    DESCANT_SOAK_SECONDS=300 "$bin/e2e_soak_test"
   long_run soak-90min env DESCANT_BIN_DIR=$PWD/build/release/bin \
     DESCANT_SOAK_SECONDS=5400 "$bin/e2e_soak_test"
   long_run bench-lifecycle env DESCANT_BIN_DIR=$PWD/build/release/bin \

@@ -195,10 +195,13 @@ const std::vector<ConfigOption>& ConfigOptions() {
        "tokens wait less for a prefill. Default 128.",
        Number(&C::token_budget, 1, 65536)},
       {"target-itl-ms", "N",
-       "How many milliseconds a step with decodes may take for the sake of "
-       "prefills: of a prompt it computes what fits by the times of earlier "
-       "steps, at least 16 tokens. 0: all that --token-budget allows. Shorter "
-       "gaps between tokens, later first ones. Default 0.",
+       "How many milliseconds a step with decodes may take by the times of "
+       "earlier ones: of a prompt it computes what fits, at least 16 tokens, "
+       "for a tenant that runs less than its share up to twice as long; and "
+       "sequences whose decodes would take more than half of it wait, but for "
+       "such tenants. Shorter gaps between tokens, and sooner first tokens "
+       "beside a heavy tenant. 0: all that --token-budget and --max-running "
+       "allow. Default 0.",
        Number(&C::target_itl_ms, 0, 60000)},
       {"prefix-cache", "MODE",
        "on or off. Prompts that begin as an earlier one of the same tenant and "

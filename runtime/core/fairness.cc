@@ -19,8 +19,9 @@ TokenFairness::Tenant TokenFairness::Enter(absl::string_view name,
   DESCANT_CHECK(weight >= 1 && weight <= kMaxTenantWeight);
   if (const auto found = index_.find(name); found != index_.end()) {
     Entry& entry = entries_[found->second];
+    if (entry.requests++ > 0) weights_ -= entry.weight;
     entry.weight = weight;
-    ++entry.requests;
+    weights_ += weight;
     return found->second;
   }
   if (size() >= kPruneAbove) Prune();
@@ -34,17 +35,22 @@ TokenFairness::Tenant TokenFairness::Enter(absl::string_view name,
   }
   entries_[tenant] = {std::string(name), 0, weight, 1, 0, false, false};
   index_.emplace(std::string(name), tenant);
+  weights_ += weight;
   return tenant;
 }
 
 void TokenFairness::Leave(Tenant tenant) {
-  DESCANT_CHECK(entries_[tenant].requests > 0);
-  --entries_[tenant].requests;
+  Entry& entry = entries_[tenant];
+  DESCANT_CHECK(entry.requests > 0);
+  if (--entry.requests == 0) weights_ -= entry.weight;
 }
 
 void TokenFairness::Queued(Tenant tenant) {
   Entry& entry = entries_[tenant];
-  if (entry.queued == 0) entry.counter = std::max(entry.counter, Floor());
+  if (entry.queued == 0) {
+    entry.counter =
+        std::max(entry.counter, Level() - Charged(tenant, kMaxCredit));
+  }
   ++entry.queued;
 }
 
@@ -67,14 +73,14 @@ bool TokenFairness::Ready(Tenant tenant) {
   Entry& entry = entries_[tenant];
   entry.was_ready = true;
   if (!entry.passed_over) return false;
-  const int64_t floor = Floor() - kMaxArrears * kCounterUnit / entry.weight;
+  const int64_t lowest = Level() - Charged(tenant, kMaxArrears);
   entry.passed_over = false;
-  if (entry.counter >= floor) return false;
-  entry.counter = floor;
+  if (entry.counter >= lowest) return false;
+  entry.counter = lowest;
   return true;
 }
 
-int64_t TokenFairness::Floor() const {
+int64_t TokenFairness::Level() {
   int64_t lowest = std::numeric_limits<int64_t>::max();
   bool any = false;
   for (const Entry& entry : entries_) {
@@ -82,17 +88,21 @@ int64_t TokenFairness::Floor() const {
     lowest = std::min(lowest, entry.counter);
     any = true;
   }
-  return any ? lowest : last_left_;
+  level_ = std::max(level_, any ? lowest : last_left_);
+  return level_;
 }
 
-// A counter at or below the floor would be lifted to it on return, so it can
-// be dropped at no loss. Of the others the tenant keeps its debt.
+// A counter that would be lifted on return can be dropped at no loss. Of the
+// others the tenant keeps its debt.
 void TokenFairness::Prune() {
-  const int64_t floor = Floor();
+  const int64_t level = Level();
   for (Tenant tenant = 0; tenant < static_cast<Tenant>(entries_.size());
        ++tenant) {
     Entry& entry = entries_[tenant];
-    if (entry.requests > 0 || entry.counter > floor) continue;
+    if (entry.requests > 0 ||
+        entry.counter > level - Charged(tenant, kMaxCredit)) {
+      continue;
+    }
     const auto found = index_.find(entry.name);
     if (found == index_.end() || found->second != tenant) continue;
     index_.erase(found);

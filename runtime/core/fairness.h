@@ -23,6 +23,12 @@ inline constexpr int32_t kMaxTenantWeight = 1000;
 // Cost that a tenant may be owed from when its requests waited for slots or
 // loads: what it did not get then it gets first, up to this.
 inline constexpr int64_t kMaxArrears = 4096;
+// Cost that a tenant may be owed when it returns from having nothing queued: a
+// small burst of one that got less than others goes first.
+inline constexpr int64_t kMaxCredit = 1024;
+// Cost that a tenant which runs less than its share of sequences may be ahead
+// of one that runs its share, and whose turn it is, when it overtakes it.
+inline constexpr int64_t kMaxLead = 1024;
 
 // One counter a tenant: the cost of what it got, divided by its weight. The
 // next request to admit is one of the queued tenant with the lowest counter
@@ -33,15 +39,15 @@ inline constexpr int64_t kMaxArrears = 4096;
 // loaded and has its slot, or could have it now. Of two tenants that stay
 // backlogged, one's counter is ahead of the other's by at most its own
 //   bound = (kPromptTokenCost * its longest prompt + kOutputTokenCost * the
-//            most tokens that its running sequences may still generate)
-//           / its weight,
+//            most tokens that its running sequences may still generate
+//            + kMaxLead) / its weight,
 // and over any time what two of them get, over their weights, differs by at
 // most twice the larger bound, and what one was owed at its beginning (at most
-// kMaxArrears over its weight). Priorities, which order a tenant's own
-// requests, change no tenant's bound. Speculation adds nothing: a token is
-// charged when it is sampled, several of a step together; wrong drafts are not
-// charged, and get only rows that nobody else wants. tests/sim/fairness_bound.h
-// asserts it. Thread-compatible.
+// kMaxArrears over its weight, or kMaxCredit). Priorities, which order a
+// tenant's own requests, change no tenant's bound. Speculation adds nothing: a
+// token is charged when it is sampled, several of a step together; wrong drafts
+// are not charged, and get only rows that nobody else wants.
+// tests/sim/fairness_bound.h asserts it. Thread-compatible.
 class TokenFairness {
  public:
   // Index into a table that is reused: valid from Enter to the matching Leave.
@@ -53,8 +59,9 @@ class TokenFairness {
   void Leave(Tenant tenant);
 
   // A request of the tenant joined or left the queue. Joining with nothing
-  // queued lifts the counter to the lowest one of the backlogged tenants (or,
-  // with none, to that of the last one that was): idle time buys nothing.
+  // queued lifts the counter to kMaxCredit less than the level: the lowest
+  // counter of the backlogged tenants (or, with none, that of the last one that
+  // was), which only rises. So idle time buys that much and no more.
   void Queued(Tenant tenant);
   void Unqueued(Tenant tenant);
 
@@ -62,9 +69,8 @@ class TokenFairness {
   // backlogged. REQUIRES: it has queued ones.
   void PassedOver(Tenant tenant);
   // One of them can. The first time after PassedOver the counter is lifted as
-  // by Queued, but to kMaxArrears less: who waited for slots that others held
-  // is owed what it did not get, and can't save up more than that. Whether that
-  // changed it.
+  // by Queued, but to kMaxArrears less than the level: who waited for slots
+  // that others held is owed what it did not get. Whether that changed it.
   bool Ready(Tenant tenant);
 
   void ChargePrompt(Tenant tenant, int64_t tokens) {
@@ -72,6 +78,17 @@ class TokenFairness {
   }
   void ChargeOutput(Tenant tenant, int64_t tokens) {
     Charge(tenant, kOutputTokenCost * tokens);
+  }
+
+  // What a cost adds to the tenant's counter.
+  int64_t Charged(Tenant tenant, int64_t cost) const {
+    return cost * kCounterUnit / entries_[tenant].weight;
+  }
+
+  // Of the tenant, over those of all that have requests.
+  double ShareOf(Tenant tenant) const {
+    return static_cast<double>(entries_[tenant].weight) /
+           static_cast<double>(weights_);
   }
 
   // In kCounterUnit.
@@ -91,15 +108,16 @@ class TokenFairness {
     bool was_ready = false;  // since it was passed over, or joined
   };
   void Charge(Tenant tenant, int64_t cost) {
-    Entry& entry = entries_[tenant];
-    entry.counter += cost * kCounterUnit / entry.weight;
+    entries_[tenant].counter += Charged(tenant, cost);
   }
-  int64_t Floor() const;
+  int64_t Level();
   void Prune();
 
   std::vector<Entry> entries_;
   std::vector<Tenant> free_;
   absl::flat_hash_map<std::string, Tenant> index_;
+  int64_t weights_ = 0;    // of tenants between Enter and Leave
+  int64_t level_ = 0;      // when it was asked for last
   int64_t last_left_ = 0;  // counter of the last tenant that was backlogged
 };
 

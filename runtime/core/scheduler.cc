@@ -85,6 +85,7 @@ Scheduler::Scheduler(SchedulerOptions options)
     step.parts.reserve(max_running_);
   }
   running_.reserve(max_running_);
+  prefills_.reserve(max_running_);
   prefix_.reserve(BlocksFor(max_length_));
   events_.reserve(2 * max_running_);
   slots_to_load_.reserve(options_.limits.max_slots);

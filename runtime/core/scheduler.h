@@ -2,8 +2,9 @@
 // results in, batches and events out; no thread, tensor, file or clock.
 //
 // A step: decodes first (one row each), then the prefills that continue, then
-// new sequences, within the budgets of rows, sequences, KV blocks and adapter
-// slots; drafts take what is left. See runtime/README.md for the rules.
+// new sequences, within the budgets of rows, time, sequences, KV blocks and
+// adapter slots; then the prefills that the new ones overtook; drafts take what
+// is left. See runtime/README.md for the rules.
 #ifndef DESCANT_RUNTIME_CORE_SCHEDULER_H_
 #define DESCANT_RUNTIME_CORE_SCHEDULER_H_
 
@@ -149,13 +150,16 @@ class Scheduler {
     std::vector<ScheduledRows> parts;
     StepWork work;
   };
-  // kLifted: its tenant's counter rose; somebody else may be next.
-  enum class Admission { kAdmitted, kSkipped, kLifted, kFull };
+  // kLifted: its tenant's counter rose; somebody else may be next. kHeld: its
+  // tenant runs its share; others may be admitted. kFull: nobody may.
+  enum class Admission { kAdmitted, kSkipped, kLifted, kHeld, kFull };
 
   // scheduler_step.cc
   void ExpireDeadlines(MonotonicTime now);
   void ScheduleDecodes();
-  void SchedulePrefills();
+  void SchedulePrefills(const Sequence* waiting);
+  void FindPrefills();
+  bool Overtakes(const Sequence& waiting, const Sequence& prefill) const;
   void FreeStuckPrefill();
   void ContinuePrefill(Sequence* sequence);
   int32_t ChunkRows(const Sequence& sequence) const;
@@ -168,6 +172,7 @@ class Scheduler {
 
   // scheduler_admission.cc
   void AdmitSequences(MonotonicTime now);
+  void AdmitWaiting(MonotonicTime now);
   void CountCommittedBlocks();
   Admission TryAdmit(Sequence* sequence, MonotonicTime now);
   void Admit(Sequence* sequence, MonotonicTime now);
@@ -182,10 +187,18 @@ class Scheduler {
   SlotAccess AccessOf(const Sequence& sequence) const;
   bool PreemptPaused(const Sequence* wants_slot);
 
+  // scheduler_places.cc
+  void CountRunning();
+  void CountActive(const Sequence& sequence);
+  int32_t ActiveOf(TokenFairness::Tenant tenant) const;
+  bool RunsLessThanShare(TokenFairness::Tenant tenant) const;
+  bool IsTight() const;
+  Admission TakePlace(const Sequence& sequence);
+
   // scheduler_time.cc
   StepWork WorkWith(const Sequence& sequence) const;
   void CountWork(const ScheduledRows& part);
-  int32_t RowsInTime(const StepWork& work, int32_t begin, int32_t most) const;
+  int32_t RowsInTime(const Sequence& sequence, int32_t most) const;
 
   // scheduler_drafts.cc
   void StartSpeculation(Sequence* sequence);
@@ -264,7 +277,18 @@ class Scheduler {
   bool limits_prefills_ = false;  // there are decodes, and a target for them
   int32_t floor_left_ = 0;        // rows of prefills that the step has anyway
   int32_t committed_blocks_ = 0;  // that prefills will still take
-  int32_t active_ = 0;            // running and not paused
+  std::vector<Sequence*> prefills_;  // that continue, in their order
+  size_t continued_ = 0;             // of them, have had their turn
+  // Running sequences that are not paused: how many, of each tenant, and the
+  // work of a decode of all.
+  int32_t active_ = 0;
+  struct TenantActive {
+    uint64_t pass = 0;  // that counted it
+    int32_t count = 0;
+  };
+  std::vector<TenantActive> active_of_;  // by tenant
+  StepWork decodes_;
+  int64_t held_counter_ = 0;      // the lowest of the tenants that are held
   int32_t kept_state_slots_ = 0;  // for sequences whose adapter loads
   // What the candidate starts on.
   std::vector<Block> prefix_;

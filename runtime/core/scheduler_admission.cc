@@ -15,18 +15,6 @@ constexpr int32_t kStarvingSteps = 64;
 
 }  // namespace
 
-void Scheduler::CountCommittedBlocks() {
-  committed_blocks_ = 0;
-  active_ = 0;
-  for (const Sequence* sequence : running_) {
-    if (sequence->paused) continue;
-    ++active_;
-    committed_blocks_ +=
-        std::max(0, BlocksFor(sequence->length() + 1) -
-                        static_cast<int32_t>(sequence->blocks.size()));
-  }
-}
-
 void Scheduler::AdmitSequences(MonotonicTime now) {
   if (rows_left_ == 0) return;
   CountCommittedBlocks();
@@ -43,11 +31,26 @@ void Scheduler::AdmitSequences(MonotonicTime now) {
     seen = (*next)->admission;
     if (TryAdmit(*next, now) == Admission::kFull) return;
   }
+  AdmitWaiting(now);
+}
+
+void Scheduler::CountCommittedBlocks() {
+  committed_blocks_ = 0;
+  for (const Sequence* sequence : running_) {
+    if (sequence->paused) continue;
+    committed_blocks_ +=
+        std::max(0, BlocksFor(sequence->length() + 1) -
+                        static_cast<int32_t>(sequence->blocks.size()));
+  }
+}
+
+void Scheduler::AdmitWaiting(MonotonicTime now) {
   queue_.BeginPass();
   while (Sequence* candidate = queue_.Next()) {
     const Admission admission = TryAdmit(candidate, now);
     if (admission == Admission::kFull) break;
     if (admission == Admission::kSkipped) queue_.Skip(candidate);
+    if (admission == Admission::kHeld) queue_.Hold(candidate);
   }
   queue_.EndPass();
 }
@@ -58,7 +61,7 @@ Scheduler::Admission Scheduler::TryAdmit(Sequence* sequence,
   if (sequence->paused || sequence->steps_in_flight > 0) {
     return Admission::kSkipped;
   }
-  if (rows_left_ == 0 || RowsInTime(steps_[1 - newest_].work, 0, 1) == 0) {
+  if (rows_left_ == 0 || RowsInTime(*sequence, 1) == 0) {
     return Admission::kFull;
   }
   if (sequence->request().adapter != nullptr && !LeaseSlot(sequence)) {
@@ -66,10 +69,11 @@ Scheduler::Admission Scheduler::TryAdmit(Sequence* sequence,
   }
   // Its tenant, which was not backlogged, is from here on, and may have to
   // stand back.
-  if (sequence->state == SequenceState::kWaiting &&
-      (!sequence->lease || slots_.loaded(sequence->slot())) &&
-      fairness_.Ready(sequence->tenant)) {
-    return Admission::kLifted;
+  const bool ready = !sequence->lease || slots_.loaded(sequence->slot());
+  if (sequence->state == SequenceState::kWaiting && ready) {
+    if (fairness_.Ready(sequence->tenant)) return Admission::kLifted;
+    const Admission place = TakePlace(*sequence);
+    if (place != Admission::kAdmitted) return place;
   }
   // Before the prompt is looked up.
   if (!MakeStateSlot()) return Admission::kFull;
@@ -262,7 +266,7 @@ void Scheduler::Admit(Sequence* sequence, MonotonicTime now) {
                          return a->admission < b->admission;
                        });
   running_.insert(place, sequence);
-  ++active_;
+  CountActive(*sequence);
   for (Block& block : prefix_) {
     sequence->blocks.push_back(std::move(block));
     sequence->scheduled_length += kBlockSize;

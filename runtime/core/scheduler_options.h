@@ -11,6 +11,7 @@ namespace descant {
 
 // See SchedulerOptions::target_step_seconds.
 inline constexpr int32_t kMinPrefillRows = 16;
+inline constexpr double kCatchUpTime = 2;
 
 struct SchedulerOptions {
   BatchLimits limits;         // of the runner
@@ -27,6 +28,9 @@ struct SchedulerOptions {
   // kMinPrefillRows: a prompt with P rows to compute, others before it
   // included, has its first token after at most ceil(P / kMinPrefillRows) steps
   // that have blocks for it. 0: as many as there is room for.
+  // The prefill of a tenant that runs less than its share of sequences has
+  // kCatchUpTime times as long. And sequences that would decode for longer than
+  // half of it are not admitted, but for such tenants.
   double target_step_seconds = 0;
   std::vector<int32_t> eos_token_ids;
 };

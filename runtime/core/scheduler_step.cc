@@ -23,9 +23,14 @@ const Batch& Scheduler::Schedule(MonotonicTime now) {
   ScheduleDecodes();
   limits_prefills_ = options_.target_step_seconds > 0 && !step.parts.empty();
   floor_left_ = kMinPrefillRows;
-  SchedulePrefills();
+  CountRunning();
+  FindPrefills();
+  SchedulePrefills(queue_.First());
+  if (!preempted_.empty() || queue_.size() > 0) {
+    AdmitSequences(now);
+    SchedulePrefills(nullptr);
+  }
   if (step.parts.empty() && in_flight_ == 0) FreeStuckPrefill();
-  if (!preempted_.empty() || queue_.size() > 0) AdmitSequences(now);
   if (options_.max_draft_tokens > 0) ScheduleDrafts();
   if (step.parts.empty()) return step.batch;
   ++in_flight_;
@@ -74,20 +79,49 @@ void Scheduler::ScheduleDecodes() {
   CompactRunning();
 }
 
-void Scheduler::SchedulePrefills() {
+// The one with the fewest rows left first: most often it is the oldest, or has
+// overtaken that one before.
+void Scheduler::FindPrefills() {
+  prefills_.clear();
+  continued_ = 0;
   for (Sequence* sequence : running_) {
-    if (rows_left_ == 0) return;
     if (sequence->rows_left() > 1 && !sequence->paused) {
-      ContinuePrefill(sequence);
+      prefills_.push_back(sequence);
     }
+  }
+  std::sort(prefills_.begin(), prefills_.end(),
+            [](const Sequence* a, const Sequence* b) {
+              if (a->rows_left() != b->rows_left()) {
+                return a->rows_left() < b->rows_left();
+              }
+              return a->admission < b->admission;
+            });
+}
+
+// A long prompt of one tenant holds up a short one of another for a step at
+// most, as long as that tenant got less: its prompt is charged as a whole when
+// it starts.
+bool Scheduler::Overtakes(const Sequence& waiting,
+                          const Sequence& prefill) const {
+  return waiting.rows_left() < prefill.rows_left() &&
+         fairness_.counter(waiting.tenant) < fairness_.counter(prefill.tenant);
+}
+
+// Those that have not had their turn in this pass, up to the first that
+// `waiting` overtakes.
+void Scheduler::SchedulePrefills(const Sequence* waiting) {
+  for (; continued_ < prefills_.size() && rows_left_ > 0; ++continued_) {
+    Sequence* prefill = prefills_[continued_];
+    if (waiting != nullptr && Overtakes(*waiting, *prefill)) return;
+    ContinuePrefill(prefill);
   }
 }
 
 // Rows whose outputs score the prompt take no more outputs than are spare: each
 // sequence that may run has one for itself.
 int32_t Scheduler::ChunkRows(const Sequence& sequence) const {
-  const int32_t rows = RowsInTime(WorkWith(sequence), sequence.scheduled_length,
-                                  std::min(sequence.rows_left(), rows_left_));
+  const int32_t rows =
+      RowsInTime(sequence, std::min(sequence.rows_left(), rows_left_));
   if (sequence.scored == sequence.to_score) return rows;
   const int32_t unscored = std::max(sequence.scheduled_length, sequence.scored);
   return std::min(rows,

@@ -27,13 +27,14 @@ void Scheduler::CountWork(const ScheduledRows& part) {
   if (part.sequence->rows_left() > 1) floor_left_ -= part.rows;
 }
 
-// Of `most` rows of a prefill from position `begin` on, those that the target
-// for this step leaves; never less than what is left of kMinPrefillRows.
-int32_t Scheduler::RowsInTime(const StepWork& work, int32_t begin,
-                              int32_t most) const {
+// Of `most` rows of its prefill, those that the target for this step leaves;
+// never less than what is left of kMinPrefillRows.
+int32_t Scheduler::RowsInTime(const Sequence& sequence, int32_t most) const {
   if (!limits_prefills_ || most == 0) return most;
-  const int32_t rows =
-      step_time_.RowsWithin(options_.target_step_seconds, work, begin, most);
+  const double target = options_.target_step_seconds *
+                        (RunsLessThanShare(sequence.tenant) ? kCatchUpTime : 1);
+  const int32_t rows = step_time_.RowsWithin(target, WorkWith(sequence),
+                                             sequence.scheduled_length, most);
   return std::max(rows, std::clamp(floor_left_, 0, most));
 }
 

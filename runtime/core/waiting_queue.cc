@@ -59,14 +59,16 @@ void WaitingQueue::BeginPass() {
   for (const TokenFairness::Tenant tenant : queued_) {
     lines_[tenant].cursor = lines_[tenant].head;
     lines_[tenant].skipped = 0;
+    lines_[tenant].held = false;
   }
 }
 
-Sequence* WaitingQueue::Next() {
+template <typename CandidateOf>
+Sequence* WaitingQueue::Best(CandidateOf candidate_of) const {
   Sequence* best = nullptr;
   int64_t best_counter = 0;
   for (const TokenFairness::Tenant tenant : queued_) {
-    Sequence* candidate = lines_[tenant].cursor;
+    Sequence* candidate = candidate_of(lines_[tenant]);
     if (candidate == nullptr) continue;
     const int64_t counter = fairness_->counter(tenant);
     if (best == nullptr || counter < best_counter ||
@@ -78,15 +80,31 @@ Sequence* WaitingQueue::Next() {
   return best;
 }
 
+Sequence* WaitingQueue::Next() {
+  return Best([](const Line& line) { return line.cursor; });
+}
+
+Sequence* WaitingQueue::First() const {
+  return Best([](const Line& line) { return line.head; });
+}
+
 void WaitingQueue::Skip(Sequence* candidate) {
   Line& line = lines_[candidate->tenant];
   DESCANT_CHECK(line.cursor == candidate);
   line.cursor = ++line.skipped < kMaxSkipped ? candidate->next : nullptr;
 }
 
+void WaitingQueue::Hold(Sequence* candidate) {
+  Line& line = lines_[candidate->tenant];
+  DESCANT_CHECK(line.cursor == candidate);
+  line.cursor = nullptr;
+  line.held = true;
+}
+
 void WaitingQueue::EndPass() {
   for (const TokenFairness::Tenant tenant : queued_) {
-    if (lines_[tenant].cursor == nullptr) fairness_->PassedOver(tenant);
+    const Line& line = lines_[tenant];
+    if (line.cursor == nullptr && !line.held) fairness_->PassedOver(tenant);
   }
 }
 

@@ -29,6 +29,9 @@ class WaitingQueue {
   Sequence* Next();
   // The candidate cannot run now; those behind it may.
   void Skip(Sequence* candidate);
+  // None of the candidate's tenant may run in this pass, though they could:
+  // the tenant stays backlogged.
+  void Hold(Sequence* candidate);
   // The pass is over. Tenants all of whose candidates were skipped are not
   // backlogged (TokenFairness::PassedOver).
   void EndPass();
@@ -36,6 +39,9 @@ class WaitingQueue {
   // Candidates of one tenant that a pass looks at, one after the other; those
   // behind them wait, and no other tenant does.
   static constexpr int32_t kMaxSkipped = 256;
+
+  // Who is first now, whether it can run or not; or null. O(tenants).
+  Sequence* First() const;
 
   int32_t size() const { return size_; }
   int64_t tokens() const { return tokens_; }  // of prompts
@@ -58,7 +64,11 @@ class WaitingQueue {
     Sequence* tail = nullptr;
     Sequence* cursor = nullptr;  // the tenant's candidate in this pass
     int32_t skipped = 0;         // in this pass
+    bool held = false;           // in this pass
   };
+
+  template <typename CandidateOf>  // Sequence*(const Line&)
+  Sequence* Best(CandidateOf candidate_of) const;
 
   TokenFairness* const fairness_;
   std::vector<Line> lines_;                    // by tenant

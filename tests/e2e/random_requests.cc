@@ -10,13 +10,6 @@ v1::GenerateRequest RandomRequests::Next(const std::string& adapter) {
   const int length = 1 << Below(options_.prompt_bits);
   std::vector<int64_t> prompt(length + Below(length));
   for (int64_t& token : prompt) token = Below(options_.vocab_size);
-  if (Below(100) < options_.alike_percent) {
-    const size_t alike = Below(static_cast<int>(prompt.size()) + 1);
-    for (size_t i = 0; i < alike; ++i) {
-      prompt[i] = static_cast<int64_t>(1 + i * 7919 % options_.vocab_size) %
-                  options_.vocab_size;
-    }
-  }
   v1::GenerateRequest request =
       GreedyRequest(prompt, adapter, 1 + Below(options_.max_tokens));
   request.mutable_stopping()->set_ignore_eos(Below(2) == 0);

@@ -16,8 +16,6 @@ struct RandomRequestOptions {
   // ones.
   int prompt_bits = 10;
   int max_tokens = 40;
-  // Of 100 requests, those that begin as others do.
-  int alike_percent = 0;
 };
 
 // The same ones for the same seed. Thread-compatible.

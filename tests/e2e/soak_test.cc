@@ -2,7 +2,7 @@
 // bad inputs, uploads, deletions, new connections. Memory does not grow, open
 // files and threads stay as many as they were.
 //
-// DESCANT_SOAK_SECONDS: how long (default 60; the first half is warm-up, at
+// DESCANT_SOAK_SECONDS: how long (default 300; the first half is warm-up, at
 // most 10 minutes).
 //
 // Method: the server's resident set is sampled four times a second; the lowest
@@ -43,8 +43,8 @@ const std::vector<int64_t> kPrompt = {5, 6, 7, 8};
 
 double SoakSeconds() {
   const char* text = std::getenv("DESCANT_SOAK_SECONDS");
-  double seconds = 60;
-  if (text != nullptr && !absl::SimpleAtod(text, &seconds)) return 60;
+  double seconds = 300;
+  if (text != nullptr && !absl::SimpleAtod(text, &seconds)) return 300;
   return std::max(seconds, 10.0);
 }
 

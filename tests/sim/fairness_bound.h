@@ -113,7 +113,7 @@ class FairnessBound {
     for (auto& [name, tenant] : tenants_) {
       const double cost =
           static_cast<double>(kPromptTokenCost * tenant.longest_prompt +
-                              kOutputTokenCost * to_come[name]);
+                              kOutputTokenCost * to_come[name] + kMaxLead);
       tenant.bound = std::max(tenant.bound, cost / tenant.weight);
     }
   }

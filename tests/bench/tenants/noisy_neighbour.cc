@@ -1,5 +1,5 @@
 // One heavy tenant beside nine light ones of equal weight: what the light ones
-// have to wait, each alone and beside it.
+// have to wait, each alone, the nine without it, and beside it.
 #include <algorithm>
 #include <cstdio>
 
@@ -19,8 +19,10 @@ constexpr int kHeavy = kLight;        // index
 constexpr int kTenants = kLight + 1;  // each with an equal share
 constexpr int kEveryone = kTenants;   // all of them under one key
 // What a light tenant sends, of its share, and the heavy one.
-constexpr double kLightLoad = 0.5;
 constexpr double kHeavyLoad = 10;
+// The operator's part: without a target, a step is as long as 64 decodes and
+// the prompts of whoever came.
+constexpr char kTarget[] = "--target-itl-ms=100";
 constexpr int kSaturation = 64;  // in flight
 
 std::string AdapterOf(int tenant) { return absl::StrCat("tuned-", tenant); }
@@ -29,7 +31,7 @@ class Neighbours {
  public:
   explicit Neighbours(const BenchOptions& options)
       : options_(options),
-        server_(Tenants(), options.server_flags),
+        server_(Tenants(), Flags(options)),
         maker_(options.seed, VocabSize(server_)) {
     for (int i = 0; i < kTenants; ++i) {
       server_.Upload(i, AdapterOf(i), i + 1);
@@ -67,8 +69,8 @@ class Neighbours {
                        [](const CallOutcome&) { return true; });
   }
 
-  // All at once; the heavy one's queue is there before anything counts.
-  // `together`: under one key, so that all are served as they came.
+  // All at once; the heavy one's queue, if it sends, is there before anything
+  // counts. `together`: under one key, so that all are served as they came.
   Latencies Beside(double light_rate, double heavy_rate, bool together) {
     std::vector<std::string> keys = server_.keys();
     if (together) std::fill(keys.begin(), keys.end(), keys[kEveryone]);
@@ -78,6 +80,7 @@ class Neighbours {
     std::vector<PlannedCall> plan;
     for (int tenant = 0; tenant < kTenants; ++tenant) {
       const double rate = tenant == kHeavy ? heavy_rate : light_rate;
+      if (rate == 0) continue;
       for (const double at :
            PoissonTimes(rate, seconds, options_.seed, kTenants + tenant)) {
         plan.push_back(Call(tenant, at));
@@ -102,6 +105,13 @@ class Neighbours {
   double heavy_tokens() const { return heavy_tokens_; }
 
  private:
+  static std::vector<std::string> Flags(const BenchOptions& options) {
+    std::vector<std::string> flags = {kTarget};
+    flags.insert(flags.end(), options.server_flags.begin(),
+                 options.server_flags.end());
+    return flags;
+  }
+
   static std::vector<BenchTenant> Tenants() {
     std::vector<BenchTenant> tenants;
     for (int i = 0; i < kLight; ++i) {
@@ -164,27 +174,32 @@ void NoisyNeighbour(const BenchOptions& options, Bars* bars) {
   Neighbours neighbours(options);
   const double capacity = neighbours.MeasureCapacity();
   const double share = capacity / kTenants;
+  const double light = options.light_load * share;
   std::printf(
-      "noisy: capacity %.2f calls/s (prompt %d, output %d); nine light tenants "
-      "send %.2f of their share, the heavy one %.0f times its own\n",
-      capacity, options.prompt, options.output, kLightLoad, kHeavyLoad);
-  const Latencies solo = neighbours.Solo(kLightLoad * share);
-  Print("light, alone", solo, bars);
-  const Latencies beside =
-      neighbours.Beside(kLightLoad * share, kHeavyLoad * share, false);
+      "noisy: %s, capacity %.2f calls/s (prompt %d, output %d); nine light "
+      "tenants send %.2f of their share, the heavy one %.0f times its own\n",
+      kTarget, capacity, options.prompt, options.output, options.light_load,
+      kHeavyLoad);
+  const Latencies alone = neighbours.Solo(light);
+  Print("light, each alone", alone, bars);
+  const Latencies quiet = neighbours.Beside(light, 0, false);
+  Print("the nine, no heavy one", quiet, bars);
+  const Latencies beside = neighbours.Beside(light, kHeavyLoad * share, false);
   Print("light, beside heavy", beside, bars);
-  std::printf(
-      "heavy: %.1f tokens/s, %.2f of what the others leave\n",
-      neighbours.heavy_tokens(),
-      neighbours.heavy_tokens() /
-          (capacity * options.output * (1 - kLightLoad * kLight / kTenants)));
+  std::printf("heavy: %.1f tokens/s, %.2f of what the others leave\n",
+              neighbours.heavy_tokens(),
+              neighbours.heavy_tokens() /
+                  (capacity * options.output *
+                   (1 - options.light_load * kLight / kTenants)));
   if (!options.smoke) {
     Print("the same, one key: FCFS",
-          neighbours.Beside(kLightLoad * share, kHeavyLoad * share, true),
-          bars);
+          neighbours.Beside(light, kHeavyLoad * share, true), bars);
   }
-  bars->AtMost("light tenants' p99 TTFT beside a heavy one, over alone",
-               Quantile(beside.first, .99) / Quantile(solo.first, .99), 2, "x");
+  const double p99 = Quantile(beside.first, .99);
+  bars->AtMost("light tenants' p99 TTFT beside a heavy one, over each alone",
+               p99 / Quantile(alone.first, .99), 2, "x");
+  bars->AtMost("light tenants' p99 TTFT beside a heavy one, over without it",
+               p99 / Quantile(quiet.first, .99), 2, "x");
   bars->AtMost("light tenants' calls that failed", beside.failed, 0, "");
 }
 

@@ -22,6 +22,7 @@ struct BenchOptions {
   uint64_t seed = 1;
   int prompt = 64;  // tokens of an ordinary request
   int output = 32;
+  double light_load = 0.2;  // what a light tenant sends, of its share
   std::vector<std::string> server_flags;
 };
 

@@ -3,7 +3,7 @@
 //
 //   tenants_bench [--smoke] [--only noisy,shares,overload,readers,prefix]
 //                 [--seconds S] [--prompt N] [--output N] [--seed N]
-//                 [--server-flag FLAG]... [--json FILE]
+//                 [--light-load L] [--server-flag FLAG]... [--json FILE]
 //
 // Bars (a smoke run has twice the slack and shorter windows): exit code 1
 // where one is not met.
@@ -41,6 +41,8 @@ int Main(int argc, char** argv) {
   app.add_option("--seconds", options.seconds, "Of a window that is measured");
   app.add_option("--prompt", options.prompt, "Tokens of an ordinary prompt");
   app.add_option("--output", options.output, "Tokens of an ordinary answer");
+  app.add_option("--light-load", options.light_load,
+                 "What a light tenant sends beside a heavy one, of its share");
   app.add_option("--seed", options.seed, "Of prompts and arrivals");
   app.add_option("--server-flag", options.server_flags,
                  "Flags of every server");

@@ -37,20 +37,24 @@ TEST(TokenFairness, TheLastWeightCounts) {
   EXPECT_EQ(fairness.counter(tenant), 10 * kCounterUnit);
 }
 
-TEST(TokenFairness, ANewcomerStartsAtTheLowestQueuedCounter) {
+TEST(TokenFairness, ANewcomerStartsNearTheLowestQueuedCounter) {
   TokenFairness fairness;
   const auto a = fairness.Enter("a");
   const auto b = fairness.Enter("b");
   fairness.Queued(a);
   fairness.Queued(b);
-  fairness.ChargePrompt(a, 100);
-  fairness.ChargePrompt(b, 70);
-  const auto c = fairness.Enter("c");
+  fairness.ChargePrompt(a, 7100);
+  fairness.ChargePrompt(b, 7070);
+  const auto c = fairness.Enter("c", 2);
   fairness.Queued(c);
-  EXPECT_EQ(fairness.counter(c), 70 * kCounterUnit);
+  EXPECT_EQ(fairness.counter(c), (7070 - kMaxCredit / 2) * kCounterUnit);
+  // Its credit lowers the level for nobody else.
+  const auto d = fairness.Enter("d");
+  fairness.Queued(d);
+  EXPECT_EQ(fairness.counter(d), (7070 - kMaxCredit) * kCounterUnit);
 }
 
-TEST(TokenFairness, AnAbsenceBuysNothing) {
+TEST(TokenFairness, AnAbsenceBuysLittle) {
   TokenFairness fairness;
   const auto idle = fairness.Enter("idle");
   const auto busy = fairness.Enter("busy");
@@ -58,21 +62,21 @@ TEST(TokenFairness, AnAbsenceBuysNothing) {
   fairness.Unqueued(idle);
   fairness.Leave(idle);
   fairness.Queued(busy);
-  fairness.ChargePrompt(busy, 500);
+  fairness.ChargePrompt(busy, 5000);
   EXPECT_EQ(fairness.Enter("idle"), idle);
   fairness.Queued(idle);
-  EXPECT_EQ(fairness.counter(idle), 500 * kCounterUnit);
+  EXPECT_EQ(fairness.counter(idle), (5000 - kMaxCredit) * kCounterUnit);
 }
 
 TEST(TokenFairness, WithNobodyQueuedTheLastWhoLeftSetsTheLevel) {
   TokenFairness fairness;
   const auto a = fairness.Enter("a");
   fairness.Queued(a);
-  fairness.ChargePrompt(a, 300);
+  fairness.ChargePrompt(a, 3000);
   fairness.Unqueued(a);
   const auto b = fairness.Enter("b");
   fairness.Queued(b);
-  EXPECT_EQ(fairness.counter(b), 300 * kCounterUnit);
+  EXPECT_EQ(fairness.counter(b), (3000 - kMaxCredit) * kCounterUnit);
 }
 
 TEST(TokenFairness, ComingBackNeverForgivesADebt) {
@@ -101,8 +105,7 @@ TEST(TokenFairness, WaitingForSlotsSavesUpLittle) {
   // Who comes meanwhile is lifted to those who can run.
   const auto late = fairness.Enter("late");
   fairness.Queued(late);
-  EXPECT_EQ(fairness.counter(late), 9000 * kCounterUnit);
-  fairness.ChargePrompt(busy, 100);
+  EXPECT_EQ(fairness.counter(late), (9000 - kMaxCredit) * kCounterUnit);
   EXPECT_TRUE(fairness.Ready(cold));
   EXPECT_EQ(fairness.counter(cold), (9000 - kMaxArrears) * kCounterUnit);
   EXPECT_FALSE(fairness.Ready(cold)) << "once";
@@ -128,7 +131,7 @@ TEST(TokenFairness, ForgetsOnlyWhomItWouldLiftAnyway) {
   const auto debtor = fairness.Enter("debtor");
   const auto queued = fairness.Enter("queued");
   fairness.Queued(queued);
-  fairness.ChargePrompt(queued, 50);
+  fairness.ChargePrompt(queued, kMaxCredit);
   fairness.ChargePrompt(debtor, 1000);
   fairness.Leave(debtor);
   for (int i = 0; i < 5000; ++i) {

@@ -137,10 +137,8 @@ TEST_F(SchedulerLifecycleTest, BackloggedTenantsStayWithinTheBound) {
   int waiting[2] = {0, 0};
   std::vector<int> tenant_of = {0};
   int64_t worst = 0;
-  // VTC's bound: 2 max(prompt cost, output cost of all that may run).
-  const int64_t bound =
-      2 * std::max<int64_t>(kPromptTokenCost * long_prompt,
-                            kOutputTokenCost * 4 * long_answer);
+  const int64_t bound = 2 * (kPromptTokenCost * long_prompt +
+                             kOutputTokenCost * 4 * long_answer + kMaxLead);
   for (int step = 0; step < 4000; ++step) {
     for (int tenant = 0; tenant < 2; ++tenant) {
       while (waiting[tenant] < 6) {
