@@ -29,6 +29,9 @@ readonly state=build/quickstart
 readonly target=127.0.0.1:$port
 readonly bin=build/release/bin
 
+# What was compiled in another checkout counts as well.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
+
 deploy/setup.sh "${setup_options[@]}"
 
 echo "quickstart: building (the first time takes several minutes)"
