@@ -23,10 +23,11 @@ const Batch& Scheduler::Schedule(MonotonicTime now) {
   ScheduleDecodes();
   limits_prefills_ = options_.target_step_seconds > 0 && !step.parts.empty();
   floor_left_ = kMinPrefillRows;
-  CountRunning();
   FindPrefills();
-  SchedulePrefills(queue_.First());
-  if (!preempted_.empty() || queue_.size() > 0) {
+  const bool some_wait = !preempted_.empty() || queue_.size() > 0;
+  if (some_wait || !prefills_.empty()) CountRunning();
+  if (!prefills_.empty()) SchedulePrefills(queue_.First());
+  if (some_wait) {
     AdmitSequences(now);
     SchedulePrefills(nullptr);
   }

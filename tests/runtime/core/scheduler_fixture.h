@@ -204,6 +204,19 @@ class SchedulerFixture : public testing::Test {
     return line;
   }
 
+  // What steps take where their time is told: 10 ms and 1 ms a row.
+  static double TimeOf(int32_t rows) { return 0.010 + 0.001 * rows; }
+
+  // A step whose time is told. Its rows; 0: there was none.
+  int32_t TimedStep() {
+    Schedule();
+    if (in_flight_.empty()) return 0;
+    const int32_t rows = scheduler().batch().rows();
+    Update();
+    scheduler().StepTook(TimeOf(rows));
+    return rows;
+  }
+
   SchedulerOptions options_;
   MonotonicTime now_{std::chrono::seconds(1)};
   std::vector<const Batch*> in_flight_;

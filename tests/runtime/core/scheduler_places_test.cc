@@ -26,14 +26,6 @@ class SchedulerPlacesTest : public SchedulerFixture {
     scheduler().Add(std::move(request));
   }
 
-  // 10 ms and 1 ms a row.
-  void Timed() {
-    Schedule();
-    const double seconds = 0.010 + 0.001 * scheduler().batch().rows();
-    Update();
-    scheduler().StepTook(seconds);
-  }
-
   int32_t Running(const std::string& tenant) {
     int32_t running = 0;
     scheduler().ForEachSequence([&](const Sequence& sequence) {
@@ -46,9 +38,9 @@ class SchedulerPlacesTest : public SchedulerFixture {
   // `heavy` has the machine to itself; the other is known, and what steps take.
   void Crowd() {
     Add(1, "light", 90, 20);
-    while (!scheduler().idle()) Timed();
+    while (!scheduler().idle()) TimedStep();
     for (RequestId id = 10; id < 60; ++id) Add(id, "heavy", 4, 1000);
-    for (int i = 0; i < 20; ++i) Timed();
+    for (int i = 0; i < 20; ++i) TimedStep();
   }
 };
 
@@ -63,7 +55,7 @@ TEST_F(SchedulerPlacesTest, SomeAreKeptForOthers) {
 
 TEST_F(SchedulerPlacesTest, AloneATenantHasThemAll) {
   for (RequestId id = 10; id < 60; ++id) Add(id, "heavy", 4, 1000);
-  for (int i = 0; i < 20; ++i) Timed();
+  for (int i = 0; i < 20; ++i) TimedStep();
   EXPECT_EQ(Running("heavy"), 16);
 }
 

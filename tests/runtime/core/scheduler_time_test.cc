@@ -15,28 +15,11 @@ class SchedulerTimeTest : public SchedulerFixture {
     options_.limits.max_blocks_per_sequence = 64;
   }
 
-  // 10 ms and 1 ms a row.
-  static double Time(const Batch& batch) {
-    return 0.010 + 0.001 * batch.rows();
-  }
-
-  // The rows of the step; its time is told.
-  int32_t Timed() {
-    Schedule();
-    if (in_flight_.empty()) return 0;
-    const Batch& batch = scheduler().batch();
-    const double seconds = Time(batch);
-    const int32_t rows = batch.rows();
-    Update();
-    scheduler().StepTook(seconds);
-    return rows;
-  }
-
   // Two that decode, and some steps to learn from.
   void Decode() {
     scheduler().Add(Make(1, 100, 1500));
     scheduler().Add(Make(2, 100, 1500));
-    for (int i = 0; i < 40; ++i) Timed();
+    for (int i = 0; i < 40; ++i) TimedStep();
   }
 };
 
@@ -47,10 +30,10 @@ TEST_F(SchedulerTimeTest, PrefillsLeaveDecodesTheirTarget) {
   int steps = 0;
   int longest = 0;
   for (; scheduler().running() < 3 || scheduler().waiting() > 0; ++steps) {
-    Timed();
+    TimedStep();
   }
   while (scheduler().running() == 3) {
-    longest = std::max(longest, Timed());
+    longest = std::max(longest, TimedStep());
     ++steps;
   }
   EXPECT_LE(longest, 31) << "30 rows fit into 40 ms";
@@ -66,7 +49,7 @@ TEST_F(SchedulerTimeTest, PrefillsNeverStarve) {
   scheduler().Add(Make(4, 330, 1));
   int steps = 0;
   while (scheduler().running() + scheduler().waiting() > 2) {
-    EXPECT_EQ(Timed(), 2 + std::min(kMinPrefillRows, 660 - 16 * steps));
+    EXPECT_EQ(TimedStep(), 2 + std::min(kMinPrefillRows, 660 - 16 * steps));
     ++steps;
   }
   EXPECT_EQ(steps, (660 + kMinPrefillRows - 1) / kMinPrefillRows);
@@ -75,13 +58,13 @@ TEST_F(SchedulerTimeTest, PrefillsNeverStarve) {
 TEST_F(SchedulerTimeTest, WithoutDecodesThereIsNobodyToWait) {
   options_.target_step_seconds = 0.001;
   scheduler().Add(Make(1, 128, 2));
-  EXPECT_EQ(Timed(), 128);
+  EXPECT_EQ(TimedStep(), 128);
 }
 
 TEST_F(SchedulerTimeTest, WithoutATargetNothingIsCut) {
   Decode();
   scheduler().Add(Make(3, 900, 2));
-  EXPECT_EQ(Timed(), 128);
+  EXPECT_EQ(TimedStep(), 128);
 }
 
 TEST_F(SchedulerTimeTest, PredictsOnceItHasSeenSomeSteps) {
@@ -89,7 +72,7 @@ TEST_F(SchedulerTimeTest, PredictsOnceItHasSeenSomeSteps) {
   Schedule();
   Update();
   EXPECT_EQ(scheduler().StepTook(0.020), 0);
-  for (int i = 0; i < 20; ++i) Timed();
+  for (int i = 0; i < 20; ++i) TimedStep();
   Schedule();
   Update();
   EXPECT_NEAR(scheduler().StepTook(0.011), 0.011, 0.0005);
