@@ -18,7 +18,7 @@ constexpr int kLight = 9;
 constexpr int kHeavy = kLight;        // index
 constexpr int kTenants = kLight + 1;  // each with an equal share
 constexpr int kEveryone = kTenants;   // all of them under one key
-// What a light tenant sends, of its share, and the heavy one.
+// What the heavy one sends, of its share; the light ones' is an option.
 constexpr double kHeavyLoad = 10;
 // The operator's part: without a target, a step is as long as 64 decodes and
 // the prompts of whoever came.
@@ -31,7 +31,7 @@ class Neighbours {
  public:
   explicit Neighbours(const BenchOptions& options)
       : options_(options),
-        server_(Tenants(), Flags(options)),
+        server_(Tenants(), FlagsAfter({kTarget}, options)),
         maker_(options.seed, VocabSize(server_)) {
     for (int i = 0; i < kTenants; ++i) {
       server_.Upload(i, AdapterOf(i), i + 1);
@@ -105,13 +105,6 @@ class Neighbours {
   double heavy_tokens() const { return heavy_tokens_; }
 
  private:
-  static std::vector<std::string> Flags(const BenchOptions& options) {
-    std::vector<std::string> flags = {kTarget};
-    flags.insert(flags.end(), options.server_flags.begin(),
-                 options.server_flags.end());
-    return flags;
-  }
-
   static std::vector<BenchTenant> Tenants() {
     std::vector<BenchTenant> tenants;
     for (int i = 0; i < kLight; ++i) {

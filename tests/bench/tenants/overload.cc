@@ -36,7 +36,7 @@ class OverloadedServer {
  public:
   explicit OverloadedServer(const BenchOptions& options)
       : options_(options),
-        server_({}, Flags(options)),
+        server_({}, FlagsAfter({kCache}, options)),
         maker_(options.seed, VocabSize(server_)) {}
 
   // Calls a second in a closed loop, and how long one may take.
@@ -111,13 +111,6 @@ class OverloadedServer {
   }
 
  private:
-  static std::vector<std::string> Flags(const BenchOptions& options) {
-    std::vector<std::string> flags = {kCache};
-    flags.insert(flags.end(), options.server_flags.begin(),
-                 options.server_flags.end());
-    return flags;
-  }
-
   PlannedCall Call(double due, double timeout) {
     PlannedCall call;
     call.due = due;

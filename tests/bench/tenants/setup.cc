@@ -36,6 +36,13 @@ void WriteTenants(const std::vector<BenchTenant>& tenants,
 
 }  // namespace
 
+std::vector<std::string> FlagsAfter(std::vector<std::string> flags,
+                                    const BenchOptions& options) {
+  flags.insert(flags.end(), options.server_flags.begin(),
+               options.server_flags.end());
+  return flags;
+}
+
 void Bars::Show(const std::string& what, double value, double limit,
                 const std::string& unit, bool met) {
   failed_ = failed_ || !met;

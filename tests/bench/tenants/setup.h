@@ -26,6 +26,10 @@ struct BenchOptions {
   std::vector<std::string> server_flags;
 };
 
+// `flags` of a part, then those that were asked for, which win.
+std::vector<std::string> FlagsAfter(std::vector<std::string> flags,
+                                    const BenchOptions& options);
+
 // Prints what is held against a bar, and keeps it for the report.
 class Bars {
  public:

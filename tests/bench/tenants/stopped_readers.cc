@@ -108,12 +108,10 @@ class Readers {
 
  private:
   static std::vector<std::string> Flags(const BenchOptions& options) {
-    std::vector<std::string> flags = {
-        "--stream-stall-timeout=1h",
-        options.smoke ? "--kv-memory=64MiB" : "--kv-memory=256MiB"};
-    flags.insert(flags.end(), options.server_flags.begin(),
-                 options.server_flags.end());
-    return flags;
+    return FlagsAfter(
+        {"--stream-stall-timeout=1h",
+         options.smoke ? "--kv-memory=64MiB" : "--kv-memory=256MiB"},
+        options);
   }
 
   double Rows() {
