@@ -1,7 +1,7 @@
 // Random requests of eight tenants at once, on the demo model: each answer has
 // the bits of the same request alone. All prompts begin alike, and answers grow
 // by more blocks than are kept for them, in little KV memory: so blocks are
-// found again, and sequences give up theirs.
+// found again, and, among many requests, sequences give up theirs.
 //
 // DESCANT_ISOLATION_REQUESTS: how many; 60 without it.
 #include <gtest/gtest.h>
