@@ -2,11 +2,13 @@
 # Installs what Descant builds and runs with. Idempotent; everything that is
 # not a Debian package goes into .deps/ of this checkout.
 #
-#   deploy/setup.sh [--no-apt] [--no-tests] [--no-model]
+#   deploy/setup.sh [--no-apt] [--no-tests] [--no-model] [--cuda]
 #
 #   --no-apt     the Debian packages of deploy/packages.txt are there already
 #   --no-tests   without what only the tests need
 #   --no-model   without the demo model
+#   --cuda       with what LibTorch needs to compute on a GPU, beside a CUDA 13
+#                toolkit with cuDNN and NCCL (350 MB)
 #
 # LibTorch: the one in the torch wheel, unless CMAKE_PREFIX_PATH has one.
 set -euo pipefail
@@ -25,13 +27,21 @@ readonly CUDART_SHA256=7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18a
 readonly CUPTI_VERSION=13.0.85
 readonly CUPTI_SHA256=4eb01c08e859bf924d222250d2e8f8b8ff6d3db4721288cf35d14252a4d933c8
 
-use_apt=1 tests=1 model=1
+readonly CUSPARSELT_VERSION=0.8.0
+readonly CUSPARSELT_SHA256=25e30a8a7323935d4ad0340b95a0b69926eee755767e8e0b1cf8dd85b197d3fd
+readonly NVSHMEM_VERSION=3.4.5
+readonly NVSHMEM_SHA256=290f0a2ee94c9f3687a02502f3b9299a9f9fe826e6d0287ee18482e78d495b80
+readonly CUFILE_VERSION=1.15.1.6
+readonly CUFILE_SHA256=08a3ecefae5a01c7f5117351c64f17c7c62efa5fffdbe24fc7d298da19cd0b44
+
+use_apt=1 tests=1 model=1 cuda=0
 for argument in "$@"; do
   case "$argument" in
     --no-apt) use_apt=0 ;;
     --no-tests) tests=0 ;;
     --no-model) model=0 ;;
-    -h | --help) sed -n '2,11p' "$0" | cut -c3-; exit 0 ;;
+    --cuda) cuda=1 ;;
+    -h | --help) sed -n '2,13p' "$0" | cut -c3-; exit 0 ;;
     *) echo "setup: unknown option $argument (see --help)" >&2; exit 78 ;;
   esac
 done
@@ -138,7 +148,8 @@ install_libtorch() {
   rm -rf "$target"
   unzip -q "$wheel" 'torch/lib/libtorch_cpu.so' 'torch/lib/libc10.so' \
     'torch/lib/libgomp*' 'torch/lib/libtorch.so' 'torch/lib/libc10_cuda.so' \
-    'torch/lib/libtorch_cuda.so' 'torch/include/*' -d "$target"
+    'torch/lib/libtorch_cuda.so' 'torch/lib/libtorch_nvshmem.so' \
+    'torch/include/*' -d "$target"
   touch "$target/.complete"
   rm -f "$wheel"
 }
@@ -163,6 +174,28 @@ install_cuda_runtime() {
   wheel=$(fetch_wheel "nvidia-cuda-cupti==$CUPTI_VERSION" "$CUPTI_SHA256")
   unzip -q -o -j "$wheel" '*/libcupti.so.13' -d .deps/cuda/lib
   rm -f "$wheel"
+}
+
+# What libtorch_cuda of the wheel needs and the toolkit has not.
+install_cuda_libraries() {
+  local wheel
+  if [ -e .deps/cuda/lib/.complete ]; then
+    say "LibTorch's other CUDA libraries are there"
+    return
+  fi
+  say "fetching LibTorch's other CUDA libraries (350 MB)"
+  mkdir -p .deps/cuda/lib
+  wheel=$(fetch_wheel "nvidia-cusparselt-cu13==$CUSPARSELT_VERSION" \
+    "$CUSPARSELT_SHA256")
+  unzip -q -o -j "$wheel" '*/libcusparseLt.so.0' -d .deps/cuda/lib
+  rm -f "$wheel"
+  wheel=$(fetch_wheel "nvidia-nvshmem-cu13==$NVSHMEM_VERSION" "$NVSHMEM_SHA256")
+  unzip -q -o -j "$wheel" '*/libnvshmem_host.so.3' -d .deps/cuda/lib
+  rm -f "$wheel"
+  wheel=$(fetch_wheel "nvidia-cufile==$CUFILE_VERSION" "$CUFILE_SHA256")
+  unzip -q -o -j "$wheel" '*/libcufile.so.0' -d .deps/cuda/lib
+  rm -f "$wheel"
+  touch .deps/cuda/lib/.complete
 }
 
 install_model() {
@@ -201,6 +234,7 @@ mkdir -p .deps/downloads
 if [ "$use_apt" -eq 1 ]; then install_packages; fi
 install_libtorch
 install_cuda_runtime
+if [ "$cuda" -eq 1 ]; then install_cuda_libraries; fi
 if [ "$model" -eq 1 ]; then install_model; fi
 if [ "$tests" -eq 1 ]; then install_lint; fi
 say "done"

@@ -2,20 +2,16 @@
 
 #include <algorithm>
 #include <cstring>
-#include <iterator>
 #include <new>
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 #include "adapters/adapter.h"
 #include "adapters/error_reason.h"
-#include "runtime/base/check.h"
 #include "runtime/base/pacing.h"
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/kernels/packing.h"
-#include "runtime/model/bfloat16_convert.h"
 
 namespace descant {
 namespace {
@@ -26,113 +22,6 @@ using kernels::kRankBlock;
 using kernels::RoundUp;
 
 constexpr int64_t kAlignment = 64;
-
-// The slices of a site that a module changes: several where it is fused.
-struct Place {
-  LoraSite site;
-  int32_t first;
-  int32_t count;
-};
-
-Place PlaceOf(LinearKind kind) {
-  switch (kind) {
-    case LinearKind::kQ:
-      return {LoraSite::kQkv, 0, 1};
-    case LinearKind::kK:
-      return {LoraSite::kQkv, 1, 1};
-    case LinearKind::kV:
-      return {LoraSite::kQkv, 2, 1};
-    case LinearKind::kQkv:
-      return {LoraSite::kQkv, 0, 3};
-    case LinearKind::kO:
-      return {LoraSite::kOut, 0, 1};
-    case LinearKind::kGate:
-      return {LoraSite::kGateUp, 0, 1};
-    case LinearKind::kUp:
-      return {LoraSite::kGateUp, 1, 1};
-    case LinearKind::kGateUp:
-      return {LoraSite::kGateUp, 0, 2};
-    case LinearKind::kDown:
-      break;
-  }
-  return {LoraSite::kDown, 0, 1};
-}
-
-// Outputs of a slice.
-int32_t SliceRows(const ModelConfig& config, LoraSite site, int32_t slice) {
-  switch (site) {
-    case LoraSite::kQkv:
-      return (slice == 0 ? config.num_heads : config.num_kv_heads) *
-             config.head_dim;
-    case LoraSite::kGateUp:
-      return config.intermediate_size;
-    case LoraSite::kOut:
-    case LoraSite::kDown:
-      break;
-  }
-  return config.hidden_size;
-}
-
-// A slice's rows of a module's B.
-struct ModuleSlice {
-  const AdapterModule* module = nullptr;
-  int32_t first_row = 0;
-  int32_t rows = 0;
-};
-
-// The modules of one layer, by site and slice. Slices of a fused module are
-// neighbours.
-struct LayerModules {
-  ModuleSlice at[kLoraSites][kMaxSlices];
-};
-
-// Modules are sorted by layer: takes those of `layer` from `next` on.
-LayerModules TakeLayer(const ModelConfig& config, const Adapter& adapter,
-                       int32_t layer, size_t* next) {
-  LayerModules modules;
-  for (; *next < adapter.modules.size(); ++*next) {
-    const AdapterModule& module = adapter.modules[*next];
-    if (module.layer != layer) break;
-    const Place place = PlaceOf(module.kind);
-    int32_t row = 0;
-    for (int32_t i = place.first; i < place.first + place.count; ++i) {
-      const int32_t rows = SliceRows(config, place.site, i);
-      modules.at[static_cast<int>(place.site)][i] = {&module, row, rows};
-      row += rows;
-    }
-    DESCANT_CHECK(row == module.b.rows);
-  }
-  return modules;
-}
-
-// Whether slice i computes with the same A as the slice before.
-bool SharesA(const ModuleSlice (&slices)[kMaxSlices], int32_t i) {
-  return i > 0 && slices[i].module == slices[i - 1].module;
-}
-
-// Some rows of `matrix` as bf16, into [rows, columns].
-void CopyRows(const AdapterMatrix& matrix, int64_t first, int64_t rows,
-              bf16_t* target) {
-  const int64_t begin = first * matrix.columns;
-  const int64_t count = rows * matrix.columns;
-  switch (matrix.dtype) {
-    case Dtype::kBF16:
-      std::memcpy(target, static_cast<const bf16_t*>(matrix.data) + begin,
-                  count * sizeof(bf16_t));
-      return;
-    case Dtype::kF16:
-      HalfToBFloat16(static_cast<const uint16_t*>(matrix.data) + begin, count,
-                     target);
-      return;
-    case Dtype::kF32:
-      FloatToBFloat16(static_cast<const float*>(matrix.data) + begin, count,
-                      target);
-      return;
-    case Dtype::kOther:
-      break;
-  }
-  DESCANT_CHECK(matrix.dtype != Dtype::kOther);
-}
 
 // Hands out aligned pieces of a layer's range; without a base it only counts.
 class Cursor {
@@ -176,7 +65,7 @@ void PackA(const ModuleSlice (&slices)[kMaxSlices], const PackedSite& site,
     const AdapterModule* module = slices[i].module;
     if (module == nullptr || SharesA(slices, i)) continue;
     const int32_t offset = site.slices[i].h_offset;
-    CopyRows(module->a, 0, module->rank, rows.data() + offset * in);
+    CopyRowsAsBf16(module->a, 0, module->rank, rows.data() + offset * in);
     std::fill_n(scale + offset, module->rank, module->scale);
   }
   const int64_t block = RoundUp(in, 2) * kRankBlock;
@@ -191,7 +80,7 @@ void PackB(const ModuleSlice& slice, std::vector<bf16_t>* scratch, bf16_t* b) {
   const int64_t rank = slice.module->rank;
   std::vector<bf16_t>& rows = *scratch;
   rows.resize(out * rank);
-  CopyRows(slice.module->b, slice.first_row, out, rows.data());
+  CopyRowsAsBf16(slice.module->b, slice.first_row, out, rows.data());
   const int64_t block = RoundUp(rank, 2) * kColumnBlock;
   for (int64_t row = 0; row < out; row += kColumnBlock) {
     kernels::PackBlock(
@@ -208,10 +97,7 @@ void PackLayer(const LayerModules& modules, std::vector<bf16_t>* scratch,
     PackedSite site = PlanSite(modules.at[s]);
     const uint64_t begin = cursor->size();
     if (site.rank != 0) {
-      int64_t in = 0;
-      for (const ModuleSlice& slice : modules.at[s]) {
-        if (slice.module != nullptr) in = slice.module->a.columns;
-      }
+      const int64_t in = SiteInputs(modules.at[s]);
       bf16_t* a = cursor->Take<bf16_t>(site.rank * RoundUp(in, 2));
       float* scale = cursor->Take<float>(site.rank);
       if (scratch) PackA(modules.at[s], site, in, scratch, a, scale);
@@ -254,15 +140,14 @@ void PackedImage::Free::operator()(std::byte* memory) const {
 
 absl::StatusOr<std::unique_ptr<AdapterPool>> AdapterPool::Create(
     const ModelConfig& config, int32_t slots, uint64_t bytes) {
-  std::unique_ptr<AdapterPool> pool(new AdapterPool(config, slots));
+  std::unique_ptr<AdapterPool> pool(new AdapterPool(config, slots, bytes));
   DESCANT_ASSIGN_OR_RETURN(pool->arena_, kernels::Arena::Create(bytes));
-  MutexLock lock(&pool->mutex_);
-  if (bytes > 0) pool->free_.emplace(0, bytes);
   return pool;
 }
 
-AdapterPool::AdapterPool(const ModelConfig& config, int32_t slots)
-    : config_(config), slots_(slots) {}
+AdapterPool::AdapterPool(const ModelConfig& config, int32_t slots,
+                         uint64_t bytes)
+    : config_(config), ranges_(bytes), slots_(slots) {}
 
 absl::StatusOr<std::shared_ptr<const PackedImage>> AdapterPool::Pack(
     const Adapter& adapter) const {
@@ -306,9 +191,9 @@ absl::Status AdapterPool::Load(int32_t slot, const PackedImage& image) {
   auto packed = std::make_unique<PackedAdapter>(image.packed_);
   for (const PackedImage::Layer& at : image.layers_) {
     Breathe();
-    absl::StatusOr<uint64_t> offset = Allocate(at.bytes);
+    absl::StatusOr<uint64_t> offset = ranges_.Allocate(at.bytes);
     if (!offset.ok()) {
-      for (const uint64_t range : packed->ranges) Free(range);
+      for (const uint64_t range : packed->ranges) ranges_.Free(range);
       return std::move(offset).status();
     }
     packed->ranges.push_back(*offset);
@@ -324,7 +209,7 @@ absl::Status AdapterPool::Load(int32_t slot, const PackedImage& image) {
 
 void AdapterPool::Unload(int32_t slot) {
   if (slots_[slot] == nullptr) return;
-  for (const uint64_t range : slots_[slot]->ranges) Free(range);
+  for (const uint64_t range : slots_[slot]->ranges) ranges_.Free(range);
   slots_[slot].reset();
 }
 
@@ -342,45 +227,7 @@ uint64_t AdapterPool::Bytes(const Adapter& adapter) const {
 }
 
 AdapterMemory AdapterPool::memory() const {
-  MutexLock lock(&mutex_);
-  return {used_bytes_, arena_.size()};
-}
-
-absl::StatusOr<uint64_t> AdapterPool::Allocate(uint64_t bytes) {
-  MutexLock lock(&mutex_);
-  for (auto it = free_.begin(); it != free_.end(); ++it) {
-    const auto [offset, size] = *it;
-    if (size < bytes) continue;
-    free_.erase(it);
-    if (size > bytes) free_.emplace(offset + bytes, size - bytes);
-    used_.emplace(offset, bytes);
-    used_bytes_ += bytes;
-    return offset;
-  }
-  return absl::ResourceExhaustedError(
-      absl::StrCat("adapter memory of ", arena_.size(), " bytes is full"));
-}
-
-void AdapterPool::Free(uint64_t offset) {
-  MutexLock lock(&mutex_);
-  const auto used = used_.find(offset);
-  DESCANT_CHECK(used != used_.end());
-  uint64_t size = used->second;
-  used_.erase(used);
-  used_bytes_ -= size;
-  auto next = free_.lower_bound(offset);
-  if (next != free_.end() && next->first == offset + size) {
-    size += next->second;
-    next = free_.erase(next);
-  }
-  if (next != free_.begin()) {
-    const auto before = std::prev(next);
-    if (before->first + before->second == offset) {
-      before->second += size;
-      return;
-    }
-  }
-  free_.emplace(offset, size);
+  return {ranges_.used(), arena_.size()};
 }
 
 }  // namespace descant

@@ -4,31 +4,21 @@
 #define DESCANT_RUNTIME_MODEL_ADAPTER_POOL_H_
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "adapters/adapter_image.h"
-#include "runtime/base/mutex.h"
 #include "runtime/kernels/arena.h"
 #include "runtime/kernels/kernels.h"
+#include "runtime/model/adapter_sites.h"
 #include "runtime/model/model_config.h"
+#include "runtime/model/range_allocator.h"
 #include "runtime/model/runner.h"
 
 namespace descant {
 
 struct Adapter;  // adapters/adapter.h
-
-// Where a step reads an activation once for several modules.
-enum class LoraSite : uint8_t {
-  kQkv,     // slices q, k, v
-  kOut,     // o
-  kGateUp,  // gate, up; a model without a gate has up alone
-  kDown,    // down
-};
-inline constexpr int32_t kLoraSites = 4;
-inline constexpr int32_t kMaxSlices = 3;
 
 // One module of a site, or the part of a fused one that belongs to the slice:
 // B [out, rank] in blocks of 32 columns, [ceil(out / 32)][rank_pairs][32][2].
@@ -106,18 +96,12 @@ class AdapterPool {
   const PackedAdapter* Find(int32_t slot) const { return slots_[slot].get(); }
 
  private:
-  AdapterPool(const ModelConfig& config, int32_t slots);
-  absl::StatusOr<uint64_t> Allocate(uint64_t bytes);
-  void Free(uint64_t offset);
+  AdapterPool(const ModelConfig& config, int32_t slots, uint64_t bytes);
 
   const ModelConfig config_;
   kernels::Arena arena_;
+  RangeAllocator ranges_;  // of the arena
   std::vector<std::unique_ptr<PackedAdapter>> slots_;
-  mutable Mutex mutex_;
-  uint64_t used_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  // Offset -> size. Neighbouring free ranges are one.
-  std::map<uint64_t, uint64_t> free_ ABSL_GUARDED_BY(mutex_);
-  std::map<uint64_t, uint64_t> used_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace descant

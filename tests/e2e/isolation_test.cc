@@ -29,8 +29,8 @@ namespace {
 constexpr int kTenants = 8;
 constexpr int kAdapters = 2;  // of each tenant
 constexpr int kInFlight = 24;
-constexpr int kPreamble = 36;  // tokens
-constexpr int kLongAnswer = 96;
+constexpr int kPreamble = 36;     // tokens
+constexpr int kLongAnswer = 224;  // two of them are more than there is
 constexpr uint64_t kSeed = 20261126;
 
 int RequestCount() {
@@ -103,7 +103,7 @@ std::vector<TenantRequest> MakeRequests(int32_t vocab_size) {
     const std::vector<int64_t> own(prompt->begin(), prompt->end());
     prompt->Assign(preamble.begin(), preamble.end());
     prompt->Add(own.begin(), own.end());
-    if (random.Below(2) > 0 || one.request.n() > 1) continue;
+    if (random.Below(4) > 0 || one.request.n() > 1) continue;
     one.request.mutable_stopping()->set_max_tokens(kLongAnswer);
     one.request.mutable_stopping()->set_ignore_eos(true);
     one.request.mutable_stopping()->clear_stop_strings();

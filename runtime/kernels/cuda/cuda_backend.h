@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "runtime/kernels/cuda/cuda_kernels.h"
 
 namespace descant::kernels {
 
@@ -26,11 +26,8 @@ bool CudaBuilt();
 // driver's own words.
 absl::StatusOr<std::vector<CudaDevice>> ListCudaDevices();
 
-// x[r, c] *= scale[r] for fp32 x [rows, columns] and scale [rows], both in the
-// current device's memory; ordered on `stream` (a cudaStream_t). Errors as
-// above, and INTERNAL for a failed launch.
-absl::Status CudaScaleRows(const float* scale, int64_t rows, int64_t columns,
-                           float* x, void* stream);
+// For the current device; null where CUDA is not built.
+const CudaKernels* CudaKernelsOf(HalfType half);
 
 }  // namespace descant::kernels
 

@@ -16,7 +16,16 @@ TEST(CudaBackendTest, SaysWhatThereIs) {
                         : absl::StatusCode::kUnimplemented,
             devices.status().code())
       << devices.status();
-  EXPECT_FALSE(CudaScaleRows(nullptr, 1, 1, nullptr, nullptr).ok());
+}
+
+TEST(CudaBackendTest, ALaunchWithoutADeviceSaysSo) {
+  const CudaKernels* kernels = CudaKernelsOf(HalfType::kBf16);
+  ASSERT_EQ(kernels != nullptr, CudaBuilt());
+  if (kernels == nullptr || ListCudaDevices().ok()) GTEST_SKIP();
+  ActivateArgs args;
+  args.rows = 1;
+  args.width = 8;
+  EXPECT_EQ(kernels->activate(args).code(), absl::StatusCode::kUnavailable);
 }
 
 }  // namespace

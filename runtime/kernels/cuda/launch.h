@@ -1,0 +1,24 @@
+// The shape of a kernel's launch. No CUDA header.
+#ifndef DESCANT_RUNTIME_KERNELS_CUDA_LAUNCH_H_
+#define DESCANT_RUNTIME_KERNELS_CUDA_LAUNCH_H_
+
+#include <cstdint>
+
+namespace descant::kernels {
+
+struct LaunchDim {
+  uint32_t x = 1;
+  uint32_t y = 1;
+  uint32_t z = 1;
+};
+
+struct LaunchShape {
+  LaunchDim grid;
+  LaunchDim block;
+  uint32_t shared_bytes = 0;  // dynamic ones
+  void* stream = nullptr;     // cudaStream_t
+};
+
+}  // namespace descant::kernels
+
+#endif  // DESCANT_RUNTIME_KERNELS_CUDA_LAUNCH_H_

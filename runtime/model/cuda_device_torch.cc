@@ -1,0 +1,236 @@
+// The module behind MakeCudaDevice: memory and copies by the CUDA runtime,
+// products and graphs by LibTorch.
+#include <ATen/ATen.h>
+#include <ATen/cuda/CUDAContext.h>
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
+
+#include <functional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "runtime/base/check.h"
+#include "runtime/base/mutex.h"
+#include "runtime/base/status_macros.h"
+#include "runtime/model/cuda_device_module.h"
+
+namespace descant {
+namespace {
+
+absl::Status StatusOf(const char* what, cudaError_t error) {
+  if (error == cudaSuccess) return absl::OkStatus();
+  const std::string text = absl::StrCat(what, ": ", cudaGetErrorString(error));
+  switch (error) {
+    case cudaErrorMemoryAllocation:
+      return absl::ResourceExhaustedError(text);
+    case cudaErrorNoDevice:
+    case cudaErrorInsufficientDriver:
+      return absl::UnavailableError(text);
+    default:
+      return absl::InternalError(text);
+  }
+}
+
+// What the library throws, as a status.
+template <typename Function>
+absl::Status Guarded(const char* what, const Function& function) {
+  try {
+    return function();
+  } catch (const c10::OutOfMemoryError& error) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(what, ": ", error.what_without_backtrace()));
+  } catch (const c10::Error& error) {
+    return absl::InternalError(
+        absl::StrCat(what, ": ", error.what_without_backtrace()));
+  }
+}
+
+class TorchGraph final : public DeviceGraph {
+ public:
+  explicit TorchGraph(c10::cuda::CUDAStream stream) : stream_(stream) {}
+
+  at::cuda::CUDAGraph& graph() { return graph_; }
+  absl::Status Replay() override {
+    return Guarded("replay of a graph", [this] {
+      const c10::cuda::CUDAStreamGuard guard(stream_);
+      graph_.replay();
+      return absl::OkStatus();
+    });
+  }
+
+ private:
+  const c10::cuda::CUDAStream stream_;
+  at::cuda::CUDAGraph graph_;
+};
+
+class TorchCudaDevice final : public Device {
+ public:
+  TorchCudaDevice(int32_t index, std::string name, int32_t multiprocessors,
+                  kernels::HalfType half, const kernels::CudaKernels& kernels)
+      : index_(index),
+        name_(std::move(name)),
+        multiprocessors_(multiprocessors),
+        half_(half),
+        kernels_(kernels),
+        stream_(c10::cuda::getStreamFromPool(
+            /*isHighPriority=*/true, static_cast<c10::DeviceIndex>(index))),
+        graph_pool_(at::cuda::graph_pool_handle()) {}
+  ~TorchCudaDevice() override {
+    if (copy_stream_ != nullptr) cudaStreamDestroy(copy_stream_);
+  }
+
+  absl::Status Start() {
+    DESCANT_RETURN_IF_ERROR(StatusOf("device", cudaSetDevice(index_)));
+    return StatusOf(
+        "stream for copies",
+        cudaStreamCreateWithFlags(&copy_stream_, cudaStreamNonBlocking));
+  }
+
+  std::string Describe() const override { return name_; }
+  kernels::HalfType half() const override { return half_; }
+  const kernels::CudaKernels& kernels() const override { return kernels_; }
+  void* stream() const override { return stream_.stream(); }
+  int32_t multiprocessors() const override { return multiprocessors_; }
+
+  absl::StatusOr<uint64_t> FreeBytes() const override {
+    const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(index_));
+    size_t free = 0;
+    size_t total = 0;
+    DESCANT_RETURN_IF_ERROR(
+        StatusOf("free memory", cudaMemGetInfo(&free, &total)));
+    return free;
+  }
+
+  absl::StatusOr<DeviceMemory> Allocate(uint64_t bytes) override {
+    if (bytes == 0) return DeviceMemory();
+    const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(index_));
+    void* data = nullptr;
+    DESCANT_RETURN_IF_ERROR(
+        StatusOf(absl::StrCat(bytes, " bytes of the GPU").c_str(),
+                 cudaMalloc(&data, bytes)));
+    DeviceMemory memory(data, bytes, [](void* freed) { cudaFree(freed); });
+    DESCANT_RETURN_IF_ERROR(StatusOf("memset", cudaMemset(data, 0, bytes)));
+    // The default stream's work isn't ordered before ours.
+    DESCANT_RETURN_IF_ERROR(StatusOf("memset", cudaDeviceSynchronize()));
+    return memory;
+  }
+
+  absl::StatusOr<DeviceMemory> AllocateHost(uint64_t bytes) const override {
+    if (bytes == 0) return DeviceMemory();
+    void* data = nullptr;
+    DESCANT_RETURN_IF_ERROR(
+        StatusOf(absl::StrCat(bytes, " bytes of pinned memory").c_str(),
+                 cudaHostAlloc(&data, bytes, cudaHostAllocDefault)));
+    DeviceMemory memory(data, bytes, [](void* freed) { cudaFreeHost(freed); });
+    std::memset(data, 0, bytes);
+    return memory;
+  }
+
+  absl::Status CopyToDevice(void* to, const void* from,
+                            uint64_t bytes) override {
+    return StatusOf("copy to the GPU",
+                    cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice,
+                                    stream_.stream()));
+  }
+  absl::Status CopyToHost(void* to, const void* from, uint64_t bytes) override {
+    return StatusOf("copy from the GPU",
+                    cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost,
+                                    stream_.stream()));
+  }
+  absl::Status Synchronize() override {
+    return StatusOf("step", cudaStreamSynchronize(stream_.stream()));
+  }
+
+  absl::Status Load(absl::Span<const DeviceCopy> copies) override {
+    const MutexLock lock(&load_mutex_);
+    const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(index_));
+    for (const DeviceCopy& copy : copies) {
+      DESCANT_RETURN_IF_ERROR(StatusOf(
+          "load",
+          copy.rows == 1
+              ? cudaMemcpyAsync(copy.to, copy.from, copy.bytes,
+                                cudaMemcpyHostToDevice, copy_stream_)
+              : cudaMemcpy2DAsync(copy.to, copy.to_pitch, copy.from,
+                                  copy.from_pitch, copy.bytes, copy.rows,
+                                  cudaMemcpyHostToDevice, copy_stream_)));
+    }
+    return StatusOf("load", cudaStreamSynchronize(copy_stream_));
+  }
+
+  absl::StatusOr<std::unique_ptr<DeviceGraph>> Capture(
+      const std::function<absl::Status()>& launches) override {
+    auto graph = std::make_unique<TorchGraph>(stream_);
+    DESCANT_RETURN_IF_ERROR(Guarded("capture of a graph", [&] {
+      const c10::cuda::CUDAStreamGuard guard(stream_);
+      // Thread-local: loads go on meanwhile.
+      graph->graph().capture_begin(graph_pool_,
+                                   cudaStreamCaptureModeThreadLocal);
+      const absl::Status status = launches();
+      graph->graph().capture_end();
+      return status;
+    }));
+    return graph;
+  }
+
+ protected:
+  absl::Status MultiplyNow(const MatrixProduct& product) override {
+    if (product.rows == 0) return absl::OkStatus();
+    const auto options =
+        at::TensorOptions()
+            .dtype(half_ == kernels::HalfType::kBf16 ? at::kBFloat16
+                                                     : at::kHalf)
+            .device(at::kCUDA, static_cast<c10::DeviceIndex>(index_));
+    const auto view = [&](const void* data, at::IntArrayRef sizes,
+                          at::IntArrayRef strides) {
+      return at::from_blob(const_cast<void*>(data), sizes, strides, options);
+    };
+    return Guarded("matrix product", [&] {
+      const c10::cuda::CUDAStreamGuard guard(stream_);
+      const at::Tensor x =
+          view(product.x, {product.rows, product.depth}, {product.x_stride, 1});
+      const at::Tensor w =
+          view(product.w, {product.columns, product.depth}, {product.depth, 1});
+      at::Tensor y = view(product.y, {product.rows, product.columns},
+                          {product.y_stride, 1});
+      if (product.bias == nullptr) {
+        at::mm_out(y, x, w.t());
+      } else {
+        at::addmm_out(y, view(product.bias, {product.columns}, {1}), x, w.t());
+      }
+      return absl::OkStatus();
+    });
+  }
+
+ private:
+  const int32_t index_;
+  const std::string name_;
+  const int32_t multiprocessors_;
+  const kernels::HalfType half_;
+  const kernels::CudaKernels& kernels_;
+  const c10::cuda::CUDAStream stream_;
+  const at::cuda::MempoolId_t graph_pool_;
+  cudaStream_t copy_stream_ = nullptr;
+  Mutex load_mutex_;
+};
+
+}  // namespace
+}  // namespace descant
+
+// (Both sides are built together: C linkage is for the name alone.)
+#pragma GCC diagnostic ignored "-Wreturn-type-c-linkage"
+extern "C" __attribute__((visibility("default")))
+absl::StatusOr<std::unique_ptr<descant::Device>>
+DescantMakeCudaDevice(int32_t index, const std::string& name,
+                      int32_t multiprocessors, descant::kernels::HalfType half,
+                      const descant::kernels::CudaKernels* kernels) {
+  std::unique_ptr<descant::TorchCudaDevice> device;
+  DESCANT_RETURN_IF_ERROR(descant::Guarded("CUDA", [&]() -> absl::Status {
+    device = std::make_unique<descant::TorchCudaDevice>(
+        index, name, multiprocessors, half, *kernels);
+    return device->Start();
+  }));
+  return device;
+}

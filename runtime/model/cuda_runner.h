@@ -1,0 +1,83 @@
+// The CUDA runner: base weights through the library's products, adapters and
+// attention by our own kernels, decodes from captured graphs.
+//
+// A step is enqueued in Launch and waited for in Collect. Results hold to the
+// CPU runner's within the tolerance of 16-bit activations; bits may differ from
+// batch to batch (the library's products choose their algorithm by the number
+// of rows).
+#ifndef DESCANT_RUNTIME_MODEL_CUDA_RUNNER_H_
+#define DESCANT_RUNTIME_MODEL_CUDA_RUNNER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "runtime/model/cuda_adapter_pool.h"
+#include "runtime/model/cuda_step.h"
+#include "runtime/model/cuda_weights.h"
+#include "runtime/model/device.h"
+#include "runtime/model/model.h"
+#include "runtime/model/runner.h"
+#include "runtime/model/sampler.h"
+
+namespace descant {
+
+class CudaRunner final : public Runner {
+ public:
+  // INVALID_ARGUMENT: a model that the kernels have no sizes for, KV memory
+  // below one block. RESOURCE_EXHAUSTED: the device's memory. Errors of the
+  // weight source and the device.
+  static absl::StatusOr<std::unique_ptr<CudaRunner>> Create(
+      std::shared_ptr<const Model> model, const RunnerOptions& options,
+      std::unique_ptr<Device> device);
+
+  // UNIMPLEMENTED: pooled outputs, which no decoder has. A device that failed
+  // fails every later step.
+  absl::Status Launch(const Batch& batch) override;
+  absl::StatusOr<const StepOutput*> Collect() override;
+  absl::StatusOr<std::shared_ptr<const AdapterImage>> PackAdapter(
+      const std::shared_ptr<const Adapter>& adapter) const override;
+  absl::Status LoadImage(
+      int32_t slot, const std::shared_ptr<const AdapterImage>& image) override;
+  void UnloadAdapter(int32_t slot) override;
+  AdapterMemory adapter_memory() const override { return adapters_->memory(); }
+  void ClearBlocks(absl::Span<const int32_t> blocks) override;
+  uint64_t AdapterBytes(const Adapter& adapter) const override;
+  int32_t num_blocks() const override { return kv_.num_blocks(); }
+  const BatchLimits& limits() const override { return limits_; }
+  std::string Describe() const override;
+
+  const CudaStepCounts& step_counts() const { return step_->counts(); }
+
+ private:
+  CudaRunner(std::shared_ptr<const Model> model, const RunnerOptions& options,
+             std::unique_ptr<Device> device);
+
+  absl::Status Enqueue(const Batch& batch);
+  // From the logits, which are on the host.
+  void Sample(const Batch& batch);
+
+  const std::shared_ptr<const Model> model_;
+  const BatchLimits limits_;
+  // What is below uses it.
+  const std::unique_ptr<Device> device_;
+  std::unique_ptr<CudaWeights> weights_;
+  CudaKvCache kv_;
+  std::unique_ptr<CudaAdapterPool> adapters_;
+  std::unique_ptr<CudaStep> step_;
+  DeviceMemory host_arrays_;
+  DeviceMemory host_logits_;
+  SamplerScratch sampler_;
+  std::vector<float> row_logits_;     // of one output
+  std::vector<int32_t> last_tokens_;  // by state slot
+  const Batch* batch_ = nullptr;      // in flight
+  StepOutput output_;
+  absl::Status result_;
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_MODEL_CUDA_RUNNER_H_

@@ -1,0 +1,149 @@
+// A forward pass on the device, as launches: what is computed between the copy
+// of a step's arrays and its logits.
+#ifndef DESCANT_RUNTIME_MODEL_CUDA_STEP_H_
+#define DESCANT_RUNTIME_MODEL_CUDA_STEP_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "runtime/model/cuda_adapter_pool.h"
+#include "runtime/model/cuda_step_plan.h"
+#include "runtime/model/cuda_weights.h"
+#include "runtime/model/device.h"
+#include "runtime/model/model_config.h"
+
+namespace descant {
+
+// Keys and values of all layers, in pages of kBlockSize tokens.
+class CudaKvCache {
+ public:
+  // Bytes of one block, all layers.
+  static uint64_t BlockBytes(const ModelConfig& config);
+  // INVALID_ARGUMENT: not even one block. Errors of the device.
+  static absl::StatusOr<CudaKvCache> Create(const ModelConfig& config,
+                                            uint64_t bytes, Device* device);
+
+  int32_t num_blocks() const { return num_blocks_; }
+  kernels::CudaKvLayer Layer(int32_t layer) const;
+
+ private:
+  DeviceMemory memory_;
+  int32_t num_blocks_ = 0;
+  uint64_t tensor_bytes_ = 0;  // of one layer's keys
+};
+
+// How steps were computed: each is one of these.
+struct CudaStepCounts {
+  uint64_t graph = 0;      // one graph: decodes alone
+  uint64_t piecewise = 0;  // a graph between attentions, which run eagerly
+  uint64_t eager = 0;      // the first of its shape, or too many rows
+};
+
+// Parts of its depth that a shrink of so many rows is computed in.
+int32_t ShrinkSplits(int32_t rows);
+
+// Everything it is made with outlives it.
+class CudaStep {
+ public:
+  struct Parts {
+    const ModelConfig* config;
+    const CudaWeights* weights;
+    const CudaKvCache* kv;
+    const CudaAdapterPool* adapters;
+    Device* device;
+  };
+
+  // Allocates all that steps within `limits` need.
+  static absl::StatusOr<std::unique_ptr<CudaStep>> Create(
+      const Parts& parts, const BatchLimits& limits);
+
+  const CudaStepLayout& layout() const { return layout_; }
+  // The device's copy of the arrays.
+  std::byte* arrays() const { return arrays_.data(); }
+  // Half [outputs, logits_stride].
+  const void* logits() const { return logits_; }
+  int64_t logits_stride() const { return logits_stride_; }
+
+  // Enqueues the pass over the arrays that are there. `use_graphs`: a shape
+  // that comes again is captured and replayed.
+  absl::Status Run(const CudaStepShape& shape, bool use_graphs);
+
+  const CudaStepCounts& counts() const { return counts_; }
+
+ private:
+  using Graphs = std::vector<std::unique_ptr<DeviceGraph>>;
+
+  CudaStep(const Parts& parts, const BatchLimits& limits);
+  absl::Status Allocate(const BatchLimits& limits);
+  void MakeRopeTables(const BatchLimits& limits);
+  absl::Status LoadRopeTables();
+
+  absl::StatusOr<Graphs> Capture(const CudaStepShape& shape);
+  // What lies before, between and after the attentions: num_layers + 1 pieces.
+  absl::Status Piece(const CudaStepShape& shape, int32_t piece);
+  absl::Status Whole(const CudaStepShape& shape);
+  absl::Status Begin(const CudaStepShape& shape);
+  absl::Status QkvOf(const CudaStepShape& shape, int32_t layer);
+  absl::Status Attention(const CudaStepShape& shape, int32_t layer);
+  absl::Status AfterAttention(const CudaStepShape& shape, int32_t layer);
+  absl::Status Head(const CudaStepShape& shape);
+  absl::Status Norm(const CudaNorm& norm, const float* post_weight,
+                    int32_t rows, const int32_t* source_rows, bool add,
+                    void* out);
+  // y = x w^T + bias with the adapters on top.
+  absl::Status Project(const CudaStepShape& shape, int32_t layer, LoraSite site,
+                       const CudaLinear& linear, const void* x, void* y);
+  absl::Status Lora(const CudaStepShape& shape, int32_t round, int32_t layer,
+                    LoraSite site, const CudaLinear& linear, const void* x,
+                    void* y);
+  kernels::LoraTiles Tiles(int32_t round, int32_t rows) const;
+
+  template <typename T>
+  const T* Array(uint64_t offset) const {
+    return arrays_.data<T>(offset);
+  }
+
+  const Parts parts_;
+  const CudaStepLayout layout_;
+  const int32_t max_slots_;
+  int32_t positions_ = 0;     // that rotations are known for
+  int32_t rows_at_once_ = 0;  // of attention in parts
+  int64_t logits_stride_ = 0;
+  DeviceMemory arrays_;
+  DeviceMemory scratch_;
+  // Into scratch_; half unless said otherwise.
+  float* x_ = nullptr;  // the residual stream, fp32
+  void* normed_ = nullptr;
+  void* qkv_ = nullptr;
+  void* attended_ = nullptr;
+  void* delta_ = nullptr;
+  void* gate_up_ = nullptr;
+  void* activated_ = nullptr;
+  void* final_normed_ = nullptr;
+  void* logits_ = nullptr;
+  float* planes_ = nullptr;
+  int64_t plane_floats_ = 0;
+  int32_t* tile_slots_ = nullptr;  // [kMaxLoraRounds][max tiles]
+  int32_t* tile_rows_ = nullptr;   // [kMaxLoraRounds][max tiles][16]
+  int32_t max_tiles_ = 0;
+  float* partials_ = nullptr;
+  // Of layers without and with a window, where their rotations differ.
+  struct Rotation {
+    std::vector<float> cos;
+    std::vector<float> sin;
+    int32_t half = 0;
+    DeviceMemory memory;
+  };
+  Rotation rotations_[2];
+  std::map<CudaStepShape, Graphs> graphs_;
+  std::map<CudaStepShape, int32_t> seen_;
+  CudaStepCounts counts_;
+};
+
+}  // namespace descant
+
+#endif  // DESCANT_RUNTIME_MODEL_CUDA_STEP_H_

@@ -1,0 +1,71 @@
+// The CUDA runner on every family's tiny model with its 16 adapters of ranks 1
+// to 64, its kernels emulated: against the stored answers of Transformers +
+// PEFT in fp32. The tolerance is the error that Transformers + PEFT make in
+// bf16 on the same data.
+//
+// DESCANT_CUDA_GOLDEN=all: every case, in minutes a model. Without it, of
+// each adapter, a case of at most two pages and some tokens of it.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tests/runtime/model/cuda_runner_fixture.h"
+#include "tests/runtime/model/golden_errors.h"
+
+namespace descant {
+namespace {
+
+constexpr float kSlack = 1.1f;
+
+class CudaRunnerGoldenTest : public CudaRunnerFixture,
+                             public testing::WithParamInterface<const char*> {
+ protected:
+  void KeepSomeCases() {
+    if (std::getenv("DESCANT_CUDA_GOLDEN") != nullptr) return;
+    constexpr size_t kLongestKept = 48;  // a prompt of two pages
+    constexpr size_t kTokens = 4;
+    std::map<std::string, GoldenCase> kept;
+    for (const GoldenCase& one : golden_.cases) {
+      if (one.prompt.size() > kLongestKept) continue;
+      GoldenCase& longest = kept[one.adapter];
+      if (one.prompt.size() > longest.prompt.size()) longest = one;
+    }
+    golden_.cases.clear();
+    for (auto& [adapter, one] : kept) {
+      one.tokens.resize(kTokens);
+      golden_.cases.push_back(one);
+    }
+  }
+};
+
+TEST_P(CudaRunnerGoldenTest, ErrorIsWithinTheBf16Yardstick) {
+  Load(GetParam());
+  KeepSomeCases();
+  const std::vector<DrivenSequence> sequences = GoldenSequences();
+  const auto runner =
+      MakeCudaRunner(static_cast<int32_t>(sequences.size()), GoldenLength());
+  ASSERT_NE(nullptr, runner);
+  const auto results = Drive(runner.get(), sequences);
+  ASSERT_TRUE(results.ok()) << results.status();
+  GoldenErrors errors;
+  size_t expected_values = 0;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    EXPECT_FALSE((*results)[i].numeric_fault);
+    errors.Add(golden_.cases[i], (*results)[i]);
+    expected_values += 5 * golden_.cases[i].tokens.size();
+  }
+  ASSERT_EQ(expected_values, errors.values.size());
+  ExpectWithinYardstick(GetParam(), "cuda", &errors, kSlack);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, CudaRunnerGoldenTest,
+                         testing::ValuesIn(kGoldenModels),
+                         [](const auto& info) {
+                           return std::string(info.param);
+                         });
+
+}  // namespace
+}  // namespace descant

@@ -1,0 +1,161 @@
+// The CUDA runner, its kernels emulated: beside the CPU's oracle on random
+// batches, and its graphs beside launches one by one.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "tests/runtime/model/cuda_runner_fixture.h"
+#include "tests/testing/cuda_emulation/emulated_launch.h"
+
+namespace descant {
+namespace {
+
+// Log-probabilities of 16-bit activations beside those of fp32; the golden
+// tests hold them to a measured yardstick.
+constexpr float kTolerance = 0.12f;
+
+class CudaRunnerTest : public CudaRunnerFixture {
+ protected:
+  std::unique_ptr<Runner> MakeReference(int32_t sequences, int32_t length) {
+    RunnerOptions options;
+    options.limits =
+        DriverLimits(sequences, length, static_cast<int32_t>(adapters_.size()));
+    auto runner = MakeReferenceRunner(model_, options);
+    EXPECT_TRUE(runner.ok()) << runner.status();
+    for (size_t slot = 0; slot < adapters_.size(); ++slot) {
+      EXPECT_TRUE((*runner)
+                      ->LoadAdapter(static_cast<int32_t>(slot), adapters_[slot])
+                      .ok());
+    }
+    return *std::move(runner);
+  }
+
+  // A few sequences, short and long prompts, over some of the adapters.
+  std::vector<DrivenSequence> FewSequences(uint32_t seed) {
+    std::mt19937 random(seed);
+    auto sequences = RandomSequences(1 + static_cast<int32_t>(random() % 4),
+                                     static_cast<uint32_t>(random()));
+    for (DrivenSequence& sequence : sequences) {
+      // Most are short: the emulation is slow.
+      const size_t most = random() % 8 == 0 ? 40 : 10;
+      sequence.prompt.resize(
+          std::min<size_t>(sequence.prompt.size(), 1 + random() % most));
+      sequence.sampling.temperature = 0;
+      sequence.sampling.max_tokens = 1 + static_cast<int32_t>(random() % 2);
+      sequence.sampling.top_logprobs = 5;
+    }
+    return sequences;
+  }
+};
+
+float LargestError(const DrivenResult& expected, const DrivenResult& actual) {
+  float error = 0;
+  for (size_t t = 0; t < expected.top.size(); ++t) {
+    error = std::max(error, LogprobError(expected.top[t], actual.top[t]));
+  }
+  return error;
+}
+
+int SeedCount() {
+  const char* wanted = std::getenv("DESCANT_CUDA_SEEDS");
+  return wanted == nullptr ? 200 : std::atoi(wanted);
+}
+
+// Prefills, chunks of them beside decodes, decodes alone.
+TEST_F(CudaRunnerTest, RandomBatchesAreTheOraclesWithinTolerance) {
+  Load("tiny_llama");
+  constexpr int32_t kLength = 64;
+  const auto cuda = MakeCudaRunner(8, kLength);
+  ASSERT_NE(nullptr, cuda);
+  const auto reference = MakeReference(8, kLength);
+  float worst = 0;
+  for (int seed = 1; seed <= SeedCount(); ++seed) {
+    cuda_emulation::SetSeed(static_cast<uint64_t>(seed));
+    auto sequences = FewSequences(static_cast<uint32_t>(seed));
+    const DriverOptions options = {.chunk = 1 + seed % 17};
+    const auto expected = Drive(reference.get(), sequences, options);
+    ASSERT_TRUE(expected.ok()) << expected.status();
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      sequences[i].forced = (*expected)[i].tokens;
+      sequences[i].sampling.top_logprobs = model_->config.vocab_size;
+    }
+    const auto actual = Drive(cuda.get(), sequences, options);
+    ASSERT_TRUE(actual.ok()) << actual.status();
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      EXPECT_FALSE((*actual)[i].numeric_fault);
+      const float error = LargestError((*expected)[i], (*actual)[i]);
+      worst = std::max(worst, error);
+      EXPECT_LE(error, kTolerance) << "seed " << seed << ", sequence " << i;
+    }
+  }
+  std::printf("%d seeds: largest error %.4f\n", SeedCount(), worst);
+}
+
+// The second time a shape comes it is captured, from then on replayed: for
+// other tokens, adapters and pages.
+TEST_F(CudaRunnerTest, AGraphServesWhateverHasItsShape) {
+  Load("tiny_llama");
+  constexpr int32_t kSequences = 6;
+  constexpr int32_t kLength = 96;
+  const auto replaying = MakeCudaRunner(kSequences, kLength);
+  ASSERT_NE(nullptr, replaying);
+  for (uint32_t seed = 1; seed <= 3; ++seed) {
+    auto sequences = RandomSequences(kSequences, seed);
+    for (DrivenSequence& sequence : sequences) {
+      sequence.prompt.resize(std::min<size_t>(sequence.prompt.size(), 20));
+      sequence.sampling.max_tokens = 5;
+    }
+    const auto fresh = MakeCudaRunner(kSequences, kLength);
+    const auto expected = Drive(fresh.get(), sequences, {.chunk = 8});
+    ASSERT_TRUE(expected.ok()) << expected.status();
+    const auto actual = Drive(replaying.get(), sequences, {.chunk = 8});
+    ASSERT_TRUE(actual.ok()) << actual.status();
+    for (int32_t i = 0; i < kSequences; ++i) {
+      ExpectSame((*expected)[i], (*actual)[i], "sequence " + std::to_string(i));
+    }
+  }
+  EXPECT_GT(replaying->step_counts().graph, 0u);
+  EXPECT_GT(replaying->step_counts().piecewise, 0u);
+}
+
+TEST_F(CudaRunnerTest, Fp16HoldsTheToleranceToo) {
+  Load("tiny_llama");
+  const auto sequences = GoldenSequences();
+  const auto runner = MakeCudaRunner(static_cast<int32_t>(sequences.size()),
+                                     GoldenLength(), kernels::HalfType::kFp16);
+  ASSERT_NE(nullptr, runner);
+  const auto results = Drive(runner.get(), sequences);
+  ASSERT_TRUE(results.ok()) << results.status();
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    for (size_t t = 0; t < golden_.cases[i].tokens.size(); ++t) {
+      EXPECT_LE(LogprobError(golden_.cases[i].top[t], (*results)[i].top[t]),
+                kTolerance)
+          << "case " << i;
+    }
+  }
+}
+
+TEST_F(CudaRunnerTest, DecodesOfTheLastStepsTokenAndPreemption) {
+  Load("tiny_llama");
+  constexpr int32_t kSequences = 4;
+  auto sequences = RandomSequences(kSequences, 5);
+  for (DrivenSequence& sequence : sequences) sequence.prompt.resize(5);
+  const auto runner = MakeCudaRunner(kSequences, 64);
+  ASSERT_NE(nullptr, runner);
+  const auto expected = Drive(runner.get(), sequences);
+  ASSERT_TRUE(expected.ok()) << expected.status();
+  const auto actual =
+      Drive(runner.get(), sequences, {.token_from_last_step = true});
+  ASSERT_TRUE(actual.ok()) << actual.status();
+  for (int32_t i = 0; i < kSequences; ++i) {
+    ExpectSame((*expected)[i], (*actual)[i], "sequence " + std::to_string(i));
+  }
+}
+
+}  // namespace
+}  // namespace descant

@@ -1,0 +1,18 @@
+// A Device without a device: what the CUDA runner runs on in tests.
+#ifndef DESCANT_TESTS_RUNTIME_MODEL_HOST_DEVICE_H_
+#define DESCANT_TESTS_RUNTIME_MODEL_HOST_DEVICE_H_
+
+#include <memory>
+
+#include "runtime/kernels/cuda/cuda_kernels.h"
+#include "runtime/model/device.h"
+
+namespace descant {
+
+// The host's memory, products by ATen, and the emulated kernels. A graph is the
+// list of calls that were made while it was captured, with their arguments.
+std::unique_ptr<Device> MakeHostDevice(kernels::HalfType half);
+
+}  // namespace descant
+
+#endif  // DESCANT_TESTS_RUNTIME_MODEL_HOST_DEVICE_H_
