@@ -5,9 +5,9 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "adapters/adapter.h"
 #include "adapters/error_reason.h"
-#include "adapters/peft_config.h"
 #include "runtime/base/float16.h"
 #include "runtime/base/pacing.h"
 #include "runtime/base/reason.h"
@@ -145,10 +145,17 @@ absl::StatusOr<std::unique_ptr<CudaAdapterPool>> CudaAdapterPool::Create(
   return pool;
 }
 
-int32_t CudaAdapterPool::MaxSiteRank() { return kMaxSlices * kMaxRank; }
+int32_t CudaAdapterPool::MaxSiteRank() {
+  return kMaxSlices * kernels::kLoraMaxRank;
+}
 
 absl::StatusOr<std::shared_ptr<const CudaImage>> CudaAdapterPool::Pack(
     const Adapter& adapter) const {
+  if (adapter.max_rank > kernels::kLoraMaxRank) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rank ", adapter.max_rank,
+                     " is more than a GPU serves: ", kernels::kLoraMaxRank));
+  }
   auto image = std::make_shared<CudaImage>();
   image->sites_.resize(int64_t{config_.num_layers} * kLoraSites);
   uint64_t bytes = 0;

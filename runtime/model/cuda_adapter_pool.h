@@ -50,7 +50,8 @@ class CudaAdapterPool {
   static absl::StatusOr<std::unique_ptr<CudaAdapterPool>> Create(
       const ModelConfig& config, int32_t slots, uint64_t bytes, Device* device);
 
-  // UNAVAILABLE ADAPTER_UNREADABLE: no host memory.
+  // UNAVAILABLE ADAPTER_UNREADABLE: no host memory. INVALID_ARGUMENT: a rank
+  // above kernels::kLoraMaxRank.
   absl::StatusOr<std::shared_ptr<const CudaImage>> Pack(
       const Adapter& adapter) const;
 

@@ -19,7 +19,7 @@ constexpr int32_t kMaxGraphRows = 512;
 // leave most of the device idle (a GPU of this class has 108 to 132
 // multiprocessors).
 int32_t ShrinkSplits(int32_t rows) {
-  return rows <= 64 ? 8 : rows <= 256 ? 4 : 1;
+  return rows <= 64 ? 8 : rows <= 512 ? 4 : rows <= 2048 ? 2 : 1;
 }
 
 absl::Status CudaStep::Run(const CudaStepShape& shape, bool use_graphs) {
