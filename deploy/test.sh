@@ -190,6 +190,7 @@ long_runs() {
     build/release/bin/lifecycle_bench
   long_run isolation-300 env DESCANT_BIN_DIR=$PWD/build/release/bin \
     DESCANT_ISOLATION_REQUESTS=300 "$bin/e2e_isolation_test"
+  long_run cuda-batches-1000 env DESCANT_CUDA_SEEDS=1000 "$bin/cuda_runner_test"
   long_run cuda-golden env DESCANT_CUDA_GOLDEN=all "$bin/cuda_runner_golden_test"
   long_run bench-tenants env DESCANT_BIN_DIR=$PWD/build/release/bin \
     build/release/bin/tenants_bench
