@@ -12,6 +12,7 @@
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/kernels/packing.h"
+#include "runtime/model/memory_layout.h"
 
 namespace descant {
 namespace {
@@ -21,24 +22,7 @@ using kernels::kColumnBlock;
 using kernels::kRankBlock;
 using kernels::RoundUp;
 
-constexpr int64_t kAlignment = 64;
-
-// Hands out aligned pieces of a layer's range; without a base it only counts.
-class Cursor {
- public:
-  explicit Cursor(std::byte* base) : base_(base) {}
-  uint64_t size() const { return size_; }
-  template <typename T>
-  T* Take(int64_t elements) {
-    const uint64_t at = size_;
-    size_ += RoundUp(elements * static_cast<int64_t>(sizeof(T)), kAlignment);
-    return base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + at);
-  }
-
- private:
-  std::byte* base_;
-  uint64_t size_ = 0;
-};
+constexpr int64_t kAlignment = MemoryLayout::kCacheLine;
 
 // Offsets and ranks of a site, without its bytes.
 PackedSite PlanSite(const ModuleSlice (&slices)[kMaxSlices]) {
@@ -90,16 +74,16 @@ void PackB(const ModuleSlice& slice, std::vector<bf16_t>* scratch, bf16_t* b) {
   }
 }
 
-// Sites of one layer at `cursor`. Without scratch: only the size is meant.
+// Sites of one layer. Without scratch: only the size is meant.
 void PackLayer(const LayerModules& modules, std::vector<bf16_t>* scratch,
-               Cursor* cursor, PackedSite* sites) {
+               MemoryLayout* layout, PackedSite* sites) {
   for (int32_t s = 0; s < kLoraSites; ++s) {
     PackedSite site = PlanSite(modules.at[s]);
-    const uint64_t begin = cursor->size();
+    const uint64_t begin = layout->size();
     if (site.rank != 0) {
       const int64_t in = SiteInputs(modules.at[s]);
-      bf16_t* a = cursor->Take<bf16_t>(site.rank * RoundUp(in, 2));
-      float* scale = cursor->Take<float>(site.rank);
+      bf16_t* a = layout->Take<bf16_t>(site.rank * RoundUp(in, 2));
+      float* scale = layout->Take<float>(site.rank);
       if (scratch) PackA(modules.at[s], site, in, scratch, a, scale);
       site.a = a;
       site.scale = scale;
@@ -107,13 +91,13 @@ void PackLayer(const LayerModules& modules, std::vector<bf16_t>* scratch,
     for (int32_t i = 0; i < kMaxSlices; ++i) {
       const ModuleSlice& slice = modules.at[s][i];
       if (slice.module == nullptr) continue;
-      bf16_t* b = cursor->Take<bf16_t>(
+      bf16_t* b = layout->Take<bf16_t>(
           kernels::PackedSize(slice.rows, slice.module->rank, kColumnBlock));
       if (scratch) PackB(slice, scratch, b);
       site.slices[i].b = b;
     }
     site.elements =
-        static_cast<int64_t>((cursor->size() - begin) / sizeof(bf16_t));
+        static_cast<int64_t>((layout->size() - begin) / sizeof(bf16_t));
     sites[s] = site;
   }
 }
@@ -156,7 +140,7 @@ absl::StatusOr<std::shared_ptr<const PackedImage>> AdapterPool::Pack(
   packed.sites.resize(config_.num_layers * kLoraSites);
   size_t next = 0;
   for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
-    Cursor count(nullptr);
+    MemoryLayout count(nullptr);
     PackLayer(TakeLayer(config_, adapter, layer, &next), nullptr, &count,
               &packed.sites[layer * kLoraSites]);
     if (count.size() == 0) continue;
@@ -175,8 +159,8 @@ absl::StatusOr<std::shared_ptr<const PackedImage>> AdapterPool::Pack(
   for (const PackedImage::Layer& at : image->layers_) {
     Breathe();
     PackedSite* sites = &packed.sites[at.layer * kLoraSites];
-    Cursor cursor(image->data_.get() + at.offset);
-    PackLayer(TakeLayer(config_, adapter, at.layer, &next), &scratch, &cursor,
+    MemoryLayout layout(image->data_.get() + at.offset);
+    PackLayer(TakeLayer(config_, adapter, at.layer, &next), &scratch, &layout,
               sites);
     for (int32_t s = 0; s < kLoraSites; ++s) {
       packed.max_rank = std::max(packed.max_rank, sites[s].rank);
@@ -218,7 +202,7 @@ uint64_t AdapterPool::Bytes(const Adapter& adapter) const {
   size_t next = 0;
   PackedSite sites[kLoraSites];
   for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
-    Cursor count(nullptr);
+    MemoryLayout count(nullptr);
     PackLayer(TakeLayer(config_, adapter, layer, &next), nullptr, &count,
               sites);
     bytes += count.size();

@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <utility>
 
@@ -14,6 +13,7 @@
 #include "runtime/kernels/cpu/brgemm.h"
 #include "runtime/kernels/cpu/cpu_features.h"
 #include "runtime/kernels/packing.h"
+#include "runtime/model/memory_layout.h"
 
 namespace descant {
 namespace {
@@ -38,27 +38,8 @@ uint64_t DefaultKvBytes(const ModelConfig& config, const BatchLimits& limits) {
   return std::min(blocks * KvCache::BlockBytes(config), PhysicalMemory() / 4);
 }
 
-// Hands out pieces of the scratch; without a base it only counts.
-class ScratchLayout {
- public:
-  explicit ScratchLayout(std::byte* base) : base_(base) {}
-  uint64_t size() const { return size_; }
-  template <typename T>
-  T* Take(int64_t elements) {
-    constexpr int64_t kAlignment = 64;
-    const uint64_t at = size_;
-    size_ += kernels::RoundUp(elements * static_cast<int64_t>(sizeof(T)),
-                              kAlignment);
-    return base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + at);
-  }
-
- private:
-  std::byte* base_;
-  uint64_t size_ = 0;
-};
-
 QuantisedRows TakeQuantised(int64_t rows, int64_t stride,
-                            ScratchLayout* layout) {
+                            MemoryLayout* layout) {
   QuantisedRows out;
   out.values = layout->Take<uint8_t>(rows * stride);
   out.stride = stride;
@@ -66,7 +47,7 @@ QuantisedRows TakeQuantised(int64_t rows, int64_t stride,
   return out;
 }
 
-void LayOutQuantised(int64_t rows, const CpuShape& shape, ScratchLayout* layout,
+void LayOutQuantised(int64_t rows, const CpuShape& shape, MemoryLayout* layout,
                      CpuStepState* state) {
   CpuScratch& scratch = state->scratch;
   scratch.normed_int8 = TakeQuantised(rows, shape.hidden_bytes, layout);
@@ -80,7 +61,7 @@ void LayOutQuantised(int64_t rows, const CpuShape& shape, ScratchLayout* layout,
 
 void LayOutScratch(const ModelConfig& config, const BatchLimits& limits,
                    const CpuShape& shape, int32_t padded_dim,
-                   ScratchLayout* layout, CpuStepState* state) {
+                   MemoryLayout* layout, CpuStepState* state) {
   const int64_t rows = limits.max_rows;
   const int64_t outputs = limits.max_outputs;
   CpuScratch& scratch = state->scratch;
@@ -257,11 +238,11 @@ absl::Status CpuRunner::AllocateScratch() {
   state_.attention_sizes =
       SizesOf(model_->config, *state_.kernels, pool_.size());
   state_.counters = std::vector<ItemCounter>(kCounterPhases * pool_.size());
-  ScratchLayout count(nullptr);
+  MemoryLayout count(nullptr);
   LayOutScratch(model_->config, limits_, weights_->shape(), kv_.padded_dim(),
                 &count, &state_);
   DESCANT_ASSIGN_OR_RETURN(scratch_, kernels::Arena::Create(count.size()));
-  ScratchLayout layout(scratch_.data());
+  MemoryLayout layout(scratch_.data());
   LayOutScratch(model_->config, limits_, weights_->shape(), kv_.padded_dim(),
                 &layout, &state_);
   for (CpuWorkerScratch& worker : state_.workers) {
@@ -276,25 +257,6 @@ absl::Status CpuRunner::AllocateScratch() {
   return absl::OkStatus();
 }
 
-// In fp32 as Hugging Face does it: the angle is rounded before its cosine.
-RopeTable CpuRunner::FillRopeTable(const RopeConfig& rope, int32_t table) {
-  const std::vector<float> frequencies =
-      RopeInverseFrequencies(rope, model_->config.head_dim);
-  const int64_t half = static_cast<int64_t>(frequencies.size());
-  std::vector<float>& cos = rope_cos_[table];
-  std::vector<float>& sin = rope_sin_[table];
-  cos.resize(positions_ * half);
-  sin.resize(positions_ * half);
-  for (int64_t position = 0; position < positions_; ++position) {
-    for (int64_t i = 0; i < half; ++i) {
-      const float angle = static_cast<float>(position) * frequencies[i];
-      cos[position * half + i] = std::cos(angle) * rope.attention_factor;
-      sin[position * half + i] = std::sin(angle) * rope.attention_factor;
-    }
-  }
-  return {cos.data(), sin.data(), static_cast<int32_t>(half)};
-}
-
 void CpuRunner::FillRopeTables() {
   const ModelConfig& config = model_->config;
   positions_ = static_cast<int32_t>(
@@ -302,10 +264,15 @@ void CpuRunner::FillRopeTables() {
                         int64_t{kBlockSize} * limits_.max_blocks_per_sequence));
   state_.rope.resize(config.num_layers);
   if (config.position == PositionKind::kLearned) return;
-  const RopeTable all = FillRopeTable(config.rope, 0);
+  const auto fill = [&](const RopeConfig& rope, RopeRotations* rotations) {
+    *rotations = MakeRopeRotations(rope, config.head_dim, positions_);
+    return RopeTable{rotations->cos.data(), rotations->sin.data(),
+                     rotations->pairs};
+  };
+  const RopeTable all = fill(config.rope, &rotations_[0]);
   RopeTable windowed = all;
   if (config.window_rope.has_value()) {
-    windowed = FillRopeTable(*config.window_rope, 1);
+    windowed = fill(*config.window_rope, &rotations_[1]);
   }
   for (int32_t layer = 0; layer < config.num_layers; ++layer) {
     state_.rope[layer] = WindowOf(config, layer) > 0 ? windowed : all;
@@ -338,10 +305,7 @@ absl::Status CpuRunner::Launch(const Batch& batch) {
   }
   pool_.Run(&StepTask, &state_);
   result_ = kernels::BrgemmTakeError();
-  for (const StepOutput::PerSequence& sequence : output_.sequences) {
-    if (sequence.begin >= sequence.end || sequence.numeric_fault) continue;
-    last_tokens_[sequence.state_slot] = output_.sampled[sequence.end - 1].token;
-  }
+  RememberLastTokens(output_, &last_tokens_);
   return absl::OkStatus();
 }
 

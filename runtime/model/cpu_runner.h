@@ -63,7 +63,6 @@ class CpuRunner final : public Runner {
   absl::Status PrepareBrgemm();
   absl::Status AllocateScratch();
   void FillRopeTables();
-  RopeTable FillRopeTable(const RopeConfig& rope, int32_t table);
 
   const std::shared_ptr<const Model> model_;
   const BatchLimits limits_;
@@ -74,8 +73,7 @@ class CpuRunner final : public Runner {
   kernels::Arena scratch_;
   int32_t positions_ = 0;  // that rope tables or embeddings are for
   // Of layers without and with a window, where their rotations differ.
-  std::vector<float> rope_cos_[2];
-  std::vector<float> rope_sin_[2];
+  RopeRotations rotations_[2];
   std::vector<std::unique_ptr<SamplerScratch>> samplers_;
   std::vector<int32_t> last_tokens_;  // by state slot
   CpuStepState state_;

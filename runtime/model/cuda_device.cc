@@ -34,7 +34,7 @@ absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(int32_t index,
   return reinterpret_cast<CudaDeviceFactory*>(factory)(
       index,
       absl::StrCat(gpu.name, ", sm_", gpu.compute_major, gpu.compute_minor),
-      gpu.multiprocessors, half, kernels::CudaKernelsOf(half));
+      half, kernels::CudaKernelsOf(half));
 }
 
 }  // namespace descant

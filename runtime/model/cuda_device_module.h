@@ -18,8 +18,8 @@ inline constexpr char kCudaDeviceFactory[] = "DescantMakeCudaDevice";
 
 // `kernels` outlives the device; `name` is of the GPU.
 using CudaDeviceFactory = absl::StatusOr<std::unique_ptr<Device>>(
-    int32_t index, const std::string& name, int32_t multiprocessors,
-    kernels::HalfType half, const kernels::CudaKernels* kernels);
+    int32_t index, const std::string& name, kernels::HalfType half,
+    const kernels::CudaKernels* kernels);
 
 }  // namespace descant
 

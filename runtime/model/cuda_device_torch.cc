@@ -68,11 +68,10 @@ class TorchGraph final : public DeviceGraph {
 
 class TorchCudaDevice final : public Device {
  public:
-  TorchCudaDevice(int32_t index, std::string name, int32_t multiprocessors,
-                  kernels::HalfType half, const kernels::CudaKernels& kernels)
+  TorchCudaDevice(int32_t index, std::string name, kernels::HalfType half,
+                  const kernels::CudaKernels& kernels)
       : index_(index),
         name_(std::move(name)),
-        multiprocessors_(multiprocessors),
         half_(half),
         kernels_(kernels),
         stream_(c10::cuda::getStreamFromPool(
@@ -93,7 +92,6 @@ class TorchCudaDevice final : public Device {
   kernels::HalfType half() const override { return half_; }
   const kernels::CudaKernels& kernels() const override { return kernels_; }
   void* stream() const override { return stream_.stream(); }
-  int32_t multiprocessors() const override { return multiprocessors_; }
 
   absl::StatusOr<uint64_t> FreeBytes() const override {
     const c10::cuda::CUDAGuard guard(static_cast<c10::DeviceIndex>(index_));
@@ -207,7 +205,6 @@ class TorchCudaDevice final : public Device {
  private:
   const int32_t index_;
   const std::string name_;
-  const int32_t multiprocessors_;
   const kernels::HalfType half_;
   const kernels::CudaKernels& kernels_;
   const c10::cuda::CUDAStream stream_;
@@ -224,12 +221,12 @@ class TorchCudaDevice final : public Device {
 extern "C" __attribute__((visibility("default")))
 absl::StatusOr<std::unique_ptr<descant::Device>>
 DescantMakeCudaDevice(int32_t index, const std::string& name,
-                      int32_t multiprocessors, descant::kernels::HalfType half,
+                      descant::kernels::HalfType half,
                       const descant::kernels::CudaKernels* kernels) {
   std::unique_ptr<descant::TorchCudaDevice> device;
   DESCANT_RETURN_IF_ERROR(descant::Guarded("CUDA", [&]() -> absl::Status {
-    device = std::make_unique<descant::TorchCudaDevice>(
-        index, name, multiprocessors, half, *kernels);
+    device =
+        std::make_unique<descant::TorchCudaDevice>(index, name, half, *kernels);
     return device->Start();
   }));
   return device;

@@ -93,6 +93,9 @@ absl::StatusOr<std::unique_ptr<CudaRunner>> CudaRunner::Create(
 absl::Status CudaRunner::Launch(const Batch& batch) {
   DESCANT_CHECK(batch.rows() <= limits_.max_rows);
   DESCANT_CHECK(batch.outputs() <= limits_.max_outputs);
+  for (const int32_t position : batch.positions) {
+    DESCANT_CHECK(position < step_->positions());
+  }
   for (const BatchSequence& sequence : batch.sequences) {
     if (sequence.output == OutputKind::kPooled) {
       return absl::UnimplementedError("pooled output of a decoder");
@@ -119,7 +122,7 @@ absl::Status CudaRunner::Enqueue(const Batch& batch) {
   }
   DESCANT_RETURN_IF_ERROR(
       device_->CopyToDevice(step_->arrays(), host_arrays_.data(), bytes));
-  DESCANT_RETURN_IF_ERROR(step_->Run(shape, /*use_graphs=*/true));
+  DESCANT_RETURN_IF_ERROR(step_->Run(shape));
   if (batch.outputs() == 0) return absl::OkStatus();
   return device_->CopyToHost(
       host_logits_.data(), step_->logits(),
@@ -157,10 +160,7 @@ void CudaRunner::Sample(const Batch& batch) {
       }
     }
   }
-  for (const StepOutput::PerSequence& sequence : output_.sequences) {
-    if (sequence.begin >= sequence.end || sequence.numeric_fault) continue;
-    last_tokens_[sequence.state_slot] = output_.sampled[sequence.end - 1].token;
-  }
+  RememberLastTokens(output_, &last_tokens_);
 }
 
 absl::StatusOr<std::shared_ptr<const AdapterImage>> CudaRunner::PackAdapter(

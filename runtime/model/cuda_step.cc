@@ -1,6 +1,7 @@
 #include "runtime/model/cuda_step.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
@@ -10,6 +11,7 @@ namespace {
 
 // Graphs are kept for so many shapes; a shape is captured when it comes again.
 constexpr size_t kMaxGraphs = 256;
+constexpr size_t kMaxShapesSeen = 4096;
 // Steps of more rows are bound by arithmetic: launches are hidden behind it.
 constexpr int32_t kMaxGraphRows = 512;
 
@@ -22,21 +24,26 @@ int32_t ShrinkSplits(int32_t rows) {
   return rows <= 64 ? 8 : rows <= 512 ? 4 : rows <= 2048 ? 2 : 1;
 }
 
-absl::Status CudaStep::Run(const CudaStepShape& shape, bool use_graphs) {
+bool CudaStep::IsWorthAGraph(const CudaStepShape& shape) {
+  if (shape.rows > kMaxGraphRows || graphs_.size() >= kMaxGraphs ||
+      seen_.size() >= kMaxShapesSeen) {
+    return false;
+  }
+  return !seen_.insert(shape).second;
+}
+
+absl::Status CudaStep::Run(const CudaStepShape& shape) {
   DESCANT_CHECK(shape.rows <= layout_.max_rows);
-  const auto at = graphs_.find(shape);
+  auto at = graphs_.find(shape);
   if (at == graphs_.end()) {
-    const bool again = seen_.size() < 16 * kMaxGraphs && seen_[shape]++ > 0;
-    if (!use_graphs || !again || shape.rows > kMaxGraphRows ||
-        graphs_.size() >= kMaxGraphs) {
+    if (!IsWorthAGraph(shape)) {
       ++counts_.eager;
       return Whole(shape);
     }
+    DESCANT_ASSIGN_OR_RETURN(Graphs captured, Capture(shape));
+    at = graphs_.emplace(shape, std::move(captured)).first;
   }
-  if (at == graphs_.end()) {
-    DESCANT_ASSIGN_OR_RETURN(graphs_[shape], Capture(shape));
-  }
-  const Graphs& graphs = graphs_[shape];
+  const Graphs& graphs = at->second;
   if (!shape.prefill) {
     ++counts_.graph;
     return graphs[0]->Replay();
@@ -150,8 +157,8 @@ absl::Status CudaStep::QkvOf(const CudaStepShape& shape, int32_t layer) {
                                nullptr, /*add=*/layer > 0, normed_));
   DESCANT_RETURN_IF_ERROR(
       Project(shape, layer, LoraSite::kQkv, weights.qkv, normed_, qkv_));
-  const Rotation& rotation =
-      rotations_[WindowOf(config, layer) > 0 && rotations_[1].half > 0 ? 1 : 0];
+  const bool windowed = WindowOf(config, layer) > 0 && rotations_[1].pairs > 0;
+  const Rotations& rotations = rotations_[windowed ? 1 : 0];
   kernels::RopeArgs rope;
   rope.qkv = qkv_;
   rope.qkv_stride = weights.qkv.columns;
@@ -161,9 +168,9 @@ absl::Status CudaStep::QkvOf(const CudaStepShape& shape, int32_t layer) {
   rope.head_dim = config.head_dim;
   rope.positions = Array<int32_t>(layout_.positions);
   rope.places = Array<int32_t>(layout_.places);
-  rope.cos = rotation.memory.data<float>();
-  rope.sin = rotation.memory.data<float>(rotation.cos.size() * sizeof(float));
-  rope.rotary_half = rotation.half;
+  rope.cos = rotations.cos.data<float>();
+  rope.sin = rotations.sin.data<float>();
+  rope.rotary_half = rotations.pairs;
   rope.q_norm = weights.query_norm;
   rope.k_norm = weights.key_norm;
   rope.eps = config.norm_eps;

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <utility>
+#include <set>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -68,9 +68,12 @@ class CudaStep {
   const void* logits() const { return logits_; }
   int64_t logits_stride() const { return logits_stride_; }
 
-  // Enqueues the pass over the arrays that are there. `use_graphs`: a shape
-  // that comes again is captured and replayed.
-  absl::Status Run(const CudaStepShape& shape, bool use_graphs);
+  // Positions that the model has: [0, positions()).
+  int32_t positions() const { return positions_; }
+
+  // Enqueues the pass over the arrays that are there. A shape that comes again
+  // is captured, and replayed from then on.
+  absl::Status Run(const CudaStepShape& shape);
 
   const CudaStepCounts& counts() const { return counts_; }
 
@@ -79,9 +82,9 @@ class CudaStep {
 
   CudaStep(const Parts& parts, const BatchLimits& limits);
   absl::Status Allocate(const BatchLimits& limits);
-  void MakeRopeTables(const BatchLimits& limits);
-  absl::Status LoadRopeTables();
+  absl::Status LoadRotations();
 
+  bool IsWorthAGraph(const CudaStepShape& shape);
   absl::StatusOr<Graphs> Capture(const CudaStepShape& shape);
   // What lies before, between and after the attentions: num_layers + 1 pieces.
   absl::Status Piece(const CudaStepShape& shape, int32_t piece);
@@ -110,7 +113,7 @@ class CudaStep {
   const Parts parts_;
   const CudaStepLayout layout_;
   const int32_t max_slots_;
-  int32_t positions_ = 0;     // that rotations are known for
+  const int32_t positions_;
   int32_t rows_at_once_ = 0;  // of attention in parts
   int64_t logits_stride_ = 0;
   DeviceMemory arrays_;
@@ -126,21 +129,19 @@ class CudaStep {
   void* final_normed_ = nullptr;
   void* logits_ = nullptr;
   float* planes_ = nullptr;
-  int64_t plane_floats_ = 0;
   int32_t* tile_slots_ = nullptr;  // [kMaxLoraRounds][max tiles]
   int32_t* tile_rows_ = nullptr;   // [kMaxLoraRounds][max tiles][16]
   int32_t max_tiles_ = 0;
   float* partials_ = nullptr;
   // Of layers without and with a window, where their rotations differ.
-  struct Rotation {
-    std::vector<float> cos;
-    std::vector<float> sin;
-    int32_t half = 0;
-    DeviceMemory memory;
+  struct Rotations {
+    DeviceMemory cos;  // float [positions][pairs]
+    DeviceMemory sin;
+    int32_t pairs = 0;
   };
-  Rotation rotations_[2];
+  Rotations rotations_[2];
   std::map<CudaStepShape, Graphs> graphs_;
-  std::map<CudaStepShape, int32_t> seen_;
+  std::set<CudaStepShape> seen_;
   CudaStepCounts counts_;
 };
 

@@ -29,7 +29,7 @@ struct CudaAdapter {
 struct CudaStepLayout {
   explicit CudaStepLayout(const BatchLimits& limits);
 
-  uint64_t tokens = 0;        // int32 [max_rows]; -1 - s: last token of slot s
+  uint64_t tokens = 0;        // int32 [max_rows]
   uint64_t positions = 0;     // int32 [max_rows]
   uint64_t places = 0;        // int32 [max_rows]
   uint64_t sequences = 0;     // int32 [max_rows]

@@ -96,8 +96,6 @@ class Device {
   virtual kernels::HalfType half() const = 0;
   virtual const kernels::CudaKernels& kernels() const = 0;
   virtual void* stream() const = 0;
-  // What works at once, at least.
-  virtual int32_t multiprocessors() const = 0;
   // Bytes that may be allocated.
   virtual absl::StatusOr<uint64_t> FreeBytes() const = 0;
 

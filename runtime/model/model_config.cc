@@ -202,6 +202,26 @@ std::vector<float> RopeInverseFrequencies(const RopeConfig& rope,
   return result;
 }
 
+RopeRotations MakeRopeRotations(const RopeConfig& rope, int32_t head_dim,
+                                int32_t positions) {
+  const std::vector<float> frequencies = RopeInverseFrequencies(rope, head_dim);
+  const size_t pairs = frequencies.size();
+  RopeRotations rotations;
+  rotations.pairs = static_cast<int32_t>(pairs);
+  rotations.cos.resize(static_cast<size_t>(positions) * pairs);
+  rotations.sin.resize(static_cast<size_t>(positions) * pairs);
+  for (size_t position = 0; position < static_cast<size_t>(positions);
+       ++position) {
+    for (size_t i = 0; i < pairs; ++i) {
+      const float angle = static_cast<float>(position) * frequencies[i];
+      const size_t at = position * pairs + i;
+      rotations.cos[at] = std::cos(angle) * rope.attention_factor;
+      rotations.sin[at] = std::sin(angle) * rope.attention_factor;
+    }
+  }
+  return rotations;
+}
+
 absl::Status ValidateModelConfig(const ModelConfig& config) {
   const struct {
     absl::string_view name;

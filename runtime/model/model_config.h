@@ -104,6 +104,17 @@ int32_t RotaryDim(const RopeConfig& rope, int32_t head_dim);
 std::vector<float> RopeInverseFrequencies(const RopeConfig& rope,
                                           int32_t head_dim);
 
+// What a position turns each pair by, [position][pair].
+struct RopeRotations {
+  std::vector<float> cos;
+  std::vector<float> sin;
+  int32_t pairs = 0;
+};
+// Of positions [0, positions), in fp32 as Hugging Face does it: the angle is
+// rounded before its cosine.
+RopeRotations MakeRopeRotations(const RopeConfig& rope, int32_t head_dim,
+                                int32_t positions);
+
 // OK, or INVALID_ARGUMENT with one line that names the rule: positive sizes
 // within bounds, heads a multiple of kv_heads, an even head_dim, sane rope.
 absl::Status ValidateModelConfig(const ModelConfig& config);

@@ -114,6 +114,11 @@ bool SampleOutput(const Batch& batch, int32_t sequence, int32_t index,
                   int32_t row_token, absl::Span<const float> logits,
                   SamplerScratch* scratch, StepOutput* output);
 
+// Afterwards: the last token of every sequence that has a result, by state
+// slot: what kTokenFromLastStep will stand for.
+void RememberLastTokens(const StepOutput& output,
+                        std::vector<int32_t>* last_tokens);
+
 }  // namespace descant
 
 #endif  // DESCANT_RUNTIME_MODEL_SAMPLER_H_

@@ -1,5 +1,6 @@
 // A step's outputs: where each one's results go, and what is sampled from it.
 #include <algorithm>
+#include <vector>
 
 #include "runtime/model/sampler.h"
 
@@ -78,6 +79,15 @@ bool SampleOutput(const Batch& batch, int32_t sequence, int32_t index,
   }
   results.end = index + 1;
   return false;
+}
+
+void RememberLastTokens(const StepOutput& output,
+                        std::vector<int32_t>* last_tokens) {
+  for (const StepOutput::PerSequence& sequence : output.sequences) {
+    if (sequence.begin >= sequence.end || sequence.numeric_fault) continue;
+    (*last_tokens)[sequence.state_slot] =
+        output.sampled[sequence.end - 1].token;
+  }
 }
 
 }  // namespace descant

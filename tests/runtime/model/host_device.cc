@@ -37,7 +37,6 @@ class HostDevice final : public Device {
   kernels::HalfType half() const override { return half_; }
   const kernels::CudaKernels& kernels() const override { return kernels_; }
   void* stream() const override { return nullptr; }
-  int32_t multiprocessors() const override { return 2; }
   absl::StatusOr<uint64_t> FreeBytes() const override {
     return uint64_t{1} << 30;
   }
