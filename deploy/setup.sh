@@ -137,7 +137,8 @@ install_libtorch() {
     say "LibTorch comes from CMAKE_PREFIX_PATH"
     return
   fi
-  if [ -e "$target/.complete" ]; then
+  # (An older checkout unpacked less.)
+  if [ -e "$target/.complete" ] && [ -e "$target/torch/lib/libtorch_nvshmem.so" ]; then
     say "LibTorch $TORCH_VERSION is there"
     return
   fi

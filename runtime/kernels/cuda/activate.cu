@@ -43,12 +43,8 @@ __global__ void __launch_bounds__(kThreads)
 template <typename Half>
 absl::Status Activate(const ActivateArgs& args) {
   if (args.rows == 0) return absl::OkStatus();
-  constexpr int32_t kColumns = kThreads * kVector;
-  const LaunchShape shape = {
-      .grid = {static_cast<uint32_t>(args.rows),
-               static_cast<uint32_t>((args.width + kColumns - 1) / kColumns)},
-      .block = {kThreads},
-      .stream = args.stream};
+  const LaunchShape shape =
+      ShapeOfRows(args.rows, args.width, kThreads, args.stream);
   const auto launch = [&](auto kernel) {
     return LaunchKernel("activate", kernel, shape,
                         static_cast<const Half*>(args.gate_up),

@@ -38,12 +38,8 @@ __global__ void __launch_bounds__(kThreads) EmbedKernel(const EmbedArgs args) {
 template <typename Half>
 absl::Status Embed(const EmbedArgs& args) {
   if (args.rows == 0) return absl::OkStatus();
-  constexpr int32_t kColumns = kThreads * kVector;
-  const LaunchShape shape = {
-      .grid = {static_cast<uint32_t>(args.rows),
-               static_cast<uint32_t>((args.width + kColumns - 1) / kColumns)},
-      .block = {kThreads},
-      .stream = args.stream};
+  const LaunchShape shape =
+      ShapeOfRows(args.rows, args.width, kThreads, args.stream);
   return LaunchKernel("embed", &EmbedKernel<Half>, shape, args);
 }
 

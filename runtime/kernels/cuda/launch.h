@@ -15,8 +15,7 @@ struct LaunchDim {
 struct LaunchShape {
   LaunchDim grid;
   LaunchDim block;
-  uint32_t shared_bytes = 0;  // dynamic ones
-  void* stream = nullptr;     // cudaStream_t
+  void* stream = nullptr;  // cudaStream_t
 };
 
 }  // namespace descant::kernels

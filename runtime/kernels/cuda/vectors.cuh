@@ -8,6 +8,16 @@ namespace descant::kernels::DESCANT_CUDA_NAMESPACE {
 
 inline constexpr int32_t kVector = 8;  // halves in 16 bytes
 
+// A launch whose threads have a vector of a row each: blockIdx.x is the row.
+inline LaunchShape ShapeOfRows(int32_t rows, int32_t width, int32_t threads,
+                               void* stream) {
+  const int32_t columns = threads * kVector;
+  return {.grid = {static_cast<uint32_t>(rows),
+                   static_cast<uint32_t>((width + columns - 1) / columns)},
+          .block = {static_cast<uint32_t>(threads)},
+          .stream = stream};
+}
+
 template <typename Half>
 __device__ __forceinline__ void Unpack(uint4 packed, float (&out)[kVector]) {
   const uint32_t words[4] = {packed.x, packed.y, packed.z, packed.w};

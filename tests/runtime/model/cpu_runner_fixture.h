@@ -49,12 +49,17 @@ class CpuRunnerFixture : public testing::Test {
     auto runner = MakeCpuRunner(model_, options);
     EXPECT_TRUE(runner.ok()) << runner.status();
     if (!runner.ok()) return nullptr;
-    for (size_t slot = 0; slot < adapters_.size(); ++slot) {
-      EXPECT_TRUE((*runner)
-                      ->LoadAdapter(static_cast<int32_t>(slot), adapters_[slot])
-                      .ok());
-    }
+    LoadAdapters(runner->get());
     return *std::move(runner);
+  }
+
+  // Each into the slot of its index.
+  void LoadAdapters(Runner* runner) {
+    for (size_t slot = 0; slot < adapters_.size(); ++slot) {
+      EXPECT_TRUE(
+          runner->LoadAdapter(static_cast<int32_t>(slot), adapters_[slot])
+              .ok());
+    }
   }
 
   // The golden cases, fed with the oracle's tokens so that a near tie does

@@ -2,7 +2,9 @@
 #ifndef DESCANT_TESTS_RUNTIME_MODEL_CUDA_RUNNER_FIXTURE_H_
 #define DESCANT_TESTS_RUNTIME_MODEL_CUDA_RUNNER_FIXTURE_H_
 
+#include <map>
 #include <memory>
+#include <string>
 
 #include "runtime/model/cuda_runner.h"
 #include "tests/runtime/model/cpu_runner_fixture.h"
@@ -23,12 +25,26 @@ class CudaRunnerFixture : public CpuRunnerFixture {
     auto runner = CudaRunner::Create(model_, options, MakeHostDevice(half));
     EXPECT_TRUE(runner.ok()) << runner.status();
     if (!runner.ok()) return nullptr;
-    for (size_t slot = 0; slot < adapters_.size(); ++slot) {
-      EXPECT_TRUE((*runner)
-                      ->LoadAdapter(static_cast<int32_t>(slot), adapters_[slot])
-                      .ok());
-    }
+    LoadAdapters(runner->get());
     return *std::move(runner);
+  }
+
+  // The emulation is slow: of each adapter, the longest case of at most two
+  // pages, and some tokens of it.
+  void KeepShortCases() {
+    constexpr size_t kLongestKept = 48;
+    constexpr size_t kTokens = 4;
+    std::map<std::string, GoldenCase> kept;
+    for (const GoldenCase& one : golden_.cases) {
+      if (one.prompt.size() > kLongestKept) continue;
+      GoldenCase& longest = kept[one.adapter];
+      if (one.prompt.size() > longest.prompt.size()) longest = one;
+    }
+    golden_.cases.clear();
+    for (auto& [adapter, one] : kept) {
+      one.tokens.resize(kTokens);
+      golden_.cases.push_back(one);
+    }
   }
 };
 

@@ -8,7 +8,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -21,29 +20,11 @@ namespace {
 constexpr float kSlack = 1.1f;
 
 class CudaRunnerGoldenTest : public CudaRunnerFixture,
-                             public testing::WithParamInterface<const char*> {
- protected:
-  void KeepSomeCases() {
-    if (std::getenv("DESCANT_CUDA_GOLDEN") != nullptr) return;
-    constexpr size_t kLongestKept = 48;  // a prompt of two pages
-    constexpr size_t kTokens = 4;
-    std::map<std::string, GoldenCase> kept;
-    for (const GoldenCase& one : golden_.cases) {
-      if (one.prompt.size() > kLongestKept) continue;
-      GoldenCase& longest = kept[one.adapter];
-      if (one.prompt.size() > longest.prompt.size()) longest = one;
-    }
-    golden_.cases.clear();
-    for (auto& [adapter, one] : kept) {
-      one.tokens.resize(kTokens);
-      golden_.cases.push_back(one);
-    }
-  }
-};
+                             public testing::WithParamInterface<const char*> {};
 
 TEST_P(CudaRunnerGoldenTest, ErrorIsWithinTheBf16Yardstick) {
   Load(GetParam());
-  KeepSomeCases();
+  if (std::getenv("DESCANT_CUDA_GOLDEN") == nullptr) KeepShortCases();
   const std::vector<DrivenSequence> sequences = GoldenSequences();
   const auto runner =
       MakeCudaRunner(static_cast<int32_t>(sequences.size()), GoldenLength());

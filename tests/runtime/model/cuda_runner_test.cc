@@ -29,11 +29,7 @@ class CudaRunnerTest : public CudaRunnerFixture {
         DriverLimits(sequences, length, static_cast<int32_t>(adapters_.size()));
     auto runner = MakeReferenceRunner(model_, options);
     EXPECT_TRUE(runner.ok()) << runner.status();
-    for (size_t slot = 0; slot < adapters_.size(); ++slot) {
-      EXPECT_TRUE((*runner)
-                      ->LoadAdapter(static_cast<int32_t>(slot), adapters_[slot])
-                      .ok());
-    }
+    LoadAdapters(runner->get());
     return *std::move(runner);
   }
 
@@ -127,6 +123,7 @@ TEST_F(CudaRunnerTest, AGraphServesWhateverHasItsShape) {
 
 TEST_F(CudaRunnerTest, Fp16HoldsTheToleranceToo) {
   Load("tiny_llama");
+  KeepShortCases();
   const auto sequences = GoldenSequences();
   const auto runner = MakeCudaRunner(static_cast<int32_t>(sequences.size()),
                                      GoldenLength(), kernels::HalfType::kFp16);

@@ -2,9 +2,9 @@
 // EmulatedBlock. The twin of runtime/kernels/cuda/nvcc/descant_device.cuh: the
 // include path decides which of the two a kernel gets.
 //
-// A function that is inline PTX there has a second implementation here, from
-// the fragment tables of the PTX ISA manual (sections 9.7.13.5.8 and
-// 9.7.13.5.15 of version 8.5); all other lines of a kernel are the same.
+// The one function that is inline PTX there has a second implementation here,
+// from the fragment tables of the PTX ISA manual (section 9.7.13.5.8 of version
+// 8.5); all other lines of a kernel are the same.
 #ifndef DESCANT_TESTS_TESTING_CUDA_EMULATION_DESCANT_DEVICE_CUH_
 #define DESCANT_TESTS_TESTING_CUDA_EMULATION_DESCANT_DEVICE_CUH_
 
@@ -87,12 +87,6 @@ T __shfl_up_sync(uint32_t mask, T value, uint32_t by) {
   return descant::cuda_emulation::Shuffle(
       mask, "__shfl_up_sync", value,
       [&](int32_t own) { return own - static_cast<int32_t>(by); });
-}
-template <typename T>
-T __shfl_down_sync(uint32_t mask, T value, uint32_t by) {
-  return descant::cuda_emulation::Shuffle(
-      mask, "__shfl_down_sync", value,
-      [&](int32_t own) { return own + static_cast<int32_t>(by); });
 }
 inline uint32_t __ballot_sync(uint32_t mask, bool value) {
   const auto all = descant::cuda_emulation::EmulatedBlock::Current().Exchange(
@@ -222,17 +216,9 @@ SharedPtr<T> MakeStaticShared(const void* key, uint32_t count) {
       key, count * static_cast<uint32_t>(sizeof(T)));
   return SharedPtr<T>(range, range.begin);
 }
-template <typename T>
-SharedPtr<T> MakeDynamicShared() {
-  const auto range = cuda_emulation::EmulatedBlock::Current().DynamicShared();
-  return SharedPtr<T>(range, range.begin);
-}
-
 #define DESCANT_SHARED(type, name, count) \
   static const char name##_key = 0;       \
   const SharedPtr<type> name = MakeStaticShared<type>(&name##_key, count)
-#define DESCANT_DYNAMIC_SHARED(type, name) \
-  const SharedPtr<type> name = MakeDynamicShared<type>()
 
 template <typename To, typename T>
 SharedPtr<To> SharedCast(SharedPtr<T> pointer) {
@@ -308,21 +294,6 @@ inline Float16 FromFloat<Float16>(float value) {
 
 // ---- inline PTX, on the other side
 
-// ldmatrix.sync.aligned.m8n8.x4.shared.b16: lane l gives the address of row
-// l % 8 of matrix l / 8; register i of lane l is row l / 4, columns 2 * (l % 4)
-// and the next, of matrix i.
-template <typename T>
-void LoadMatrix4(uint32_t (&out)[4], SharedPtr<T> row) {
-  cuda_emulation::EmulatedBlock& block =
-      cuda_emulation::EmulatedBlock::Current();
-  const auto rows = block.Exchange(0xffffffffu, "ldmatrix", Load16(row));
-  for (uint32_t i = 0; i < 4; ++i) {
-    const uint4 of = rows[8 * i + block.lane() / 4];
-    const uint32_t words[4] = {of.x, of.y, of.z, of.w};
-    out[i] = words[block.lane() % 4];
-  }
-}
-
 // mma.sync.aligned.m16n8k16.row.col.f32.{bf16|f16}.{bf16|f16}.f32:
 // d[16, 8] += a[16, 16] b[16, 8]. With g = lane / 4 and t = lane % 4:
 // a[0]: (g, 2t), a[1]: (g + 8, 2t), a[2]: (g, 2t + 8), a[3]: (g + 8, 2t + 8),
@@ -369,28 +340,6 @@ void Mma16816(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
       d[i] += rows[i / 2][k] * columns[i % 2][k];
     }
   }
-}
-
-// cp.async.cg.shared.global 16 bytes, of which `valid` are read and the rest
-// zero; groups of them. Here nothing arrives before it was waited for.
-template <typename T>
-void CopyAsync16(SharedPtr<T> to, const T* from, uint32_t valid = 16) {
-  CheckAligned(to.offset());
-  if (valid > 0) CheckAligned(reinterpret_cast<uintptr_t>(from));
-  to.Check(0, 16);
-  cuda_emulation::EmulatedBlock::Current().QueueCopy([to, from, valid] {
-    uint4 value = {};
-    if (valid > 0) std::memcpy(&value, from, valid);
-    Store16(to, value);
-  });
-}
-inline void CommitCopies() {
-  cuda_emulation::EmulatedBlock::Current().CommitCopies();
-}
-// Until at most so many groups of this thread are on their way.
-template <int groups_left>
-void WaitCopies() {
-  cuda_emulation::EmulatedBlock::Current().WaitCopies(groups_left);
 }
 
 }  // namespace descant::kernels::cuda_emulated

@@ -24,6 +24,9 @@ using boost::context::detail::transfer_t;
 // Sanitizers need larger frames.
 constexpr size_t kStackBytes = size_t{256} << 10;
 
+// Of every architecture (CUDA C++ Programming Guide, technical specifications).
+constexpr uint32_t kMaxStaticShared = 48 << 10;
+
 constexpr size_t kLastFrames = size_t{8} << 10;
 
 EmulatedBlock* current = nullptr;
@@ -83,11 +86,9 @@ size_t main_size = 0;
 
 }  // namespace
 
-EmulatedBlock::EmulatedBlock(Dim3 grid, Dim3 block,
-                             uint32_t dynamic_shared_bytes)
+EmulatedBlock::EmulatedBlock(Dim3 grid, Dim3 block)
     : grid_(grid),
       block_(block),
-      dynamic_shared_bytes_(dynamic_shared_bytes),
       threads_(size_t{block.x} * block.y * block.z),
       warp_epochs_((threads_.size() + kWarp - 1) / kWarp),
       whole_warps_(warp_epochs_.size()) {
@@ -123,9 +124,6 @@ void EmulatedBlock::Enter(transfer_t from) {
   block.main_ = from.fctx;
   (*block.body_)();
   Thread& self = block.threads_[block.running_];
-  if (!self.open_copies.empty() || !self.copy_groups.empty()) {
-    block.Fail("ended with copies that nobody waited for");
-  }
   self.state = State::kEnded;
   ++block.ended_;
   block.CheckWhoWaitsForThis();
@@ -188,8 +186,6 @@ std::string EmulatedBlock::Run(Dim3 index, uint64_t seed,
     threads_[i].context =
         make_fcontext(top, threads_[i].stack_bytes, &EmulatedBlock::Enter);
     threads_[i].state = State::kReady;
-    threads_[i].open_copies.clear();
-    threads_[i].copy_groups.clear();
   }
   std::vector<uint32_t> ready;
   while (failure_.empty() && ended_ < threads_.size()) {
@@ -311,30 +307,13 @@ std::byte* EmulatedBlock::TouchShared(uint32_t offset, uint32_t bytes,
 
 SharedRange EmulatedBlock::StaticShared(const void* key, uint32_t bytes) {
   const auto [at, is_new] = shared_.try_emplace(key);
-  if (is_new) at->second = {memory_.Allocate(bytes), bytes};
-  return at->second;
-}
-
-SharedRange EmulatedBlock::DynamicShared() {
-  return StaticShared(this, dynamic_shared_bytes_);
-}
-
-void EmulatedBlock::QueueCopy(std::function<void()> copy) {
-  threads_[running_].open_copies.push_back(std::move(copy));
-}
-
-void EmulatedBlock::CommitCopies() {
-  Thread& self = threads_[running_];
-  self.copy_groups.push_back(std::move(self.open_copies));
-  self.open_copies.clear();
-}
-
-void EmulatedBlock::WaitCopies(size_t groups_left) {
-  auto& groups = threads_[running_].copy_groups;
-  while (groups.size() > groups_left) {
-    for (const std::function<void()>& copy : groups.front()) copy();
-    groups.erase(groups.begin());
+  if (is_new) {
+    at->second = {memory_.Allocate(bytes), bytes};
+    if (at->second.begin + bytes > kMaxStaticShared) {
+      Fail("more shared memory than a block has without asking for it");
+    }
   }
+  return at->second;
 }
 
 }  // namespace descant::cuda_emulation

@@ -6,9 +6,10 @@
 // - a barrier that a part of the block has left, or a warp function whose lanes
 //   do not all come, or come to different ones, or with different masks;
 // - a deadlock;
-// - shared memory: a read or write beyond an array, a read of what no thread
-//   has written, two threads at one place, one of them writing, without a
-//   barrier between them (shared_memory.h).
+// - shared memory: more of it than a block has, a read or write beyond an
+// array,
+//   a read of what no thread has written, two threads at one place, one of them
+//   writing, without a barrier between them (shared_memory.h).
 //
 // A missing barrier also shows as a result that depends on the seed.
 //
@@ -42,7 +43,7 @@ struct Dim3 {
 // Thread-hostile: everything happens on the launching thread.
 class EmulatedBlock {
  public:
-  EmulatedBlock(Dim3 grid, Dim3 block, uint32_t dynamic_shared_bytes);
+  EmulatedBlock(Dim3 grid, Dim3 block);
   EmulatedBlock(const EmulatedBlock&) = delete;
   EmulatedBlock& operator=(const EmulatedBlock&) = delete;
 
@@ -84,14 +85,8 @@ class EmulatedBlock {
 
   // What is at `key`, of so many bytes; made at the first call of a run.
   SharedRange StaticShared(const void* key, uint32_t bytes);
-  SharedRange DynamicShared();
   // The bytes at `offset` of shared memory, after a check of this access.
   std::byte* TouchShared(uint32_t offset, uint32_t bytes, AccessKind kind);
-  // Copies that wait for their group (cp.async): done by WaitCopies.
-  void QueueCopy(std::function<void()> copy);
-  void CommitCopies();
-  void WaitCopies(size_t groups_left);
-
   [[noreturn]] void Fail(const std::string& what);
 
  private:
@@ -103,8 +98,6 @@ class EmulatedBlock {
     std::byte* stack = nullptr;
     size_t stack_bytes = 0;
     State state = State::kReady;
-    std::vector<std::function<void()>> open_copies;
-    std::vector<std::vector<std::function<void()>>> copy_groups;
   };
   // Lanes of a warp that meet under one mask. Values alternate between two
   // places: the fastest lane may be one exchange ahead.
@@ -133,7 +126,6 @@ class EmulatedBlock {
   const Dim3 grid_;
   const Dim3 block_;
   Dim3 index_;
-  const uint32_t dynamic_shared_bytes_;
   uint64_t random_ = 0;
   const std::function<void()>* body_ = nullptr;
   std::vector<Thread> threads_;

@@ -14,7 +14,6 @@ namespace {
 // Of every architecture that Descant is compiled for.
 constexpr uint32_t kMaxThreads = 1024;
 constexpr uint32_t kMaxGridYz = 65535;
-constexpr uint32_t kMaxSharedBytes = 99 << 10;  // sm_86, sm_89: 99 KiB
 
 uint64_t seed_of_launches = 1;
 uint64_t launches = 0;
@@ -32,10 +31,6 @@ absl::Status CheckLimits(const char* name, const kernels::LaunchShape& shape) {
     return absl::InternalError(absl::StrCat(name, ": a grid of ", shape.grid.x,
                                             " x ", shape.grid.y, " x ",
                                             shape.grid.z));
-  }
-  if (shape.shared_bytes > kMaxSharedBytes) {
-    return absl::InternalError(absl::StrCat(name, ": ", shape.shared_bytes,
-                                            " bytes of shared memory"));
   }
   return absl::OkStatus();
 }
@@ -55,7 +50,7 @@ absl::Status RunGrid(const char* name, const kernels::LaunchShape& shape,
   const auto dim = [](const kernels::LaunchDim& d) {
     return Dim3{d.x, d.y, d.z};
   };
-  EmulatedBlock block(dim(shape.grid), dim(shape.block), shape.shared_bytes);
+  EmulatedBlock block(dim(shape.grid), dim(shape.block));
   std::vector<Dim3> order;
   order.reserve(size_t{shape.grid.x} * shape.grid.y * shape.grid.z);
   for (uint32_t z = 0; z < shape.grid.z; ++z) {

@@ -54,9 +54,6 @@ using SharedPtr = T*;
 #define DESCANT_SHARED(type, name, count)              \
   __shared__ __align__(16) type name##_array[(count)]; \
   type* const name = name##_array
-#define DESCANT_DYNAMIC_SHARED(type, name)                        \
-  extern __shared__ __align__(16) unsigned char dynamic_shared[]; \
-  type* const name = reinterpret_cast<type*>(dynamic_shared)
 
 template <typename To, typename T>
 __device__ __forceinline__ To* SharedCast(T* pointer) {
@@ -75,16 +72,6 @@ __device__ __forceinline__ void Store16(T* to, uint4 value) {
 }
 
 // ---- inline PTX; see the emulation's twin for who holds what
-
-template <typename T>
-__device__ __forceinline__ void LoadMatrix4(uint32_t (&out)[4], const T* row) {
-  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
-  asm volatile(
-      "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-      : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
-      : "r"(address)
-      : "memory");
-}
 
 template <typename Half>
 __device__ void Mma16816(float (&d)[4], const uint32_t (&a)[4],
@@ -110,23 +97,6 @@ __device__ __forceinline__ void Mma16816<Float16>(float (&d)[4],
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-template <typename T>
-__device__ __forceinline__ void CopyAsync16(T* to, const T* from,
-                                            uint32_t valid = 16) {
-  const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
-               :
-               : "r"(address), "l"(from), "r"(valid)
-               : "memory");
-}
-__device__ __forceinline__ void CommitCopies() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-template <int groups_left>
-__device__ __forceinline__ void WaitCopies() {
-  asm volatile("cp.async.wait_group %0;" : : "n"(groups_left) : "memory");
-}
-
 // ---- launch
 
 // UNAVAILABLE: no device or driver; INTERNAL: what the runtime says.
@@ -143,18 +113,10 @@ template <typename... Parameters, typename... Arguments>
 absl::Status LaunchKernel(const char* name, void (*kernel)(Parameters...),
                           const LaunchShape& shape,
                           const Arguments&... arguments) {
-  constexpr uint32_t kWithoutOptIn = 48 << 10;
-  if (shape.shared_bytes > kWithoutOptIn) {
-    const absl::Status status =
-        StatusOf(name, cudaFuncSetAttribute(
-                           kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           static_cast<int>(shape.shared_bytes)));
-    if (!status.ok()) return status;
-  }
   const dim3 grid(shape.grid.x, shape.grid.y, shape.grid.z);
   const dim3 block(shape.block.x, shape.block.y, shape.block.z);
-  kernel<<<grid, block, shape.shared_bytes,
-           static_cast<cudaStream_t>(shape.stream)>>>(arguments...);
+  kernel<<<grid, block, 0, static_cast<cudaStream_t>(shape.stream)>>>(
+      arguments...);
   return StatusOf(name, cudaGetLastError());
 }
 

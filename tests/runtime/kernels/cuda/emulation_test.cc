@@ -160,25 +160,16 @@ TEST(EmulationTest, SharedMemoryIsNotInitialised) {
       HasSubstr("nobody has written"));
 }
 
-__global__ void CopiesBehind(const float* from, float* out, bool waits) {
-  DESCANT_SHARED(float, values, 4);
-  CopyAsync16(values, from);
-  CommitCopies();
-  if (waits) WaitCopies<0>();
-  out[0] = values[3];
-  WaitCopies<0>();
+__global__ void TakesALot() {
+  DESCANT_SHARED(float, some, 12 << 10);
+  DESCANT_SHARED(float, more, 1);
+  some[0] = 1;
+  more[0] = 1;
 }
 
-TEST(EmulationTest, ACopyArrivesWhenItWasWaitedFor) {
-  GuardedArray<float> from(std::vector<float>{1, 2, 3, 4});
-  GuardedArray<float> out(1);
-  ASSERT_TRUE(LaunchKernel("k", &CopiesBehind, OneBlock(1), from.data(),
-                           out.data(), true)
-                  .ok());
-  EXPECT_EQ(out[0], 4);
-  EXPECT_FALSE(LaunchKernel("k", &CopiesBehind, OneBlock(1), from.data(),
-                            out.data(), false)
-                   .ok());
+TEST(EmulationTest, SharedMemoryIsLimited) {
+  EXPECT_THAT(MessageOf(LaunchKernel("k", &TakesALot, OneBlock(1))),
+              HasSubstr("more shared memory"));
 }
 
 TEST(EmulationTest, LimitsOfALaunch) {
@@ -189,26 +180,21 @@ TEST(EmulationTest, LimitsOfALaunch) {
   EXPECT_FALSE(launch({.grid = {}, .block = {1025}}));
   EXPECT_FALSE(launch({.grid = {1, 65536}, .block = {7}}));
   EXPECT_FALSE(launch({.grid = {0}, .block = {7}}));
-  EXPECT_FALSE(launch({.grid = {}, .block = {7}, .shared_bytes = 200 << 10}));
 }
 
 template <typename Half>
 __global__ void MultiplyTile(const Half* a, const Half* b, float* d) {
-  DESCANT_SHARED(Half, of_a, 16 * 16);
   const uint32_t lane = threadIdx.x;
-  for (uint32_t i = lane; i < 16 * 16; i += 32) of_a[i] = a[i];
-  __syncwarp();
-  // Matrix m of ldmatrix: rows 8 * (m % 2), columns 8 * (m / 2).
-  uint32_t fragments[4];
-  LoadMatrix4(fragments, of_a + (lane % 16) * 16 + lane / 16 * 8);
   const uint32_t n = lane / 4, k = 2 * (lane % 4);
-  const auto pair = [&](uint32_t row) {
-    return uint32_t{b[n * 16 + row].bits} | uint32_t{b[n * 16 + row + 1].bits}
-                                                << 16;
+  const auto pair = [](const Half* matrix, uint32_t row, uint32_t column) {
+    return uint32_t{matrix[row * 16 + column].bits} |
+           uint32_t{matrix[row * 16 + column + 1].bits} << 16;
   };
-  const uint32_t of_b[2] = {pair(k), pair(k + 8)};
+  const uint32_t of_a[4] = {pair(a, n, k), pair(a, n + 8, k), pair(a, n, k + 8),
+                            pair(a, n + 8, k + 8)};
+  const uint32_t of_b[2] = {pair(b, n, k), pair(b, n, k + 8)};
   float sums[4] = {};
-  Mma16816<Half>(sums, fragments, of_b);
+  Mma16816<Half>(sums, of_a, of_b);
   for (int i = 0; i < 4; ++i) {
     d[(n + i / 2 * 8) * 8 + k + i % 2] = sums[i];
   }
