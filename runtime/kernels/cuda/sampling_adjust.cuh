@@ -95,8 +95,6 @@ __device__ __forceinline__ const float* Adjust(const SampleArgs& args,
     if (IsFinite(bias.bias)) {
       value = Penalise(params, places[bias.token],
                        logits.values[bias.token] + bias.bias);
-      // Would look like a count, and is a fault as well.
-      if (value != value) value = __uint_as_float(0x7f800000u);
     }
     places[bias.token] = value;
   }

@@ -53,11 +53,11 @@ __device__ __forceinline__ uint64_t FixedOf(double weight) {
 }
 
 // The first sum that reaches `share` of `total` is the first above this one.
+// REQUIRES: share < 1.
 __device__ __forceinline__ uint64_t BelowShare(float share, uint64_t total) {
   const double reach =
       ceil(static_cast<double>(share) * static_cast<double>(total));
-  const uint64_t below = reach < 1 ? 0 : static_cast<uint64_t>(reach) - 1;
-  return min(below, total - 1);
+  return reach < 1 ? 0 : static_cast<uint64_t>(reach) - 1;
 }
 
 // 53 random bits, at the upper end: Philox4x32-10 of runtime/model/philox.h.

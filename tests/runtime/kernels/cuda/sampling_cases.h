@@ -179,6 +179,13 @@ class Launch {
       result.token = results[i].token;
       result.logprob = results[i].logprob;
       result.numeric_fault = results[i].numeric_fault != 0;
+      // Blocks run one after the other here, at the same time on a device.
+      if (outputs_[i].kind == CudaOutputKind::kSample && error.empty() &&
+          AdjustsLogits(outputs_[i]) && !result.numeric_fault) {
+        const float last =
+            workspace[outputs_[i].workspace_row * stride + vocab_ - 1];
+        EXPECT_FALSE(std::isnan(last)) << "not in its own row";
+      }
       const int32_t begin = outputs_[i].top_begin;
       for (int32_t j = 0; j < std::min(outputs_[i].top_logprobs, vocab_); ++j) {
         outcomes[i].top.push_back(

@@ -71,6 +71,29 @@ TEST(SamplingTest, TiesGoToTheLowestToken) {
   EXPECT_EQ(OnDevice(cases[0]).result.token, 2);
 }
 
+// Half of 64 tokens is 32 of them.
+TEST(SamplingTest, AShareThatIsReachedExactly) {
+  std::vector<Case> cases;
+  for (int32_t i = 0; i < 12; ++i) {
+    Case of;
+    of.logits.assign(64, 2);
+    of.params.seed = 3;
+    of.params.top_p = 0.5f;
+    if (i >= 8) of.params.top_k = 2;
+    of.position = i;
+    cases.push_back(of);
+  }
+  // Numbers that fall on the last token that is kept.
+  const auto noise = [](const Case& of) {
+    return Philox4x32({static_cast<uint32_t>(of.position), 0, 0, 0}, {3, 0})[0];
+  };
+  while (noise(cases[0]) < 0xfd000000u) ++cases[0].position;
+  while (noise(cases[8]) < 0xc0000000u) ++cases[8].position;
+  EXPECT_EQ(OnCpu(cases[0]).result.token, 31);
+  EXPECT_EQ(OnCpu(cases[8]).result.token, 0);
+  ExpectLikeCpu(cases);
+}
+
 TEST(SamplingTest, NegativeZeroIsZero) {
   Case of;
   of.logits = {-1, -0.0f, 0.0f, -2, 0.0f};
