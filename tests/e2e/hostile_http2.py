@@ -454,6 +454,8 @@ GZIP_BOMB = gzip.compress(bytes(10 << 20))  # 10 KB
 TLS_HELLO = bytes.fromhex("16030100c8010000c40303") + b"\x5a" * 194
 
 ATTACKS = {
+    # Row 70. A client of gRPC's never sends a call whose deadline is past.
+    "late": call(header_block(extra=[("grpc-timeout", "1n")])),
     # Row 83.
     "garbage": first_bytes(bytes(range(256)) * 4),
     "tls-hello": first_bytes(TLS_HELLO),

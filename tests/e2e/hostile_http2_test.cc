@@ -305,6 +305,12 @@ TEST_F(HostileHttp2Test, CallsThatAreNone) {  // row 89
   }
 }
 
+TEST_F(HostileHttp2Test, CallsThatAreLateAlready) {  // row 70
+  ExpectHarmless("late");
+  EXPECT_EQ(Counted("no answer"), 0);
+  EXPECT_EQ(Counted("statuses", "0"), 0);
+}
+
 TEST_F(HostileHttp2Test, MessagesThatAreNone) {  // row 90
   for (const char* name :
        {"message-flag", "message-length", "truncated-protobuf"}) {

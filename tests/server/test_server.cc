@@ -1,6 +1,7 @@
 #include "tests/server/test_server.h"
 
 #include <arpa/inet.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -45,6 +46,7 @@ int FreePort() {
 }
 
 TestServer::TestServer(const TestServerOptions& options) {
+  signal(SIGPIPE, SIG_IGN);  // as main does: clients close when they like
   std::string pattern =
       (std::filesystem::temp_directory_path() / "server-XXXXXX").string();
   folder_ = mkdtemp(pattern.data());
