@@ -89,11 +89,12 @@ void Scheduler::DropPrompt(SequenceGroup* group) {
   holding_.erase(std::find(holding_.begin(), holding_.end(), group));
 }
 
-// Gives up the youngest hold that keeps blocks which nobody else does.
+// Gives up the youngest hold that keeps blocks which nobody else does. (Who
+// shares a block shares those before it: others may have the first ones alone.)
 bool Scheduler::ReclaimPrompt(const SequenceGroup* except) {
   for (size_t i = holding_.size(); i-- > 0;) {
     SequenceGroup* group = holding_[i];
-    if (group == except || group->prompt_blocks.front().shared()) continue;
+    if (group == except || group->prompt_blocks.back().shared()) continue;
     DropPrompt(group);
     return true;
   }

@@ -1,4 +1,5 @@
 // What the scheduler makes of the prefix cache.
+#include <algorithm>
 #include <utility>
 
 #include "tests/runtime/core/scheduler_fixture.h"
@@ -147,6 +148,22 @@ TEST_F(SchedulerPrefixTest, PreemptionCostsLittle) {
   std::string line;
   while ((line = Schedule()).find("2[") == std::string::npos) Update();
   EXPECT_EQ(line, "2[32-63]* |");
+}
+
+// A hold of which others found the first block alone still gives way.
+TEST_F(SchedulerPrefixTest, AHoldThatIsSharedInPartGivesWay) {
+  options_.num_blocks = 4;
+  options_.max_running_sequences = 1;
+  Request several = Ask(1, 97);
+  several.sampling.n = 2;
+  scheduler().Add(std::move(several));
+  EXPECT_EQ(Step(), "1[0-96]* |");
+  Request urgent = Ask(2, 120);
+  std::fill(urgent.prompt.begin() + 32, urgent.prompt.end(), 6);
+  urgent.priority = 1;
+  scheduler().Add(std::move(urgent));
+  EXPECT_EQ(Step(), "2[32-119]* |");
+  EXPECT_EQ(Step(), "1.1[32-96]* |");
 }
 
 // Several answers start on their prompt as before, and what they had in common
