@@ -1,19 +1,17 @@
 #include "runtime/model/cuda_runner.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "adapters/adapter.h"
 #include "runtime/base/check.h"
-#include "runtime/base/float16.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/model/sampler.h"
 
 namespace descant {
 namespace {
 
-constexpr uint64_t kHalfBytes = 2;
 // Of what is free once the weights are there: KV cache and adapters.
 constexpr double kKvShare = 0.7;
 constexpr double kAdapterShare = 0.15;
@@ -29,20 +27,6 @@ uint64_t MostKvBytes(const ModelConfig& config, const BatchLimits& limits) {
          CudaKvCache::BlockBytes(config);
 }
 
-void ToFloats(kernels::HalfType half, const uint16_t* from,
-              absl::Span<float> to) {
-  for (size_t i = 0; i < to.size(); ++i) {
-    to[i] = half == kernels::HalfType::kBf16 ? ToFloat(BFloat16{from[i]})
-                                             : ToFloat(Float16{from[i]});
-  }
-}
-
-// c * tanh(x / c)
-void CapLogits(float cap, absl::Span<float> logits) {
-  if (cap == 0) return;
-  for (float& logit : logits) logit = cap * std::tanh(logit / cap);
-}
-
 }  // namespace
 
 CudaRunner::CudaRunner(std::shared_ptr<const Model> model,
@@ -50,10 +34,7 @@ CudaRunner::CudaRunner(std::shared_ptr<const Model> model,
                        std::unique_ptr<Device> device)
     : model_(std::move(model)),
       limits_(options.limits),
-      device_(std::move(device)),
-      sampler_(model_->config.vocab_size),
-      row_logits_(model_->config.vocab_size),
-      last_tokens_(options.limits.max_sequences) {}
+      device_(std::move(device)) {}
 
 absl::StatusOr<std::unique_ptr<CudaRunner>> CudaRunner::Create(
     std::shared_ptr<const Model> model, const RunnerOptions& options,
@@ -77,16 +58,15 @@ absl::StatusOr<std::unique_ptr<CudaRunner>> CudaRunner::Create(
   DESCANT_ASSIGN_OR_RETURN(runner->kv_,
                            CudaKvCache::Create(config, kv_bytes, gpu));
   DESCANT_ASSIGN_OR_RETURN(
-      runner->step_,
-      CudaStep::Create({&config, runner->weights_.get(), &runner->kv_,
-                        runner->adapters_.get(), gpu},
-                       options.limits));
+      runner->sampling_,
+      CudaStepSampling::Create(config.vocab_size, options.limits, gpu));
+  DESCANT_ASSIGN_OR_RETURN(
+      runner->step_, CudaStep::Create({&config, runner->weights_.get(),
+                                       &runner->kv_, runner->adapters_.get(),
+                                       runner->sampling_->last_tokens(), gpu},
+                                      options.limits));
   DESCANT_ASSIGN_OR_RETURN(runner->host_arrays_,
                            gpu->AllocateHost(runner->step_->layout().size));
-  DESCANT_ASSIGN_OR_RETURN(
-      runner->host_logits_,
-      gpu->AllocateHost(kHalfBytes * options.limits.max_outputs *
-                        runner->step_->logits_stride()));
   return runner;
 }
 
@@ -115,7 +95,7 @@ absl::Status CudaRunner::Enqueue(const Batch& batch) {
     DESCANT_CHECK(adapter != nullptr);
     return *adapter;
   };
-  if (!FillStep(batch, limits_, last_tokens_, adapter_in, step_->layout(),
+  if (!FillStep(batch, limits_, adapter_in, step_->layout(),
                 host_arrays_.data(), &shape, &bytes)) {
     return absl::UnimplementedError(
         absl::StrCat("more than ", kMaxLoraRounds, " adapters on a row"));
@@ -124,9 +104,8 @@ absl::Status CudaRunner::Enqueue(const Batch& batch) {
       device_->CopyToDevice(step_->arrays(), host_arrays_.data(), bytes));
   DESCANT_RETURN_IF_ERROR(step_->Run(shape));
   if (batch.outputs() == 0) return absl::OkStatus();
-  return device_->CopyToHost(
-      host_logits_.data(), step_->logits(),
-      kHalfBytes * batch.outputs() * step_->logits_stride());
+  return sampling_->Enqueue(batch, output_, step_->logits(),
+                            step_->logits_stride(), step_->tokens());
 }
 
 absl::StatusOr<const StepOutput*> CudaRunner::Collect() {
@@ -134,33 +113,9 @@ absl::StatusOr<const StepOutput*> CudaRunner::Collect() {
   if (!batch_->empty()) {
     result_ = device_->Synchronize();
     DESCANT_RETURN_IF_ERROR(result_);
-    Sample(*batch_);
+    if (batch_->outputs() > 0) sampling_->Collect(&output_);
   }
   return &output_;
-}
-
-void CudaRunner::Sample(const Batch& batch) {
-  const absl::Span<float> logits = absl::MakeSpan(row_logits_);
-  for (size_t i = 0; i < batch.sequences.size(); ++i) {
-    const BatchSequence& sequence = batch.sequences[i];
-    for (int32_t output = sequence.output_begin; output < sequence.output_end;
-         ++output) {
-      ToFloats(device_->half(),
-               host_logits_.data<uint16_t>() +
-                   int64_t{output} * step_->logits_stride(),
-               logits);
-      CapLogits(model_->config.final_logit_cap, logits);
-      const int32_t token = batch.tokens[batch.output_rows[output]];
-      if (!SampleOutput(batch, static_cast<int32_t>(i), output,
-                        token == kTokenFromLastStep
-                            ? last_tokens_[sequence.state_slot]
-                            : token,
-                        logits, &sampler_, &output_)) {
-        break;
-      }
-    }
-  }
-  RememberLastTokens(output_, &last_tokens_);
 }
 
 absl::StatusOr<std::shared_ptr<const AdapterImage>> CudaRunner::PackAdapter(

@@ -11,17 +11,16 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "runtime/model/cuda_adapter_pool.h"
 #include "runtime/model/cuda_step.h"
+#include "runtime/model/cuda_step_sampling.h"
 #include "runtime/model/cuda_weights.h"
 #include "runtime/model/device.h"
 #include "runtime/model/model.h"
 #include "runtime/model/runner.h"
-#include "runtime/model/sampler.h"
 
 namespace descant {
 
@@ -57,8 +56,6 @@ class CudaRunner final : public Runner {
              std::unique_ptr<Device> device);
 
   absl::Status Enqueue(const Batch& batch);
-  // From the logits, which are on the host.
-  void Sample(const Batch& batch);
 
   const std::shared_ptr<const Model> model_;
   const BatchLimits limits_;
@@ -67,13 +64,10 @@ class CudaRunner final : public Runner {
   std::unique_ptr<CudaWeights> weights_;
   CudaKvCache kv_;
   std::unique_ptr<CudaAdapterPool> adapters_;
+  std::unique_ptr<CudaStepSampling> sampling_;
   std::unique_ptr<CudaStep> step_;
   DeviceMemory host_arrays_;
-  DeviceMemory host_logits_;
-  SamplerScratch sampler_;
-  std::vector<float> row_logits_;     // of one output
-  std::vector<int32_t> last_tokens_;  // by state slot
-  const Batch* batch_ = nullptr;      // in flight
+  const Batch* batch_ = nullptr;  // in flight
   StepOutput output_;
   absl::Status result_;
 };

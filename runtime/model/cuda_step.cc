@@ -112,6 +112,7 @@ absl::Status CudaStep::Begin(const CudaStepShape& shape) {
   kernels::EmbedArgs embed;
   embed.tokens = Array<int32_t>(layout_.tokens);
   embed.positions = Array<int32_t>(layout_.positions);
+  embed.last_tokens = parts_.last_tokens;
   embed.rows = shape.rows;
   embed.embedding = parts_.weights->embedding();
   embed.position_embedding = parts_.weights->position_embedding();
@@ -253,12 +254,23 @@ absl::Status CudaStep::Head(const CudaStepShape& shape) {
   product.x = final_normed_;
   product.x_stride = config.hidden_size;
   product.w = head.w;
-  product.y = logits_;
+  product.y = half_logits_;
   product.y_stride = logits_stride_;
   product.rows = shape.outputs;
   product.columns = head.columns;
   product.depth = head.depth;
-  return parts_.device->Multiply(product);
+  Device& device = *parts_.device;
+  DESCANT_RETURN_IF_ERROR(device.Multiply(product));
+  kernels::WidenLogitsArgs widen;
+  widen.logits = half_logits_;
+  widen.logits_stride = logits_stride_;
+  widen.rows = shape.outputs;
+  widen.columns = static_cast<int32_t>(logits_stride_);
+  widen.cap = config.final_logit_cap;
+  widen.out = logits_;
+  widen.out_stride = logits_stride_;
+  widen.stream = device.stream();
+  return device.Launch(device.kernels().widen_logits, widen);
 }
 
 absl::Status CudaStep::Project(const CudaStepShape& shape, int32_t layer,

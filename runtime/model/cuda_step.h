@@ -54,6 +54,7 @@ class CudaStep {
     const CudaWeights* weights;
     const CudaKvCache* kv;
     const CudaAdapterPool* adapters;
+    const int32_t* last_tokens;  // on the device, by state slot
     Device* device;
   };
 
@@ -64,8 +65,10 @@ class CudaStep {
   const CudaStepLayout& layout() const { return layout_; }
   // The device's copy of the arrays.
   std::byte* arrays() const { return arrays_.data(); }
-  // Half [outputs, logits_stride].
-  const void* logits() const { return logits_; }
+  // Of the arrays: [rows].
+  const int32_t* tokens() const { return Array<int32_t>(layout_.tokens); }
+  // Fp32 [outputs, logits_stride], capped where the model does.
+  const float* logits() const { return logits_; }
   int64_t logits_stride() const { return logits_stride_; }
 
   // Positions that the model has: [0, positions()).
@@ -127,7 +130,8 @@ class CudaStep {
   void* gate_up_ = nullptr;
   void* activated_ = nullptr;
   void* final_normed_ = nullptr;
-  void* logits_ = nullptr;
+  void* half_logits_ = nullptr;
+  float* logits_ = nullptr;  // fp32
   float* planes_ = nullptr;
   int32_t* tile_slots_ = nullptr;  // [kMaxLoraRounds][max tiles]
   int32_t* tile_rows_ = nullptr;   // [kMaxLoraRounds][max tiles][16]

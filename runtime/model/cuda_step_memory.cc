@@ -115,7 +115,9 @@ absl::Status CudaStep::Allocate(const BatchLimits& limits) {
     activated_ =
         TakeHalf(rows * static_cast<uint64_t>(layer.down.depth), layout);
     final_normed_ = TakeHalf(outputs * hidden, layout);
-    logits_ = TakeHalf(outputs * static_cast<uint64_t>(logits_stride_), layout);
+    const uint64_t logits = outputs * static_cast<uint64_t>(logits_stride_);
+    half_logits_ = TakeHalf(logits, layout);
+    logits_ = layout->Take<float>(static_cast<int64_t>(logits));
     planes_ = layout->Take<float>(plane_floats);
     const int64_t tiles = int64_t{max_tiles_} * kMaxLoraRounds;
     tile_slots_ = layout->Take<int32_t>(tiles);

@@ -62,10 +62,8 @@ struct Arrays {
 };
 
 // Rows of the batch's sequences, and their pages. The longest context.
-int32_t FillSequences(const Batch& batch,
-                      const std::vector<int32_t>& last_tokens,
-                      const CudaStepLayout& layout, const Arrays& to,
-                      CudaStepShape* shape) {
+int32_t FillSequences(const Batch& batch, const CudaStepLayout& layout,
+                      const Arrays& to, CudaStepShape* shape) {
   int32_t longest = 0;
   for (size_t i = 0; i < batch.sequences.size(); ++i) {
     const BatchSequence& sequence = batch.sequences[i];
@@ -77,9 +75,8 @@ int32_t FillSequences(const Batch& batch,
       const int32_t token = batch.tokens[row];
       const int32_t position = batch.positions[row];
       DESCANT_CHECK(position / kBlockSize < sequence.block_count);
-      to.tokens[row] = token == kTokenFromLastStep
-                           ? last_tokens[sequence.state_slot]
-                           : token;
+      to.tokens[row] =
+          token == kTokenFromLastStep ? -1 - sequence.state_slot : token;
       to.positions[row] = position;
       to.places[row] =
           blocks[position / kBlockSize] * kBlockSize + position % kBlockSize;
@@ -161,7 +158,6 @@ int32_t PaddedRows(int32_t rows, int32_t most) {
 }
 
 bool FillStep(const Batch& batch, const BatchLimits& limits,
-              const std::vector<int32_t>& last_tokens,
               absl::FunctionRef<const CudaAdapter&(int32_t)> adapter_in,
               const CudaStepLayout& layout, std::byte* arrays,
               CudaStepShape* shape, uint64_t* bytes) {
@@ -169,7 +165,7 @@ bool FillStep(const Batch& batch, const BatchLimits& limits,
   *shape = {};
   shape->rows = PaddedRows(batch.rows(), limits.max_rows);
   shape->outputs = PaddedRows(batch.outputs(), limits.max_outputs);
-  const int32_t longest = FillSequences(batch, last_tokens, layout, to, shape);
+  const int32_t longest = FillSequences(batch, layout, to, shape);
   PadRows(batch.rows(), shape->rows, to);
   std::copy(batch.output_rows.begin(), batch.output_rows.end(), to.output_rows);
   // Padded outputs are of no row. (A row that came twice would be added to

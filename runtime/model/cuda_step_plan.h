@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "runtime/core/batch.h"
@@ -29,7 +28,7 @@ struct CudaAdapter {
 struct CudaStepLayout {
   explicit CudaStepLayout(const BatchLimits& limits);
 
-  uint64_t tokens = 0;        // int32 [max_rows]
+  uint64_t tokens = 0;        // int32 [max_rows]; -1 - s: state slot s's last
   uint64_t positions = 0;     // int32 [max_rows]
   uint64_t places = 0;        // int32 [max_rows]
   uint64_t sequences = 0;     // int32 [max_rows]
@@ -65,7 +64,6 @@ int32_t PaddedRows(int32_t rows, int32_t most);
 // be copied is in `bytes`.
 // False: a row has more than kMaxLoraRounds adapters.
 bool FillStep(const Batch& batch, const BatchLimits& limits,
-              const std::vector<int32_t>& last_tokens,
               absl::FunctionRef<const CudaAdapter&(int32_t)> adapter_in,
               const CudaStepLayout& layout, std::byte* arrays,
               CudaStepShape* shape, uint64_t* bytes);

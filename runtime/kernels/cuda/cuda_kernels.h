@@ -270,6 +270,22 @@ struct ClearBlocksArgs {
   void* stream = nullptr;
 };
 
+// out = cap * tanh(logit / cap), in fp32; just the logit where cap is 0.
+struct WidenLogitsArgs {
+  const void* logits = nullptr;  // half [rows, columns]
+  int64_t logits_stride = 0;
+  int32_t rows = 0;
+  int32_t columns = 0;  // a multiple of 8
+  float cap = 0;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+  void* stream = nullptr;
+};
+
+// Of cuda_sampling.h.
+struct SampleArgs;
+struct AcceptArgs;
+
 struct CudaKernels {
   absl::Status (*route)(const RouteArgs&);
   absl::Status (*shrink)(const ShrinkArgs&);
@@ -281,6 +297,9 @@ struct CudaKernels {
   absl::Status (*gather_kv)(const GatherKvArgs&);
   absl::Status (*activate)(const ActivateArgs&);
   absl::Status (*clear_blocks)(const ClearBlocksArgs&);
+  absl::Status (*widen_logits)(const WidenLogitsArgs&);
+  absl::Status (*sample)(const SampleArgs&);
+  absl::Status (*accept_drafts)(const AcceptArgs&);  // after sample
 };
 
 }  // namespace descant::kernels

@@ -5,6 +5,7 @@
 #include <descant_device.cuh>
 
 #include "runtime/kernels/cuda/cuda_kernels.h"
+#include "runtime/kernels/cuda/cuda_sampling.h"
 
 namespace descant::kernels::DESCANT_CUDA_NAMESPACE {
 
@@ -24,9 +25,14 @@ template <typename Half>
 absl::Status Attention(const CudaAttentionArgs& args);
 template <typename Half>
 absl::Status Activate(const ActivateArgs& args);
+template <typename Half>
+absl::Status WidenLogits(const WidenLogitsArgs& args);
 // These move bits.
 absl::Status GatherKv(const GatherKvArgs& args);
 absl::Status ClearBlocks(const ClearBlocksArgs& args);
+// These know nothing of 16-bit types.
+absl::Status Sample(const SampleArgs& args);
+absl::Status AcceptDrafts(const AcceptArgs& args);
 
 // The table itself.
 const CudaKernels* TableOf(HalfType half);

@@ -3,7 +3,7 @@
 // reach the exponential for few tokens. Only logits with penalties, biases or
 // bans are written, to the workspace.
 #include "absl/strings/str_cat.h"
-#include "runtime/kernels/cuda/sampling.cuh"
+#include "runtime/kernels/cuda/launches.cuh"
 #include "runtime/kernels/cuda/sampling_adjust.cuh"
 #include "runtime/kernels/cuda/sampling_block.cuh"
 #include "runtime/kernels/cuda/sampling_math.cuh"

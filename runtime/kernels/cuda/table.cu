@@ -15,6 +15,9 @@ constexpr CudaKernels kTable = {
     .gather_kv = &GatherKv,
     .activate = &Activate<Half>,
     .clear_blocks = &ClearBlocks,
+    .widen_logits = &WidenLogits<Half>,
+    .sample = &Sample,
+    .accept_drafts = &AcceptDrafts,
 };
 
 }  // namespace

@@ -5,7 +5,9 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
+#include "runtime/kernels/cuda/cuda_sampling.h"
 #include "runtime/model/cuda_runner.h"
 #include "tests/runtime/model/cpu_runner_fixture.h"
 #include "tests/runtime/model/host_device.h"
@@ -27,6 +29,15 @@ class CudaRunnerFixture : public CpuRunnerFixture {
     if (!runner.ok()) return nullptr;
     LoadAdapters(runner->get());
     return *std::move(runner);
+  }
+
+  // With as many log-probabilities as the device gives.
+  std::vector<DrivenSequence> CudaGoldenSequences() const {
+    std::vector<DrivenSequence> sequences = GoldenSequences();
+    for (DrivenSequence& sequence : sequences) {
+      sequence.sampling.top_logprobs = kernels::kMaxSampleTop;
+    }
+    return sequences;
   }
 
   // The emulation is slow: of each adapter, the longest case of at most two

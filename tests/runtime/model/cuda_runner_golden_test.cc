@@ -25,7 +25,7 @@ class CudaRunnerGoldenTest : public CudaRunnerFixture,
 TEST_P(CudaRunnerGoldenTest, ErrorIsWithinTheBf16Yardstick) {
   Load(GetParam());
   if (std::getenv("DESCANT_CUDA_GOLDEN") == nullptr) KeepShortCases();
-  const std::vector<DrivenSequence> sequences = GoldenSequences();
+  const std::vector<DrivenSequence> sequences = CudaGoldenSequences();
   const auto runner =
       MakeCudaRunner(static_cast<int32_t>(sequences.size()), GoldenLength());
   ASSERT_NE(nullptr, runner);

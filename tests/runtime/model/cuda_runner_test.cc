@@ -80,7 +80,7 @@ TEST_F(CudaRunnerTest, RandomBatchesAreTheOraclesWithinTolerance) {
     ASSERT_TRUE(expected.ok()) << expected.status();
     for (size_t i = 0; i < sequences.size(); ++i) {
       sequences[i].forced = (*expected)[i].tokens;
-      sequences[i].sampling.top_logprobs = model_->config.vocab_size;
+      sequences[i].sampling.top_logprobs = kernels::kMaxSampleTop;
     }
     const auto actual = Drive(cuda.get(), sequences, options);
     ASSERT_TRUE(actual.ok()) << actual.status();
@@ -124,7 +124,7 @@ TEST_F(CudaRunnerTest, AGraphServesWhateverHasItsShape) {
 TEST_F(CudaRunnerTest, Fp16HoldsTheToleranceToo) {
   Load("tiny_llama");
   KeepShortCases();
-  const auto sequences = GoldenSequences();
+  const auto sequences = CudaGoldenSequences();
   const auto runner = MakeCudaRunner(static_cast<int32_t>(sequences.size()),
                                      GoldenLength(), kernels::HalfType::kFp16);
   ASSERT_NE(nullptr, runner);

@@ -47,7 +47,7 @@ class CudaStepPlanTest : public testing::Test {
 
   bool Fill() {
     return FillStep(
-        batch_, Limits(), last_tokens_,
+        batch_, Limits(),
         [this](int32_t slot) -> const CudaAdapter& { return adapters_[slot]; },
         layout_, arrays_.data(), &shape_, &bytes_);
   }
@@ -59,7 +59,6 @@ class CudaStepPlanTest : public testing::Test {
 
   const CudaStepLayout layout_;
   std::vector<std::byte> arrays_;
-  std::vector<int32_t> last_tokens_ = std::vector<int32_t>(8, 55);
   std::vector<CudaAdapter> adapters_ = {{1, 8}, {5, 24}, {0, 0}, {2, 70}};
   Batch batch_;
   CudaStepShape shape_;
@@ -84,13 +83,14 @@ TEST_F(CudaStepPlanTest, RowsFindTheirPagesAndPaddingHasNone) {
   Add(1, 40);
   Add(2, 31);
   batch_.tokens[0] = kTokenFromLastStep;
+  batch_.sequences[0].state_slot = 1;
   ASSERT_TRUE(Fill());
   EXPECT_EQ(shape_.rows, 4);
   EXPECT_EQ(shape_.outputs, 2);
   EXPECT_TRUE(shape_.prefill);
   EXPECT_EQ(shape_.attention_parts, 1);
   const std::vector<int32_t> tokens(At(layout_.tokens), At(layout_.tokens) + 4);
-  EXPECT_EQ(tokens, (std::vector<int32_t>{55, 7, 8, 0}));
+  EXPECT_EQ(tokens, (std::vector<int32_t>{-2, 7, 8, 0}));
   const int32_t* places = At(layout_.places);
   EXPECT_EQ(places[0], 101 * kBlockSize + 8);
   EXPECT_EQ(places[1], 200 * kBlockSize + 31);

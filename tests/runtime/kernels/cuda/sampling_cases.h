@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/kernels/cuda/sampling.cuh"
+#include "runtime/kernels/cuda/launches.cuh"
 #include "runtime/model/philox.h"
 #include "runtime/model/sampler.h"
 #include "tests/testing/cuda_emulation/guarded_array.h"
