@@ -89,13 +89,24 @@ void Scheduler::DropPrompt(SequenceGroup* group) {
   holding_.erase(std::find(holding_.begin(), holding_.end(), group));
 }
 
-// Gives up the youngest hold that keeps blocks which nobody else does. (Who
-// shares a block shares those before it: others may have the first ones alone.)
+// Gives up the youngest hold that keeps a block which no sequence has, and
+// those that keep the same block. (Who has a block has those before it, so the
+// last one decides.)
 bool Scheduler::ReclaimPrompt(const SequenceGroup* except) {
+  absl::InlinedVector<SequenceGroup*, 16> holders;
   for (size_t i = holding_.size(); i-- > 0;) {
-    SequenceGroup* group = holding_[i];
-    if (group == except || group->prompt_blocks.back().shared()) continue;
-    DropPrompt(group);
+    if (holding_[i] == except) continue;
+    const size_t last = holding_[i]->prompt_blocks.size() - 1;
+    const int32_t id = holding_[i]->prompt_blocks[last].id();
+    holders.clear();
+    for (SequenceGroup* group : holding_) {
+      const std::vector<Block>& held = group->prompt_blocks;
+      if (group != except && held.size() > last && held[last].id() == id) {
+        holders.push_back(group);
+      }
+    }
+    if (static_cast<int32_t>(holders.size()) != blocks_.holds(id)) continue;
+    for (SequenceGroup* group : holders) DropPrompt(group);
     return true;
   }
   return false;

@@ -13,6 +13,10 @@ inline constexpr uint64_t kRegressionSeeds[] = {
     // Whoever waited shared the first block of a prompt that was held for
     // others: the hold was never given up, and nobody could start.
     51866,
+    // Two requests held the same block for others: neither hold alone freed it.
+    113647,
+    209333,
+    307332,
 };
 
 }  // namespace descant

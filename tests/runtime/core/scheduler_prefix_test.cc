@@ -166,6 +166,25 @@ TEST_F(SchedulerPrefixTest, AHoldThatIsSharedInPartGivesWay) {
   EXPECT_EQ(Step(), "1.1[32-96]* |");
 }
 
+// Neither of two holds on a block frees it alone.
+TEST_F(SchedulerPrefixTest, HoldsOnTheSameBlockGiveWayTogether) {
+  options_.num_blocks = 3;
+  options_.max_running_sequences = 1;
+  for (RequestId id = 1; id <= 2; ++id) {
+    Request several = Ask(id, 40);
+    several.sampling.n = 2;
+    several.priority = static_cast<int32_t>(id);
+    scheduler().Add(std::move(several));
+    Step();
+  }
+  EXPECT_EQ(scheduler().blocks().used(), 1);
+  Request urgent = Ask(3, 70);
+  std::fill(urgent.prompt.begin(), urgent.prompt.end(), 6);
+  urgent.priority = 3;
+  scheduler().Add(std::move(urgent));
+  EXPECT_EQ(Step(), "3[0-69]* |");
+}
+
 // Several answers start on their prompt as before, and what they had in common
 // is there for the next request.
 TEST_F(SchedulerPrefixTest, SeveralAnswersLeaveOnePrompt) {
