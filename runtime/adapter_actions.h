@@ -41,6 +41,9 @@ class AdapterActions {
   // Ends all with `status`, and all pins.
   void FailAll(const absl::Status& status);
 
+  // Whether there is one that is not done.
+  bool pending() const { return !actions_.empty(); }
+
   int32_t pins() const { return static_cast<int32_t>(pins_.size()); }
 
  private:

@@ -144,6 +144,7 @@ struct EngineStats {
   int32_t slots_total = 0;
   int32_t slots_used = 0;
   uint64_t steps = 0;
+  uint64_t steps_ahead = 0;  // scheduled while the one before was in flight
   uint64_t rows = 0;
   uint64_t prompt_tokens = 0;
   uint64_t cached_tokens = 0;  // of the prompts', not computed again

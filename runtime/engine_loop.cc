@@ -23,6 +23,18 @@ void SortUnique(std::vector<std::string>* names) {
   names->erase(std::unique(names->begin(), names->end()), names->end());
 }
 
+// A sequence whose last token is in flight has no drafts. So that they can show
+// whether they pay, one step in so many is scheduled when none is in flight.
+constexpr int32_t kMostStepsAhead = 15;
+
+bool HasDrafts(const Batch& batch) {
+  return std::any_of(batch.sequences.begin(), batch.sequences.end(),
+                     [](const BatchSequence& sequence) {
+                       return sequence.output_end - sequence.output_begin >
+                              sequence.prompt_outputs + 1;
+                     });
+}
+
 // Why the computation of a request failed.
 absl::Status FailureOf(const StepOutput& output, RequestId id) {
   for (const StepOutput::PerSequence& sequence : output.sequences) {
@@ -46,6 +58,7 @@ EngineLoop::EngineLoop(Runner* runner, const Tokenizer* tokenizer,
       clock_(clock),
       scheduler_(std::move(scheduler)),
       step_runner_(runner),
+      has_drafts_(scheduler_.max_draft_tokens() > 0),
       tiers_(
           runner, &scheduler_, clock, options,
           [this](int32_t slot, const Adapter& adapter,
@@ -83,37 +96,72 @@ void EngineLoop::FailAll(const absl::Status& status) {
 }
 
 bool EngineLoop::Step() {
-  const MonotonicTime begin = clock_->Now();
-  PollSinks();
-  tiers_.EndLoads();
-  actions_.Advance();
-  if (!scheduler_.tainted_blocks().empty()) {
-    runner_->ClearBlocks(scheduler_.tainted_blocks());
-    scheduler_.TaintedBlocksCleared();
+  const bool ahead = step_runner_.in_flight() != nullptr && MayScheduleAhead();
+  if (!ahead) {
+    if (step_runner_.in_flight() != nullptr) Finish();
+    ClearTainted();
   }
-  scheduler_.Schedule(begin);
-  Deliver(nullptr, absl::OkStatus());
-  tiers_.BeginLoads();
+  const MonotonicTime begin = clock_->Now();
+  const bool scheduled = Schedule(begin);
   const Batch& batch = scheduler_.batch();
-  tiers_.SetStepsRun(!batch.empty());
-  if (batch.empty()) return false;
-
-  const StepOutput& output = step_runner_.Run(batch);
-  scheduler_.Update(output);
-  Deliver(&output, absl::OkStatus());
-  CountStep(batch, begin, output);
+  if (ahead) {
+    Finish();
+    ClearTainted();
+    ++steps_ahead_;
+    // A step that fails is run again in parts, and finds the same tokens.
+    if (scheduled) scheduler_.CompleteBatch();
+    counts_.steps_ahead += scheduled ? 1 : 0;
+  } else {
+    steps_ahead_ = 0;
+    drafted_ = scheduled && has_drafts_ && HasDrafts(batch);
+  }
+  if (!scheduled) return ahead;
+  step_began_ = ahead ? clock_->Now() : begin;
+  step_runner_.Launch(batch);
+  if (!runner_->overlaps()) Finish();
   return true;
 }
 
-void EngineLoop::CountStep(const Batch& batch, MonotonicTime begin,
-                           const StepOutput& output) {
+// Operators' actions on adapters go on between steps.
+bool EngineLoop::MayScheduleAhead() const {
+  if (actions_.pending()) return false;
+  return !has_drafts_ || (!drafted_ && steps_ahead_ < kMostStepsAhead);
+}
+
+bool EngineLoop::Schedule(MonotonicTime now) {
+  PollSinks();
+  tiers_.EndLoads();
+  actions_.Advance();
+  scheduler_.Schedule(now);
+  Deliver(nullptr, absl::OkStatus());
+  tiers_.BeginLoads();
+  const bool scheduled = !scheduler_.batch().empty();
+  tiers_.SetStepsRun(scheduled);
+  return scheduled;
+}
+
+void EngineLoop::ClearTainted() {
+  if (scheduler_.tainted_blocks().empty()) return;
+  runner_->ClearBlocks(scheduler_.tainted_blocks());
+  scheduler_.TaintedBlocksCleared();
+}
+
+void EngineLoop::Finish() {
+  const Batch& batch = *step_runner_.in_flight();
+  const StepOutput& output = step_runner_.Collect();
+  scheduler_.Update(output);
+  Deliver(&output, absl::OkStatus());
+  CountStep(batch, output);
+}
+
+void EngineLoop::CountStep(const Batch& batch, const StepOutput& output) {
   ++counts_.steps;
   counts_.rows += batch.rows();
   for (const StepOutput::PerSequence& sequence : output.sequences) {
     counts_.numeric_faults += sequence.numeric_fault ? 1 : 0;
     counts_.failed_sequences += sequence.failed ? 1 : 0;
   }
-  const double seconds = ToSeconds(clock_->Now() - begin);
+  const double seconds = ToSeconds(clock_->Now() - step_began_);
   counts_.step_seconds += seconds;
   // A step in pieces says nothing about others.
   if (!step_runner_.failure().ok()) return;

@@ -44,6 +44,8 @@ class EngineLoop {
 
   // One step: take the adapters that were loaded, schedule, have others
   // loaded, launch, collect, deliver. False when there was nothing to compute.
+  // With a runner that overlaps: schedule, collect the step before, launch;
+  // its step is in flight on return.
   bool Step();
 
   // Waits for the load at hand, if any; actions end with `status`. Last of all;
@@ -53,7 +55,10 @@ class EngineLoop {
   // Ends every sequence with kError and `status`.
   void FailAll(const absl::Status& status);
 
-  bool idle() const { return answers_.empty(); }
+  // Nobody waits for anything, and no step is in flight.
+  bool idle() const {
+    return answers_.empty() && step_runner_.in_flight() == nullptr;
+  }
   int32_t waiting() const { return scheduler_.waiting(); }
   int64_t waiting_tokens() const { return scheduler_.waiting_tokens(); }
 
@@ -66,6 +71,13 @@ class EngineLoop {
   void UpdateStats(EngineStats* stats);
 
  private:
+  bool MayScheduleAhead() const;
+  // False: nothing to launch.
+  bool Schedule(MonotonicTime now);
+  // The step in flight.
+  void Finish();
+  // Blocks that faults left are had by nobody before. No step is in flight.
+  void ClearTainted();
   void PollSinks();
   void LoadFailed(int32_t slot, const Adapter& adapter,
                   const absl::Status& status);
@@ -73,14 +85,17 @@ class EngineLoop {
   // or null; `failure` explains kError.
   void Deliver(const StepOutput* output, const absl::Status& failure);
   absl::Status StatusOf(FinishReason reason, const absl::Status& failure);
-  void CountStep(const Batch& batch, MonotonicTime begin,
-                 const StepOutput& output);
+  void CountStep(const Batch& batch, const StepOutput& output);
 
   Runner* const runner_;
   const Tokenizer* const tokenizer_;
   const Clock* const clock_;
   Scheduler scheduler_;
   StepRunner step_runner_;
+  const bool has_drafts_;     // steps may
+  MonotonicTime step_began_;  // the one launched last
+  int32_t steps_ahead_ = 0;   // since one was scheduled with nothing in flight
+  bool drafted_ = false;      // that one had drafts
   absl::flat_hash_map<RequestId, std::unique_ptr<Answer>> answers_;
   EngineStats counts_;
   uint64_t adapter_lists_version_ = 0;  // grows when a sequence comes or goes

@@ -1,8 +1,10 @@
 #include "runtime/step_runner.h"
 
 #include <exception>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/base/check.h"
 #include "runtime/base/log.h"
 #include "runtime/core/batch_slice.h"
 
@@ -10,10 +12,17 @@ namespace descant {
 
 StepRunner::StepRunner(Runner* runner) : runner_(runner) {}
 
-const StepOutput& StepRunner::Run(const Batch& batch) {
+void StepRunner::Launch(const Batch& batch) {
+  DESCANT_CHECK(in_flight_ == nullptr);
   runs_ = 0;
   failure_ = absl::OkStatus();
-  const absl::StatusOr<const StepOutput*> output = RunOnce(batch);
+  in_flight_ = &batch;
+  launched_ = TryLaunch(batch);
+}
+
+const StepOutput& StepRunner::Collect() {
+  const Batch& batch = *std::exchange(in_flight_, nullptr);
+  const absl::StatusOr<const StepOutput*> output = TryCollect(launched_);
   if (output.ok()) return **output;
   LogError("step ", batch.step, " failed, and is run in parts: ",
            LogSafe(output.status().ToString()));
@@ -31,12 +40,19 @@ const StepOutput& StepRunner::Run(const Batch& batch) {
 }
 
 // Also an exception is a failed step: a library's, or no memory.
-absl::StatusOr<const StepOutput*> StepRunner::RunOnce(const Batch& batch) {
+absl::Status StepRunner::TryLaunch(const Batch& batch) {
   ++runs_;
   try {
-    if (absl::Status status = runner_->Launch(batch); !status.ok()) {
-      return status;
-    }
+    return runner_->Launch(batch);
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat("exception: ", error.what()));
+  }
+}
+
+absl::StatusOr<const StepOutput*> StepRunner::TryCollect(
+    const absl::Status& launched) {
+  if (!launched.ok()) return launched;
+  try {
     return runner_->Collect();
   } catch (const std::exception& error) {
     return absl::InternalError(absl::StrCat("exception: ", error.what()));
@@ -46,7 +62,8 @@ absl::StatusOr<const StepOutput*> StepRunner::RunOnce(const Batch& batch) {
 void StepRunner::RunPart(const Batch& batch, int32_t begin, int32_t end) {
   if (runs_ < kMaxRuns) {
     SliceBatch(batch, begin, end, &slice_);
-    const absl::StatusOr<const StepOutput*> output = RunOnce(slice_);
+    const absl::StatusOr<const StepOutput*> output =
+        TryCollect(TryLaunch(slice_));
     if (output.ok()) return AppendOutput(**output, &whole_);
     if (end - begin > 1) {
       const int32_t middle = begin + (end - begin) / 2;

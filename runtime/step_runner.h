@@ -26,18 +26,32 @@ class StepRunner {
   // `runner` outlives this.
   explicit StepRunner(Runner* runner);
 
-  // For every sequence of the batch its result, or `failed`. Valid until the
-  // next call. REQUIRES: a batch with sequences.
-  const StepOutput& Run(const Batch& batch);
+  // Starts a batch with sequences, which stays as it is until Collect.
+  // REQUIRES: none is started.
+  void Launch(const Batch& batch);
+  // For every sequence of that batch its result, or `failed`. Valid until the
+  // next Launch.
+  const StepOutput& Collect();
+  // Both.
+  const StepOutput& Run(const Batch& batch) {
+    Launch(batch);
+    return Collect();
+  }
 
-  // Why sequences of the last Run failed; OK where none did.
+  // The batch that was started and is not collected, or null.
+  const Batch* in_flight() const { return in_flight_; }
+
+  // Why sequences of the last batch failed; OK where none did.
   const absl::Status& failure() const { return failure_; }
 
  private:
-  absl::StatusOr<const StepOutput*> RunOnce(const Batch& batch);
+  absl::Status TryLaunch(const Batch& batch);
+  absl::StatusOr<const StepOutput*> TryCollect(const absl::Status& launched);
   void RunPart(const Batch& batch, int32_t begin, int32_t end);
 
   Runner* const runner_;
+  const Batch* in_flight_ = nullptr;
+  absl::Status launched_;  // of in_flight_
   Batch slice_;
   StepOutput whole_;  // of a step in pieces
   absl::Status failure_;

@@ -243,6 +243,21 @@ void Scheduler::Update(const StepOutput& output) {
   step.parts.clear();
 }
 
+void Scheduler::CompleteBatch() {
+  Step& step = steps_[newest_];
+  DESCANT_CHECK(scheduled_ == &step.batch);
+  for (size_t i = 0; i < step.parts.size(); ++i) {
+    const ScheduledRows& part = step.parts[i];
+    const std::vector<int32_t>& known = part.sequence->tokens;
+    // A decode's; a chunk of a prompt has no such token.
+    int32_t& token = step.batch.tokens[step.batch.sequences[i].row_begin];
+    if (token == kTokenFromLastStep &&
+        part.begin < static_cast<int32_t>(known.size())) {
+      token = known[part.begin];
+    }
+  }
+}
+
 // The row's own token, and one for each draft that was right. `taken`: those
 // up to the end of the sequence.
 FinishReason Scheduler::TakeTokens(const ScheduledRows& part,

@@ -72,6 +72,9 @@ class Scheduler {
   // Sequences past their deadline finish first; none of them gets a row. An
   // empty batch is not a step: nothing to launch, no Update.
   const Batch& Schedule(MonotonicTime now);
+  // Puts the tokens into the batch that were in flight when it was scheduled
+  // and are known by now: those of sequences that go on.
+  void CompleteBatch();
   // Slots that the last Schedule gave to adapters which are not loaded. The
   // caller loads slots().adapter(slot) into each, in time, then calls one of
   // the next three. Until then no batch uses it; who waits for it is passed
@@ -127,6 +130,8 @@ class Scheduler {
   const SlotTable& slots() const { return slots_; }
   const TokenFairness& fairness() const { return fairness_; }
   const PrefixCache& prefix_cache() const { return prefix_cache_; }
+  // Of a sequence in a step, at most.
+  int32_t max_draft_tokens() const { return options_.max_draft_tokens; }
   // Tokens a sequence may reach, prompt included.
   int32_t max_length() const { return max_length_; }
 

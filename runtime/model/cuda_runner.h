@@ -37,6 +37,7 @@ class CudaRunner final : public Runner {
   // fails every later step.
   absl::Status Launch(const Batch& batch) override;
   absl::StatusOr<const StepOutput*> Collect() override;
+  bool overlaps() const override { return true; }
   absl::StatusOr<std::shared_ptr<const AdapterImage>> PackAdapter(
       const std::shared_ptr<const Adapter>& adapter) const override;
   absl::Status LoadImage(

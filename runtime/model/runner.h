@@ -37,6 +37,10 @@ class Runner {
   // failed status means the whole step failed (the runner stays usable).
   virtual absl::StatusOr<const StepOutput*> Collect() = 0;
 
+  // Whether a step goes on beside the thread that launched it, until Collect:
+  // then the next step is worth scheduling meanwhile.
+  virtual bool overlaps() const { return false; }
+
   // Makes `adapter`, which has its tensors, ready for the device. Thread-safe.
   // Long work in pieces, with Breathe() (runtime/base/pacing.h) between them.
   virtual absl::StatusOr<std::shared_ptr<const AdapterImage>> PackAdapter(

@@ -40,6 +40,7 @@ struct FakeRunnerOptions {
   int32_t repeats = 0;
   int32_t arena_adapters = 1 << 20;  // that fit in the arena
   uint64_t adapter_bytes = 1;        // of each
+  bool overlaps = false;
 };
 
 // Breaches of the Batch contract are collected in violations().
@@ -49,6 +50,7 @@ class FakeRunner final : public Runner {
 
   absl::Status Launch(const Batch& batch) override;
   absl::StatusOr<const StepOutput*> Collect() override;
+  bool overlaps() const override { return options_.overlaps; }
   absl::StatusOr<std::shared_ptr<const AdapterImage>> PackAdapter(
       const std::shared_ptr<const Adapter>& adapter) const override;
   absl::Status LoadImage(
