@@ -17,9 +17,24 @@ if(NOT DESCANT_CUDA STREQUAL "OFF" AND NOT DESCANT_CORE_ONLY)
     set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
     list(APPEND CMAKE_CUDA_COMPILE_FEATURES cuda_std_20)
     set(CMAKE_CUDA_STANDARD 20)
+    # The one that LibTorch has.
+    set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
     set(DESCANT_HAS_CUDA ON)
   elseif(DESCANT_CUDA STREQUAL "ON")
     message(FATAL_ERROR "DESCANT_CUDA=ON but no CUDA compiler was found")
   endif()
 endif()
 message(STATUS "CUDA backend: ${DESCANT_HAS_CUDA}")
+
+# descant_torch_cuda: what the module that reaches a GPU is linked to. At run
+# time it needs what `deploy/setup.sh --cuda` fetches.
+if(DESCANT_HAS_CUDA)
+  foreach(library torch_cuda c10_cuda)
+    find_library(DESCANT_${library}_LIBRARY ${library}
+      HINTS ${descant_torch_lib_dir} REQUIRED)
+  endforeach()
+  add_library(descant_torch_cuda INTERFACE)
+  target_link_libraries(descant_torch_cuda INTERFACE
+    descant_torch ${DESCANT_torch_cuda_LIBRARY} ${DESCANT_c10_cuda_LIBRARY}
+    ${DESCANT_CUDART})
+endif()

@@ -68,6 +68,9 @@ foreach(library ${DESCANT_CUDART} ${DESCANT_CUPTI})
   target_link_options(descant_torch INTERFACE "LINKER:-rpath-link,${dir}")
 endforeach()
 list(REMOVE_DUPLICATES descant_rpath)
-set(CMAKE_BUILD_RPATH ${descant_rpath})
+# (bin has the module that reaches a GPU; .deps/cuda/lib what that needs.)
+set(CMAKE_BUILD_RPATH
+  ${descant_rpath} ${DESCANT_DEPS_DIR}/cuda/lib "$ORIGIN/../bin")
+list(REMOVE_DUPLICATES CMAKE_BUILD_RPATH)
 # An installed tree brings its libraries: deploy/docker/install_tree.sh.
 set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib/descant")

@@ -145,6 +145,7 @@ struct EngineStats {
   int32_t slots_used = 0;
   uint64_t steps = 0;
   uint64_t steps_ahead = 0;  // scheduled while the one before was in flight
+  StepKinds step_kinds;      // of runners that have several
   uint64_t rows = 0;
   uint64_t prompt_tokens = 0;
   uint64_t cached_tokens = 0;  // of the prompts', not computed again

@@ -261,6 +261,7 @@ void EngineLoop::UpdateStats(EngineStats* stats) {
   counts_.draft_tokens = scheduler_.speculation().draft_tokens;
   counts_.accepted_draft_tokens =
       scheduler_.speculation().accepted_draft_tokens;
+  counts_.step_kinds = runner_->step_kinds();
   counts_.pinned_adapters = actions_.pins();
   tiers_.UpdateStats(&counts_);
   const uint64_t version = adapter_lists_version_ + tiers_.version();

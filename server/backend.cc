@@ -37,9 +37,20 @@ RunnerOptions MakeRunnerOptions(const ServerConfig& config,
 absl::StatusOr<std::unique_ptr<Runner>> MakeRunner(
     const ServerConfig& config, std::shared_ptr<const Model> model,
     const RunnerOptions& options) {
-  if (config.device == "cuda") {
-    return absl::FailedPreconditionError(
-        "--device=cuda: this build has no CUDA runner");
+  if (config.device == "cuda" || config.device == "auto") {
+    absl::StatusOr<std::unique_ptr<Runner>> runner =
+        MakeCudaRunner(model, options);
+    if (runner.ok()) return runner;
+    if (config.device == "cuda") {
+      return absl::Status(
+          runner.status().code(),
+          absl::StrCat("--device=cuda: ", runner.status().message()));
+    }
+    // A GPU that is not used says why; that there is none needs no word.
+    if (!absl::IsUnimplemented(runner.status()) &&
+        !absl::IsUnavailable(runner.status())) {
+      LogWarning("the GPU is not used: ", runner.status().message());
+    }
   }
   if (config.device == "reference") {
     if (config.weights != WeightType::kBf16) {

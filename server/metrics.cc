@@ -286,6 +286,20 @@ void Metrics::CollectEngine(std::vector<MetricFamily>* families) const {
   counter("vllm:num_preemptions_total", "Sequences preempted.",
           stats.preemptions);
   counter("descant_steps_total", "Forward passes.", stats.steps);
+  counter("descant_steps_ahead_total",
+          "Forward passes scheduled while the one before was computed.",
+          stats.steps_ahead);
+  MetricFamily kinds =
+      MakeFamily("descant_gpu_steps_total",
+                 "Forward passes on a GPU, by how they were launched.",
+                 MetricType::Counter);
+  const auto add_kind = [&](const char* kind, uint64_t steps) {
+    AddSeries(static_cast<double>(steps), {{"kind", kind}}, &kinds);
+  };
+  add_kind("graph", stats.step_kinds.graph);
+  add_kind("piecewise", stats.step_kinds.piecewise);
+  add_kind("eager", stats.step_kinds.eager);
+  families->push_back(std::move(kinds));
   counter("descant_rows_total", "Rows of all forward passes.", stats.rows);
   counter("descant_adapter_loads_total", "Adapters copied into a slot.",
           stats.adapter_loads);

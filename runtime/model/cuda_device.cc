@@ -11,6 +11,12 @@
 #include "runtime/model/cuda_device_module.h"
 
 namespace descant {
+namespace {
+
+// CMAKE_CUDA_ARCHITECTURES, in DescantCuda.cmake.
+constexpr int32_t kOldestArchitecture = 8;
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(int32_t index,
                                                        kernels::HalfType half) {
@@ -18,6 +24,14 @@ absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(int32_t index,
                            kernels::ListCudaDevices());
   if (index < 0 || index >= static_cast<int32_t>(devices.size())) {
     return absl::UnavailableError(absl::StrCat("no CUDA device ", index));
+  }
+  const kernels::CudaDevice& gpu = devices[index];
+  const std::string name =
+      absl::StrCat(gpu.name, ", sm_", gpu.compute_major, gpu.compute_minor);
+  if (gpu.compute_major < kOldestArchitecture) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(name, ": the kernels are built for sm_",
+                     kOldestArchitecture, "0 and later"));
   }
   // Stays open: what it made is used until the process ends.
   void* module = dlopen(kCudaDeviceModule, RTLD_NOW | RTLD_LOCAL);
@@ -30,11 +44,8 @@ absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(int32_t index,
                      "fetches its libraries): ",
                      why == nullptr ? kCudaDeviceModule : why));
   }
-  const kernels::CudaDevice& gpu = devices[index];
   return reinterpret_cast<CudaDeviceFactory*>(factory)(
-      index,
-      absl::StrCat(gpu.name, ", sm_", gpu.compute_major, gpu.compute_minor),
-      half, kernels::CudaKernelsOf(half));
+      index, name, half, kernels::CudaKernelsOf(half));
 }
 
 }  // namespace descant

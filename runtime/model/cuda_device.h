@@ -12,8 +12,8 @@
 namespace descant {
 
 // UNIMPLEMENTED: this build has no CUDA. UNAVAILABLE: no driver or no such
-// device. FAILED_PRECONDITION: LibTorch's CUDA libraries are not there, with
-// the loader's own words.
+// device. FAILED_PRECONDITION: an older GPU than the kernels are for, or
+// LibTorch's CUDA libraries are not there, with the loader's own words.
 absl::StatusOr<std::unique_ptr<Device>> MakeCudaDevice(int32_t index,
                                                        kernels::HalfType half);
 

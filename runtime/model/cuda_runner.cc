@@ -7,6 +7,7 @@
 #include "adapters/adapter.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/model/cuda_device.h"
 #include "runtime/model/sampler.h"
 
 namespace descant {
@@ -28,6 +29,16 @@ uint64_t MostKvBytes(const ModelConfig& config, const BatchLimits& limits) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::unique_ptr<Runner>> MakeCudaRunner(
+    std::shared_ptr<const Model> model, const RunnerOptions& options) {
+  DESCANT_ASSIGN_OR_RETURN(std::unique_ptr<Device> device,
+                           MakeCudaDevice(0, kernels::HalfType::kBf16));
+  if (options.weights != WeightType::kBf16) {
+    return absl::InvalidArgumentError("a GPU has bf16 weights only");
+  }
+  return CudaRunner::Create(std::move(model), options, std::move(device));
+}
 
 CudaRunner::CudaRunner(std::shared_ptr<const Model> model,
                        const RunnerOptions& options,

@@ -48,9 +48,8 @@ class CudaRunner final : public Runner {
   uint64_t AdapterBytes(const Adapter& adapter) const override;
   int32_t num_blocks() const override { return kv_.num_blocks(); }
   const BatchLimits& limits() const override { return limits_; }
+  StepKinds step_kinds() const override { return step_->kinds(); }
   std::string Describe() const override;
-
-  const CudaStepCounts& step_counts() const { return step_->counts(); }
 
  private:
   CudaRunner(std::shared_ptr<const Model> model, const RunnerOptions& options,

@@ -37,7 +37,7 @@ absl::Status CudaStep::Run(const CudaStepShape& shape) {
   auto at = graphs_.find(shape);
   if (at == graphs_.end()) {
     if (!IsWorthAGraph(shape)) {
-      ++counts_.eager;
+      ++kinds_.eager;
       return Whole(shape);
     }
     DESCANT_ASSIGN_OR_RETURN(Graphs captured, Capture(shape));
@@ -45,10 +45,10 @@ absl::Status CudaStep::Run(const CudaStepShape& shape) {
   }
   const Graphs& graphs = at->second;
   if (!shape.prefill) {
-    ++counts_.graph;
+    ++kinds_.graph;
     return graphs[0]->Replay();
   }
-  ++counts_.piecewise;
+  ++kinds_.piecewise;
   const int32_t layers = parts_.config->num_layers;
   for (int32_t piece = 0; piece <= layers; ++piece) {
     DESCANT_RETURN_IF_ERROR(graphs[piece]->Replay());

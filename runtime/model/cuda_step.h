@@ -15,6 +15,7 @@
 #include "runtime/model/cuda_weights.h"
 #include "runtime/model/device.h"
 #include "runtime/model/model_config.h"
+#include "runtime/model/runner.h"
 
 namespace descant {
 
@@ -34,13 +35,6 @@ class CudaKvCache {
   DeviceMemory memory_;
   int32_t num_blocks_ = 0;
   uint64_t tensor_bytes_ = 0;  // of one layer's keys
-};
-
-// How steps were computed: each is one of these.
-struct CudaStepCounts {
-  uint64_t graph = 0;      // one graph: decodes alone
-  uint64_t piecewise = 0;  // a graph between attentions, which run eagerly
-  uint64_t eager = 0;      // the first of its shape, or too many rows
 };
 
 // Parts of its depth that a shrink of so many rows is computed in.
@@ -78,7 +72,7 @@ class CudaStep {
   // is captured, and replayed from then on.
   absl::Status Run(const CudaStepShape& shape);
 
-  const CudaStepCounts& counts() const { return counts_; }
+  const StepKinds& kinds() const { return kinds_; }
 
  private:
   using Graphs = std::vector<std::unique_ptr<DeviceGraph>>;
@@ -146,7 +140,7 @@ class CudaStep {
   Rotations rotations_[2];
   std::map<CudaStepShape, Graphs> graphs_;
   std::set<CudaStepShape> seen_;
-  CudaStepCounts counts_;
+  StepKinds kinds_;
 };
 
 }  // namespace descant

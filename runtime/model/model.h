@@ -60,6 +60,13 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& path);
 absl::StatusOr<std::unique_ptr<Runner>> MakeReferenceRunner(
     std::shared_ptr<const Model> model, const RunnerOptions& options);
 
+// The first GPU (of CUDA_VISIBLE_DEVICES). UNIMPLEMENTED: this build has no
+// CUDA. UNAVAILABLE: no driver or no GPU. FAILED_PRECONDITION: a GPU that the
+// kernels are not built for, or LibTorch's CUDA libraries are not there.
+// INVALID_ARGUMENT: weights other than bf16. RESOURCE_EXHAUSTED: its memory.
+absl::StatusOr<std::unique_ptr<Runner>> MakeCudaRunner(
+    std::shared_ptr<const Model> model, const RunnerOptions& options);
+
 // Packed weights, hand-written kernels, pinned workers.
 absl::StatusOr<std::unique_ptr<Runner>> MakeCpuRunner(
     std::shared_ptr<const Model> model, const RunnerOptions& options);

@@ -23,6 +23,13 @@ struct AdapterMemory {
   uint64_t capacity = 0;
 };
 
+// How steps were computed, by a runner that has several ways.
+struct StepKinds {
+  uint64_t graph = 0;      // one graph: decodes alone
+  uint64_t piecewise = 0;  // graphs, and attention between them
+  uint64_t eager = 0;      // launch by launch
+};
+
 // Computes batches over one loaded base model. Used by the engine thread, but
 // for PackAdapter and LoadImage. This header includes no Torch.
 class Runner {
@@ -67,6 +74,8 @@ class Runner {
   // them, before any later batch uses them. Nothing to do for a runner that
   // zero-fills a block at the first write to it. No step is in flight.
   virtual void ClearBlocks(absl::Span<const int32_t> blocks) {}
+
+  virtual StepKinds step_kinds() const { return {}; }
 
   // Bytes an adapter would take in the arena.
   virtual uint64_t AdapterBytes(const Adapter& adapter) const = 0;

@@ -77,8 +77,8 @@ class CollectingSink final : public TokenSink {
     answers_.cached_tokens = result.cached_tokens;
     finished_.SignalAll();
   }
-  Answers Wait() {
-    const auto deadline = steady_clock::now() + std::chrono::seconds(60);
+  Answers Wait(std::chrono::seconds patience = std::chrono::seconds(60)) {
+    const auto deadline = steady_clock::now() + patience;
     MutexLock lock(&mutex_);
     while (answers_.reason == FinishReason::kNone &&
            finished_.WaitUntil(&mutex_, deadline)) {
@@ -338,7 +338,10 @@ TEST_P(EngineDeterminismTest, AloneAndInACrowdGiveTheSameBits) {
     ASSERT_TRUE(crowded->Submit(request, sinks.back()).ok());
   }
   std::vector<Answers> together;
-  for (const auto& sink : sinks) together.push_back(sink->Wait());
+  for (const auto& sink : sinks) {
+    together.push_back(sink->Wait(std::chrono::seconds(60 + count / 4)));
+    ASSERT_NE(together.back().reason, FinishReason::kNone);
+  }
   const EngineStats stats = crowded->Stats();
   ExpectAgain(crowded.get(), requests, together);
   crowded->Stop(kNoDeadline);

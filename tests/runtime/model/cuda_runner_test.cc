@@ -117,8 +117,8 @@ TEST_F(CudaRunnerTest, AGraphServesWhateverHasItsShape) {
       ExpectSame((*expected)[i], (*actual)[i], "sequence " + std::to_string(i));
     }
   }
-  EXPECT_GT(replaying->step_counts().graph, 0u);
-  EXPECT_GT(replaying->step_counts().piecewise, 0u);
+  EXPECT_GT(replaying->step_kinds().graph, 0u);
+  EXPECT_GT(replaying->step_kinds().piecewise, 0u);
 }
 
 TEST_F(CudaRunnerTest, Fp16HoldsTheToleranceToo) {
