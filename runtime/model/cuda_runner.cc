@@ -57,7 +57,7 @@ CudaRunner::CudaRunner(std::shared_ptr<const Model> model,
 
 absl::StatusOr<std::unique_ptr<CudaRunner>> CudaRunner::Create(
     std::shared_ptr<const Model> model, const RunnerOptions& options,
-    std::unique_ptr<Device> device) {
+    std::unique_ptr<Device> device, uint64_t gather_bytes) {
   std::unique_ptr<CudaRunner> runner(
       new CudaRunner(std::move(model), options, std::move(device)));
   const ModelConfig& config = runner->model_->config;
@@ -80,7 +80,7 @@ absl::StatusOr<std::unique_ptr<CudaRunner>> CudaRunner::Create(
       runner->step_,
       CudaStep::Create({&config, runner->weights_.get(), &runner->kv_,
                         runner->adapters_.get(), gpu},
-                       options.limits));
+                       options.limits, gather_bytes));
   DESCANT_ASSIGN_OR_RETURN(runner->host_arrays_,
                            gpu->AllocateHost(runner->step_->layout().size));
   DESCANT_ASSIGN_OR_RETURN(
@@ -116,13 +116,13 @@ absl::Status CudaRunner::Enqueue(const Batch& batch) {
     return *adapter;
   };
   if (!FillStep(batch, limits_, last_tokens_, adapter_in, step_->layout(),
-                host_arrays_.data(), &shape, &bytes)) {
+                host_arrays_.data(), &shape, &bytes, &chunks_)) {
     return absl::UnimplementedError(
         absl::StrCat("more than ", kMaxLoraRounds, " adapters on a row"));
   }
   DESCANT_RETURN_IF_ERROR(
       device_->CopyToDevice(step_->arrays(), host_arrays_.data(), bytes));
-  DESCANT_RETURN_IF_ERROR(step_->Run(shape));
+  DESCANT_RETURN_IF_ERROR(step_->Run(shape, chunks_));
   if (batch.outputs() == 0) return absl::OkStatus();
   return device_->CopyToHost(
       host_logits_.data(), step_->logits(),
