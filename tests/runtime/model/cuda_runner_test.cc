@@ -106,20 +106,25 @@ TEST_F(CudaRunnerTest, AGraphServesWhateverHasItsShape) {
   for (uint32_t seed = 1; seed <= 3; ++seed) {
     auto sequences = RandomSequences(kSequences, seed);
     for (DrivenSequence& sequence : sequences) {
-      sequence.prompt.resize(std::min<size_t>(sequence.prompt.size(), 20));
-      sequence.sampling.max_tokens = 5;
+      // Two chunks of one shape, and a last row that samples.
+      sequence.prompt.resize(2 * kMinChunkRows + 1, 1);
+      sequence.sampling.max_tokens = 4;
     }
     const auto fresh = MakeCudaRunner(kSequences, kLength);
-    const auto expected = Drive(fresh.get(), sequences, {.chunk = 8});
+    const auto expected =
+        Drive(fresh.get(), sequences, {.chunk = kMinChunkRows});
     ASSERT_TRUE(expected.ok()) << expected.status();
-    const auto actual = Drive(replaying.get(), sequences, {.chunk = 8});
+    const auto actual =
+        Drive(replaying.get(), sequences, {.chunk = kMinChunkRows});
     ASSERT_TRUE(actual.ok()) << actual.status();
     for (int32_t i = 0; i < kSequences; ++i) {
       ExpectSame((*expected)[i], (*actual)[i], "sequence " + std::to_string(i));
     }
   }
   EXPECT_GT(replaying->step_counts().graph, 0u);
+  // The attention between the pieces is the library's.
   EXPECT_GT(replaying->step_counts().piecewise, 0u);
+  EXPECT_GT(replaying->step_counts().chunks, 0u);
 }
 
 // Prefill through the library's attention and through our kernel. The golden
