@@ -1,5 +1,5 @@
 // The module behind MakeCudaDevice: memory and copies by the CUDA runtime,
-// products and graphs by LibTorch.
+// products, attention of prefill and graphs by LibTorch.
 #include <ATen/ATen.h>
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAGraph.h>
@@ -7,8 +7,11 @@
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 
+#include <array>
 #include <functional>
+#include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -83,6 +86,10 @@ class TorchCudaDevice final : public Device {
 
   absl::Status Start() {
     DESCANT_RETURN_IF_ERROR(StatusOf("device", cudaSetDevice(index_)));
+    DESCANT_RETURN_IF_ERROR(StatusOf(
+        "compute capability",
+        cudaDeviceGetAttribute(&compute_major_,
+                               cudaDevAttrComputeCapabilityMajor, index_)));
     return StatusOf(
         "stream for copies",
         cudaStreamCreateWithFlags(&copy_stream_, cudaStreamNonBlocking));
@@ -158,6 +165,36 @@ class TorchCudaDevice final : public Device {
     return StatusOf("load", cudaStreamSynchronize(copy_stream_));
   }
 
+  // FlashAttention 2, as LibTorch builds it.
+  bool HasChunkAttention(int32_t head_dim) const override {
+    constexpr int kAmpere = 8;
+    return head_dim % 8 == 0 && head_dim <= 256 && compute_major_ >= kAmpere;
+  }
+
+  absl::Status AttendChunks(const ChunkAttention& attention) override {
+    const ChunkAttention& a = attention;
+    return Guarded("attention", [&] {
+      const c10::cuda::CUDAStreamGuard guard(stream_);
+      const at::Tensor q =
+          View(a.q, {a.rows, a.heads, a.head_dim}, {a.q_stride, a.head_dim, 1});
+      const std::array<int64_t, 3> sizes = {a.key_count, a.kv_heads,
+                                            a.head_dim};
+      const std::array<int64_t, 3> strides = {int64_t{a.kv_heads} * a.head_dim,
+                                              a.head_dim, 1};
+      std::optional<int64_t> left;
+      if (a.window > 0) left = a.window - 1;
+      const at::Tensor attended = std::get<0>(at::_flash_attention_forward(
+          q, View(a.keys, sizes, strides), View(a.values, sizes, strides),
+          Begins(a.row_begins, a.sequences), Begins(a.key_begins, a.sequences),
+          a.most_rows, a.most_keys, /*dropout_p=*/0.0, /*is_causal=*/true,
+          /*return_debug_mask=*/false, std::optional<double>(a.scale), left,
+          /*window_size_right=*/std::optional<int64_t>(0)));
+      View(a.out, {a.rows, a.heads, a.head_dim}, {a.out_stride, a.head_dim, 1})
+          .copy_(attended);
+      return absl::OkStatus();
+    });
+  }
+
   absl::StatusOr<std::unique_ptr<DeviceGraph>> Capture(
       const std::function<absl::Status()>& launches) override {
     auto graph = std::make_unique<TorchGraph>(stream_);
@@ -176,39 +213,47 @@ class TorchCudaDevice final : public Device {
  protected:
   absl::Status MultiplyNow(const MatrixProduct& product) override {
     if (product.rows == 0) return absl::OkStatus();
-    const auto options =
-        at::TensorOptions()
-            .dtype(half_ == kernels::HalfType::kBf16 ? at::kBFloat16
-                                                     : at::kHalf)
-            .device(at::kCUDA, static_cast<c10::DeviceIndex>(index_));
-    const auto view = [&](const void* data, at::IntArrayRef sizes,
-                          at::IntArrayRef strides) {
-      return at::from_blob(const_cast<void*>(data), sizes, strides, options);
-    };
     return Guarded("matrix product", [&] {
       const c10::cuda::CUDAStreamGuard guard(stream_);
       const at::Tensor x =
-          view(product.x, {product.rows, product.depth}, {product.x_stride, 1});
+          View(product.x, {product.rows, product.depth}, {product.x_stride, 1});
       const at::Tensor w =
-          view(product.w, {product.columns, product.depth}, {product.depth, 1});
-      at::Tensor y = view(product.y, {product.rows, product.columns},
+          View(product.w, {product.columns, product.depth}, {product.depth, 1});
+      at::Tensor y = View(product.y, {product.rows, product.columns},
                           {product.y_stride, 1});
       if (product.bias == nullptr) {
         at::mm_out(y, x, w.t());
       } else {
-        at::addmm_out(y, view(product.bias, {product.columns}, {1}), x, w.t());
+        at::addmm_out(y, View(product.bias, {product.columns}, {1}), x, w.t());
       }
       return absl::OkStatus();
     });
   }
 
  private:
+  at::TensorOptions OptionsOf(at::ScalarType type) const {
+    return at::TensorOptions().dtype(type).device(
+        at::kCUDA, static_cast<c10::DeviceIndex>(index_));
+  }
+  at::Tensor View(const void* data, at::IntArrayRef sizes,
+                  at::IntArrayRef strides) const {
+    return at::from_blob(
+        const_cast<void*>(data), sizes, strides,
+        OptionsOf(half_ == kernels::HalfType::kBf16 ? at::kBFloat16
+                                                    : at::kHalf));
+  }
+  at::Tensor Begins(const int32_t* data, int32_t sequences) const {
+    return at::from_blob(const_cast<int32_t*>(data), {sequences + 1},
+                         OptionsOf(at::kInt));
+  }
+
   const int32_t index_;
   const std::string name_;
   const kernels::HalfType half_;
   const kernels::CudaKernels& kernels_;
   const c10::cuda::CUDAStream stream_;
   const at::cuda::MempoolId_t graph_pool_;
+  int compute_major_ = 0;
   cudaStream_t copy_stream_ = nullptr;
   Mutex load_mutex_;
 };

@@ -49,7 +49,7 @@ CudaRunner::CudaRunner(std::shared_ptr<const Model> model,
 
 absl::StatusOr<std::unique_ptr<CudaRunner>> CudaRunner::Create(
     std::shared_ptr<const Model> model, const RunnerOptions& options,
-    std::unique_ptr<Device> device) {
+    std::unique_ptr<Device> device, uint64_t gather_bytes) {
   std::unique_ptr<CudaRunner> runner(
       new CudaRunner(std::move(model), options, std::move(device)));
   const ModelConfig& config = runner->model_->config;
@@ -75,7 +75,7 @@ absl::StatusOr<std::unique_ptr<CudaRunner>> CudaRunner::Create(
       runner->step_, CudaStep::Create({&config, runner->weights_.get(),
                                        &runner->kv_, runner->adapters_.get(),
                                        runner->sampling_->last_tokens(), gpu},
-                                      options.limits));
+                                      options.limits, gather_bytes));
   DESCANT_ASSIGN_OR_RETURN(runner->host_arrays_,
                            gpu->AllocateHost(runner->step_->layout().size));
   return runner;
@@ -107,13 +107,13 @@ absl::Status CudaRunner::Enqueue(const Batch& batch) {
     return *adapter;
   };
   if (!FillStep(batch, limits_, adapter_in, step_->layout(),
-                host_arrays_.data(), &shape, &bytes)) {
+                host_arrays_.data(), &shape, &bytes, &chunks_)) {
     return absl::UnimplementedError(
         absl::StrCat("more than ", kMaxLoraRounds, " adapters on a row"));
   }
   DESCANT_RETURN_IF_ERROR(
       device_->CopyToDevice(step_->arrays(), host_arrays_.data(), bytes));
-  DESCANT_RETURN_IF_ERROR(step_->Run(shape));
+  DESCANT_RETURN_IF_ERROR(step_->Run(shape, chunks_));
   if (batch.outputs() == 0) return absl::OkStatus();
   return sampling_->Enqueue(batch, output_, step_->logits(),
                             step_->logits_stride(), step_->tokens());

@@ -28,10 +28,10 @@ class CudaRunner final : public Runner {
  public:
   // INVALID_ARGUMENT: a model that the kernels have no sizes for, KV memory
   // below one block. RESOURCE_EXHAUSTED: the device's memory. Errors of the
-  // weight source and the device.
+  // weight source and the device. `gather_bytes`: as CudaStep::Create's.
   static absl::StatusOr<std::unique_ptr<CudaRunner>> Create(
       std::shared_ptr<const Model> model, const RunnerOptions& options,
-      std::unique_ptr<Device> device);
+      std::unique_ptr<Device> device, uint64_t gather_bytes = kGatherBytes);
 
   // UNIMPLEMENTED: pooled outputs, which no decoder has. A device that failed
   // fails every later step.
@@ -51,6 +51,8 @@ class CudaRunner final : public Runner {
   StepKinds step_kinds() const override { return step_->kinds(); }
   std::string Describe() const override;
 
+  const CudaChunkCounts& chunk_counts() const { return step_->chunk_counts(); }
+
  private:
   CudaRunner(std::shared_ptr<const Model> model, const RunnerOptions& options,
              std::unique_ptr<Device> device);
@@ -66,6 +68,7 @@ class CudaRunner final : public Runner {
   std::unique_ptr<CudaAdapterPool> adapters_;
   std::unique_ptr<CudaStepSampling> sampling_;
   std::unique_ptr<CudaStep> step_;
+  CudaChunks chunks_;  // of the step in flight
   DeviceMemory host_arrays_;
   const Batch* batch_ = nullptr;  // in flight
   StepOutput output_;

@@ -1,6 +1,5 @@
 #include "runtime/model/cuda_step.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "runtime/base/check.h"
@@ -32,13 +31,17 @@ bool CudaStep::IsWorthAGraph(const CudaStepShape& shape) {
   return !seen_.insert(shape).second;
 }
 
-absl::Status CudaStep::Run(const CudaStepShape& shape) {
+absl::Status CudaStep::Run(const CudaStepShape& shape,
+                           const CudaChunks& chunks) {
   DESCANT_CHECK(shape.rows <= layout_.max_rows);
+  DESCANT_CHECK(shape.prefill || chunks.chunks.empty());
+  chunk_counts_.chunks += chunks.chunks.size();
+  chunk_counts_.groups += chunks.groups.size();
   auto at = graphs_.find(shape);
   if (at == graphs_.end()) {
     if (!IsWorthAGraph(shape)) {
       ++kinds_.eager;
-      return Whole(shape);
+      return Whole(shape, chunks);
     }
     DESCANT_ASSIGN_OR_RETURN(Graphs captured, Capture(shape));
     at = graphs_.emplace(shape, std::move(captured)).first;
@@ -53,7 +56,7 @@ absl::Status CudaStep::Run(const CudaStepShape& shape) {
   for (int32_t piece = 0; piece <= layers; ++piece) {
     DESCANT_RETURN_IF_ERROR(graphs[piece]->Replay());
     if (piece == layers) break;
-    DESCANT_RETURN_IF_ERROR(Attention(shape, piece));
+    DESCANT_RETURN_IF_ERROR(Attention(shape, chunks, piece));
   }
   return absl::OkStatus();
 }
@@ -63,18 +66,19 @@ absl::StatusOr<CudaStep::Graphs> CudaStep::Capture(const CudaStepShape& shape) {
   const int32_t pieces = shape.prefill ? parts_.config->num_layers + 1 : 1;
   for (int32_t piece = 0; piece < pieces; ++piece) {
     DESCANT_ASSIGN_OR_RETURN(graphs.emplace_back(), parts_.device->Capture([&] {
-      return shape.prefill ? Piece(shape, piece) : Whole(shape);
+      return shape.prefill ? Piece(shape, piece) : Whole(shape, {});
     }));
   }
   return graphs;
 }
 
-absl::Status CudaStep::Whole(const CudaStepShape& shape) {
+absl::Status CudaStep::Whole(const CudaStepShape& shape,
+                             const CudaChunks& chunks) {
   const int32_t layers = parts_.config->num_layers;
   for (int32_t piece = 0; piece <= layers; ++piece) {
     DESCANT_RETURN_IF_ERROR(Piece(shape, piece));
     if (piece == layers) break;
-    DESCANT_RETURN_IF_ERROR(Attention(shape, piece));
+    DESCANT_RETURN_IF_ERROR(Attention(shape, chunks, piece));
   }
   return absl::OkStatus();
 }
@@ -178,38 +182,6 @@ absl::Status CudaStep::QkvOf(const CudaStepShape& shape, int32_t layer) {
   rope.kv = parts_.kv->Layer(layer);
   rope.stream = device.stream();
   return device.Launch(device.kernels().rope, rope);
-}
-
-absl::Status CudaStep::Attention(const CudaStepShape& shape, int32_t layer) {
-  Device& device = *parts_.device;
-  const ModelConfig& config = *parts_.config;
-  const CudaLayerWeights& weights = parts_.weights->layer(layer);
-  constexpr int64_t kHalfBytes = 2;
-  kernels::CudaAttentionArgs args;
-  args.q_stride = weights.qkv.columns;
-  args.heads = config.num_heads;
-  args.kv_heads = config.num_kv_heads;
-  args.head_dim = config.head_dim;
-  args.block_tables = Array<int32_t>(layout_.block_tables);
-  args.table_stride = layout_.table_stride;
-  args.window = WindowOf(config, layer);
-  args.scale = AttentionScale(config);
-  args.cap = config.attention_logit_cap;
-  args.kv = parts_.kv->Layer(layer);
-  args.max_splits = shape.attention_parts;
-  args.partials = partials_;
-  args.out_stride = weights.out.depth;
-  args.stream = device.stream();
-  for (int32_t row = 0; row < shape.rows; row += rows_at_once_) {
-    args.rows = std::min(rows_at_once_, shape.rows - row);
-    args.q = static_cast<std::byte*>(qkv_) + row * args.q_stride * kHalfBytes;
-    args.positions = Array<int32_t>(layout_.positions) + row;
-    args.sequences = Array<int32_t>(layout_.sequences) + row;
-    args.out =
-        static_cast<std::byte*>(attended_) + row * args.out_stride * kHalfBytes;
-    DESCANT_RETURN_IF_ERROR(device.Launch(device.kernels().attention, args));
-  }
-  return absl::OkStatus();
 }
 
 absl::Status CudaStep::AfterAttention(const CudaStepShape& shape,

@@ -37,8 +37,18 @@ class CudaKvCache {
   uint64_t tensor_bytes_ = 0;  // of one layer's keys
 };
 
+// What had the library's attention.
+struct CudaChunkCounts {
+  uint64_t chunks = 0;
+  uint64_t groups = 0;
+};
+
 // Parts of its depth that a shrink of so many rows is computed in.
 int32_t ShrinkSplits(int32_t rows);
+
+// Of contexts that are copied out of their pages for the library's attention:
+// 32,768 tokens of an 8B Llama.
+inline constexpr uint64_t kGatherBytes = uint64_t{128} << 20;
 
 // Everything it is made with outlives it.
 class CudaStep {
@@ -52,9 +62,13 @@ class CudaStep {
     Device* device;
   };
 
-  // Allocates all that steps within `limits` need.
+  // Allocates all that steps within `limits` need, at most `gather_bytes` of it
+  // for contexts of prefill. A sequence whose context does not fit there, and
+  // every one of a model that the library's attention can't compute, goes
+  // through our own kernel, row by row.
   static absl::StatusOr<std::unique_ptr<CudaStep>> Create(
-      const Parts& parts, const BatchLimits& limits);
+      const Parts& parts, const BatchLimits& limits,
+      uint64_t gather_bytes = kGatherBytes);
 
   const CudaStepLayout& layout() const { return layout_; }
   // The device's copy of the arrays.
@@ -68,16 +82,18 @@ class CudaStep {
   // Positions that the model has: [0, positions()).
   int32_t positions() const { return positions_; }
 
-  // Enqueues the pass over the arrays that are there. A shape that comes again
-  // is captured, and replayed from then on.
-  absl::Status Run(const CudaStepShape& shape);
+  // Enqueues the pass over the arrays that are there; shape and chunks are
+  // theirs. A shape that comes again is captured, and replayed from then on.
+  absl::Status Run(const CudaStepShape& shape, const CudaChunks& chunks);
 
   const StepKinds& kinds() const { return kinds_; }
+  const CudaChunkCounts& chunk_counts() const { return chunk_counts_; }
 
  private:
   using Graphs = std::vector<std::unique_ptr<DeviceGraph>>;
 
-  CudaStep(const Parts& parts, const BatchLimits& limits);
+  CudaStep(const Parts& parts, const BatchLimits& limits,
+           int32_t gather_tokens);
   absl::Status Allocate(const BatchLimits& limits);
   absl::Status LoadRotations();
 
@@ -85,10 +101,15 @@ class CudaStep {
   absl::StatusOr<Graphs> Capture(const CudaStepShape& shape);
   // What lies before, between and after the attentions: num_layers + 1 pieces.
   absl::Status Piece(const CudaStepShape& shape, int32_t piece);
-  absl::Status Whole(const CudaStepShape& shape);
+  absl::Status Whole(const CudaStepShape& shape, const CudaChunks& chunks);
   absl::Status Begin(const CudaStepShape& shape);
   absl::Status QkvOf(const CudaStepShape& shape, int32_t layer);
-  absl::Status Attention(const CudaStepShape& shape, int32_t layer);
+  absl::Status Attention(const CudaStepShape& shape, const CudaChunks& chunks,
+                         int32_t layer);
+  absl::Status AttendRows(const CudaStepShape& shape, int32_t layer,
+                          int32_t row_begin, int32_t row_end);
+  absl::Status AttendGroup(const CudaChunks& chunks,
+                           const CudaChunkGroup& group, int32_t layer);
   absl::Status AfterAttention(const CudaStepShape& shape, int32_t layer);
   absl::Status Head(const CudaStepShape& shape);
   absl::Status Norm(const CudaNorm& norm, const float* post_weight,
@@ -131,6 +152,8 @@ class CudaStep {
   int32_t* tile_rows_ = nullptr;   // [kMaxLoraRounds][max tiles][16]
   int32_t max_tiles_ = 0;
   float* partials_ = nullptr;
+  void* gathered_keys_ = nullptr;  // [gather_tokens][kv_heads][head_dim]
+  void* gathered_values_ = nullptr;
   // Of layers without and with a window, where their rotations differ.
   struct Rotations {
     DeviceMemory cos;  // float [positions][pairs]
@@ -141,6 +164,7 @@ class CudaStep {
   std::map<CudaStepShape, Graphs> graphs_;
   std::set<CudaStepShape> seen_;
   StepKinds kinds_;
+  CudaChunkCounts chunk_counts_;
 };
 
 }  // namespace descant

@@ -28,6 +28,20 @@ int32_t ServedPositions(const ModelConfig& config, const BatchLimits& limits) {
                         int64_t{kBlockSize} * limits.max_blocks_per_sequence));
 }
 
+// Tokens of contexts for the library's attention, which can't cap its logits.
+int32_t GatherTokens(const CudaStep::Parts& parts, uint64_t bytes) {
+  const ModelConfig& config = *parts.config;
+  if (config.attention_logit_cap != 0 ||
+      !parts.device->HasChunkAttention(config.head_dim)) {
+    return 0;
+  }
+  const uint64_t token = CudaKvCache::BlockBytes(config) / kBlockSize /
+                         static_cast<uint64_t>(config.num_layers);
+  return static_cast<int32_t>(std::min<uint64_t>(
+      bytes / token,
+      uint64_t{kBlockSize} * static_cast<uint64_t>(parts.kv->num_blocks())));
+}
+
 }  // namespace
 
 uint64_t CudaKvCache::BlockBytes(const ModelConfig& config) {
@@ -63,15 +77,17 @@ kernels::CudaKvLayer CudaKvCache::Layer(int32_t layer) const {
   return {memory_.data(at), memory_.data(at + tensor_bytes_)};
 }
 
-CudaStep::CudaStep(const Parts& parts, const BatchLimits& limits)
+CudaStep::CudaStep(const Parts& parts, const BatchLimits& limits,
+                   int32_t gather_tokens)
     : parts_(parts),
-      layout_(limits),
+      layout_(limits, gather_tokens),
       max_slots_(limits.max_slots),
       positions_(ServedPositions(*parts.config, limits)) {}
 
 absl::StatusOr<std::unique_ptr<CudaStep>> CudaStep::Create(
-    const Parts& parts, const BatchLimits& limits) {
-  std::unique_ptr<CudaStep> step(new CudaStep(parts, limits));
+    const Parts& parts, const BatchLimits& limits, uint64_t gather_bytes) {
+  std::unique_ptr<CudaStep> step(
+      new CudaStep(parts, limits, GatherTokens(parts, gather_bytes)));
   DESCANT_RETURN_IF_ERROR(step->Allocate(limits));
   DESCANT_RETURN_IF_ERROR(step->LoadRotations());
   return step;
@@ -124,6 +140,11 @@ absl::Status CudaStep::Allocate(const BatchLimits& limits) {
     tile_rows_ = layout->Take<int32_t>(tiles * kLoraTileRows);
     partials_ = layout->Take<float>(static_cast<int64_t>(
         static_cast<uint64_t>(rows_at_once_) * row_partials / sizeof(float)));
+    const uint64_t gathered = static_cast<uint64_t>(layout_.gather_tokens) *
+                              static_cast<uint64_t>(config.num_kv_heads) *
+                              static_cast<uint64_t>(config.head_dim);
+    gathered_keys_ = TakeHalf(gathered, layout);
+    gathered_values_ = TakeHalf(gathered, layout);
   };
   MemoryLayout count(nullptr, kAlignment);
   lay_out(&count);

@@ -44,6 +44,8 @@ struct Arrays {
         output_rows(At<int32_t>(base, layout.output_rows)),
         row_slots(At<int32_t>(base, layout.row_slots)),
         row_weights(At<float>(base, layout.row_weights)),
+        chunk_rows(At<int32_t>(base, layout.chunk_rows)),
+        chunk_keys(At<int32_t>(base, layout.chunk_keys)),
         block_tables(At<int32_t>(base, layout.block_tables)) {}
 
   template <typename T>
@@ -58,8 +60,17 @@ struct Arrays {
   int32_t* output_rows;
   int32_t* row_slots;
   float* row_weights;
+  int32_t* chunk_rows;
+  int32_t* chunk_keys;
   int32_t* block_tables;
 };
+
+// Rows that neither sample nor are guesses: a prompt's.
+bool IsPrefill(const BatchSequence& sequence) {
+  const int32_t sampled =
+      sequence.output_end - sequence.output_begin - sequence.prompt_outputs;
+  return sequence.row_end - sequence.row_begin > std::max(sampled, 1);
+}
 
 // Rows of the batch's sequences, and their pages. The longest context.
 int32_t FillSequences(const Batch& batch, const CudaStepLayout& layout,
@@ -83,11 +94,48 @@ int32_t FillSequences(const Batch& batch, const CudaStepLayout& layout,
       to.sequences[row] = static_cast<int32_t>(i);
       longest = std::max(longest, position + 1);
     }
-    const int32_t outputs = sequence.output_end - sequence.output_begin;
-    const int32_t rows = sequence.row_end - sequence.row_begin;
-    if (rows > std::max(outputs, 1)) shape->prefill = true;
+    if (IsPrefill(sequence)) shape->prefill = true;
   }
   return longest;
+}
+
+void FillChunks(const Batch& batch, const CudaStepLayout& layout,
+                const Arrays& to, CudaChunks* chunks) {
+  chunks->chunks.clear();
+  chunks->groups.clear();
+  int32_t at = 0;  // in the arrays
+  for (size_t i = 0; i < batch.sequences.size(); ++i) {
+    const BatchSequence& sequence = batch.sequences[i];
+    const int32_t rows = sequence.row_end - sequence.row_begin;
+    const int32_t keys = sequence.computed_length + rows;
+    if (!IsPrefill(sequence) || rows < kMinChunkRows ||
+        keys > layout.gather_tokens) {
+      continue;
+    }
+    DESCANT_CHECK(batch.positions[sequence.row_end - 1] == keys - 1);
+    const bool joins =
+        !chunks->groups.empty() &&
+        chunks->groups.back().row_end == sequence.row_begin &&
+        chunks->groups.back().keys + keys <= layout.gather_tokens;
+    if (!joins) {
+      CudaChunkGroup& group = chunks->groups.emplace_back();
+      group.chunk_begin = static_cast<int32_t>(chunks->chunks.size());
+      group.begins = at;
+      group.row_begin = sequence.row_begin;
+      to.chunk_rows[at] = to.chunk_keys[at] = 0;
+      ++at;
+    }
+    CudaChunkGroup& group = chunks->groups.back();
+    chunks->chunks.push_back({static_cast<int32_t>(i), group.keys, keys});
+    group.chunk_end = static_cast<int32_t>(chunks->chunks.size());
+    group.row_end = sequence.row_end;
+    group.keys += keys;
+    group.most_rows = std::max(group.most_rows, rows);
+    group.most_keys = std::max(group.most_keys, keys);
+    to.chunk_rows[at] = group.row_end - group.row_begin;
+    to.chunk_keys[at] = group.keys;
+    ++at;
+  }
 }
 
 void PadRows(int32_t begin, int32_t end, const Arrays& to) {
@@ -131,8 +179,10 @@ bool FillLora(const Batch& batch,
 
 }  // namespace
 
-CudaStepLayout::CudaStepLayout(const BatchLimits& limits)
-    : table_stride(limits.max_blocks_per_sequence), max_rows(limits.max_rows) {
+CudaStepLayout::CudaStepLayout(const BatchLimits& limits, int32_t gather_tokens)
+    : table_stride(limits.max_blocks_per_sequence),
+      max_rows(limits.max_rows),
+      gather_tokens(gather_tokens) {
   const auto rows = static_cast<uint64_t>(limits.max_rows);
   tokens = Take(rows, &size);
   positions = Take(rows, &size);
@@ -141,6 +191,10 @@ CudaStepLayout::CudaStepLayout(const BatchLimits& limits)
   output_rows = Take(static_cast<uint64_t>(limits.max_outputs), &size);
   row_slots = Take(kMaxLoraRounds * rows, &size);
   row_weights = Take(kMaxLoraRounds * rows, &size);
+  // Each group has one entry more than it has chunks.
+  const auto begins = 2 * static_cast<uint64_t>(limits.max_sequences);
+  chunk_rows = Take(begins, &size);
+  chunk_keys = Take(begins, &size);
   block_tables = Take(static_cast<uint64_t>(limits.max_sequences) *
                           static_cast<uint64_t>(table_stride),
                       &size);
@@ -160,12 +214,13 @@ int32_t PaddedRows(int32_t rows, int32_t most) {
 bool FillStep(const Batch& batch, const BatchLimits& limits,
               absl::FunctionRef<const CudaAdapter&(int32_t)> adapter_in,
               const CudaStepLayout& layout, std::byte* arrays,
-              CudaStepShape* shape, uint64_t* bytes) {
+              CudaStepShape* shape, uint64_t* bytes, CudaChunks* chunks) {
   const Arrays to(layout, arrays);
   *shape = {};
   shape->rows = PaddedRows(batch.rows(), limits.max_rows);
   shape->outputs = PaddedRows(batch.outputs(), limits.max_outputs);
   const int32_t longest = FillSequences(batch, layout, to, shape);
+  FillChunks(batch, layout, to, chunks);
   PadRows(batch.rows(), shape->rows, to);
   std::copy(batch.output_rows.begin(), batch.output_rows.end(), to.output_rows);
   // Padded outputs are of no row. (A row that came twice would be added to

@@ -1,7 +1,7 @@
 // The device that the CUDA runner computes on: memory, copies, the library's
-// matrix products, and graphs. A class so that the runner and everything above
-// it run where there is no GPU as well: on the host's memory with the emulated
-// kernels. No CUDA and no Torch in this header.
+// matrix products and attention, and graphs. A class so that the runner and
+// everything above it run where there is no GPU as well: on the host's memory
+// with the emulated kernels. No CUDA and no Torch in this header.
 #ifndef DESCANT_RUNTIME_MODEL_DEVICE_H_
 #define DESCANT_RUNTIME_MODEL_DEVICE_H_
 
@@ -62,6 +62,34 @@ struct MatrixProduct {
   int32_t rows = 0;
   int32_t columns = 0;
   int32_t depth = 0;
+};
+
+// Causal attention of chunks of prompts over contiguous keys and values: out =
+// softmax(scale * q K^T) V. Sequences lie one behind the other. A chunk's rows
+// are the last positions of its keys: row i of r sees keys [0, n - r + i] of n,
+// or the last `window` of them. Pointers are into device memory, half unless
+// said otherwise; queries and keys of a head are contiguous.
+struct ChunkAttention {
+  const void* q = nullptr;  // [rows, heads * head_dim]
+  int64_t q_stride = 0;
+  const void* keys = nullptr;  // [keys, kv_heads, head_dim], contiguous
+  const void* values = nullptr;
+  // int32 [sequences + 1]: where each one's rows and keys begin, from 0 on, and
+  // where the last one's end. At least one row each, and as many keys.
+  const int32_t* row_begins = nullptr;
+  const int32_t* key_begins = nullptr;
+  int32_t sequences = 0;
+  int32_t rows = 0;  // of all sequences
+  int32_t key_count = 0;
+  int32_t most_rows = 0;  // of one sequence
+  int32_t most_keys = 0;
+  int32_t heads = 0;  // a multiple of kv_heads
+  int32_t kv_heads = 0;
+  int32_t head_dim = 0;
+  int32_t window = 0;  // 0: everything
+  float scale = 1;
+  void* out = nullptr;  // [rows, heads * head_dim]
+  int64_t out_stride = 0;
 };
 
 // `rows` runs of `bytes` bytes, each `from_pitch` and `to_pitch` behind the one
@@ -126,6 +154,11 @@ class Device {
     recording_->push_back([this, product] { return MultiplyNow(product); });
     return absl::OkStatus();
   }
+
+  // Whether the library has attention for heads of this size.
+  virtual bool HasChunkAttention(int32_t head_dim) const = 0;
+  // Only where HasChunkAttention. Never captured: sizes are the host's.
+  virtual absl::Status AttendChunks(const ChunkAttention& attention) = 0;
 
   // What `launches` would have done, to be done by Replay. Nothing else may use
   // the device meanwhile, but for Load.

@@ -18,13 +18,15 @@ class CudaRunnerFixture : public CpuRunnerFixture {
  protected:
   std::unique_ptr<CudaRunner> MakeCudaRunner(
       int32_t sequences, int32_t length,
-      kernels::HalfType half = kernels::HalfType::kBf16) {
+      kernels::HalfType half = kernels::HalfType::kBf16,
+      uint64_t gather_bytes = kGatherBytes) {
     RunnerOptions options;
     options.limits =
         DriverLimits(sequences, length, static_cast<int32_t>(adapters_.size()));
     options.adapter_bytes = uint64_t{16} << 20;
     options.kv_bytes = uint64_t{16} << 20;
-    auto runner = CudaRunner::Create(model_, options, MakeHostDevice(half));
+    auto runner =
+        CudaRunner::Create(model_, options, MakeHostDevice(half), gather_bytes);
     EXPECT_TRUE(runner.ok()) << runner.status();
     if (!runner.ok()) return nullptr;
     LoadAdapters(runner->get());

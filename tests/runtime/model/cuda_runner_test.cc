@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <iterator>
 #include <random>
 #include <string>
 #include <vector>
@@ -105,21 +106,107 @@ TEST_F(CudaRunnerTest, AGraphServesWhateverHasItsShape) {
   for (uint32_t seed = 1; seed <= 3; ++seed) {
     auto sequences = RandomSequences(kSequences, seed);
     for (DrivenSequence& sequence : sequences) {
-      sequence.prompt.resize(std::min<size_t>(sequence.prompt.size(), 20));
-      sequence.sampling.max_tokens = 5;
+      // Two chunks of one shape, and a last row that samples.
+      sequence.prompt.resize(2 * kMinChunkRows + 1, 1);
+      sequence.sampling.max_tokens = 4;
     }
     const auto fresh = MakeCudaRunner(kSequences, kLength);
-    const auto expected = Drive(fresh.get(), sequences, {.chunk = 8});
+    const auto expected =
+        Drive(fresh.get(), sequences, {.chunk = kMinChunkRows});
     ASSERT_TRUE(expected.ok()) << expected.status();
-    const auto actual = Drive(replaying.get(), sequences, {.chunk = 8});
+    const auto actual =
+        Drive(replaying.get(), sequences, {.chunk = kMinChunkRows});
     ASSERT_TRUE(actual.ok()) << actual.status();
     for (int32_t i = 0; i < kSequences; ++i) {
       ExpectSame((*expected)[i], (*actual)[i], "sequence " + std::to_string(i));
     }
   }
   EXPECT_GT(replaying->step_kinds().graph, 0u);
+  // The attention between the pieces is the library's.
   EXPECT_GT(replaying->step_kinds().piecewise, 0u);
+  EXPECT_GT(replaying->chunk_counts().chunks, 0u);
 }
+
+// Prefill through the library's attention and through our kernel. The golden
+// test has the first one's truth, for prompts of one chunk.
+class CudaRunnerPrefillTest : public CudaRunnerTest,
+                              public testing::WithParamInterface<const char*> {
+ protected:
+  // Contexts behind the windows, chunks of one and several sequences, those of
+  // few rows, and decodes between them.
+  std::vector<DrivenSequence> LongSequences() {
+    constexpr size_t kLengths[] = {70, 20, 57, 33};
+    auto sequences = RandomSequences(std::size(kLengths), 11);
+    std::mt19937 random(12);
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      sequences[i].prompt.clear();
+      while (sequences[i].prompt.size() < kLengths[i]) {
+        sequences[i].prompt.push_back(
+            static_cast<int32_t>(random() % model_->config.vocab_size));
+      }
+      sequences[i].slot = static_cast<int32_t>(i) - 1;
+      sequences[i].sampling.temperature = 0;
+      sequences[i].sampling.max_tokens = 2;
+      sequences[i].sampling.top_logprobs = kernels::kMaxSampleTop;
+    }
+    return sequences;
+  }
+
+  uint64_t TokenBytes() const {
+    const ModelConfig& config = model_->config;
+    return uint64_t{4} * config.num_kv_heads * config.head_dim;
+  }
+};
+
+TEST_P(CudaRunnerPrefillTest, TheLibrarysAttentionIsOurs) {
+  Load(GetParam());
+  constexpr int32_t kLength = 80;
+  constexpr float kSame = 0.03f;
+  auto sequences = LongSequences();
+  const DriverOptions options = {.chunk = 24};
+  const auto own = MakeCudaRunner(static_cast<int32_t>(sequences.size()),
+                                  kLength, kernels::HalfType::kBf16, 0);
+  ASSERT_NE(nullptr, own);
+  const auto expected = Drive(own.get(), sequences, options);
+  ASSERT_TRUE(expected.ok()) << expected.status();
+  EXPECT_EQ(own->chunk_counts().chunks, 0u);
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    sequences[i].forced = (*expected)[i].tokens;
+  }
+  // Without bounds, and so little that groups are split and the longest
+  // contexts don't fit.
+  constexpr uint64_t kFewTokens = 50;
+  const bool capped = model_->config.attention_logit_cap != 0;
+  const uint64_t chunks_of[] = {7, 6};
+  const uint64_t groups_of[] = {4, 4};
+  for (int run = 0; run < (capped ? 1 : 2); ++run) {
+    const auto library =
+        MakeCudaRunner(static_cast<int32_t>(sequences.size()), kLength,
+                       kernels::HalfType::kBf16,
+                       run == 0 ? kGatherBytes : kFewTokens * TokenBytes());
+    ASSERT_NE(nullptr, library);
+    const auto actual = Drive(library.get(), sequences, options);
+    ASSERT_TRUE(actual.ok()) << actual.status();
+    EXPECT_EQ(library->chunk_counts().chunks, capped ? 0 : chunks_of[run]);
+    EXPECT_EQ(library->chunk_counts().groups, capped ? 0 : groups_of[run]);
+    float worst = 0;
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      EXPECT_FALSE((*actual)[i].numeric_fault);
+      worst = std::max(worst, LargestError((*expected)[i], (*actual)[i]));
+    }
+    EXPECT_LE(worst, kSame) << "run " << run;
+    std::printf("%s, run %d: largest difference %.4f\n", GetParam(), run,
+                worst);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, CudaRunnerPrefillTest,
+                         testing::Values("tiny_llama", "tiny_gpt2",
+                                         "tiny_mistral", "tiny_gemma2",
+                                         "tiny_gemma3"),
+                         [](const auto& info) {
+                           return std::string(info.param);
+                         });
 
 TEST_F(CudaRunnerTest, Fp16HoldsTheToleranceToo) {
   Load("tiny_llama");

@@ -20,7 +20,8 @@ BatchLimits Limits() {
 class CudaStepPlanTest : public testing::Test {
  protected:
   CudaStepPlanTest()
-      : layout_(Limits()), arrays_(layout_.size, std::byte{0xee}) {}
+      : layout_(Limits(), kGatherTokens),
+        arrays_(layout_.size, std::byte{0xee}) {}
 
   // `rows` rows of one sequence; the last one samples.
   void Add(int32_t rows, int32_t computed) {
@@ -49,7 +50,7 @@ class CudaStepPlanTest : public testing::Test {
     return FillStep(
         batch_, Limits(),
         [this](int32_t slot) -> const CudaAdapter& { return adapters_[slot]; },
-        layout_, arrays_.data(), &shape_, &bytes_);
+        layout_, arrays_.data(), &shape_, &bytes_, &chunks_);
   }
 
   template <typename T = int32_t>
@@ -57,12 +58,19 @@ class CudaStepPlanTest : public testing::Test {
     return reinterpret_cast<const T*>(arrays_.data() + offset);
   }
 
+  std::vector<int32_t> Some(uint64_t offset, int32_t begin,
+                            int32_t count) const {
+    return {At(offset) + begin, At(offset) + begin + count};
+  }
+
+  static constexpr int32_t kGatherTokens = 200;
   const CudaStepLayout layout_;
   std::vector<std::byte> arrays_;
   std::vector<CudaAdapter> adapters_ = {{1, 8}, {5, 24}, {0, 0}, {2, 70}};
   Batch batch_;
   CudaStepShape shape_;
   uint64_t bytes_ = 0;
+  CudaChunks chunks_;
 };
 
 TEST(PaddedRowsTest, FewSizesAndNeverMoreThanTheMost) {
@@ -118,6 +126,90 @@ TEST_F(CudaStepPlanTest, DecodesAloneAreNoPrefill) {
   EXPECT_FALSE(shape_.prefill);
   EXPECT_EQ(shape_.attention_parts, 2);
   EXPECT_EQ(shape_.lora_rounds, 0);
+}
+
+TEST_F(CudaStepPlanTest, AdjacentChunksThatFitAreAGroup) {
+  Add(1, 40);
+  Add(20, 0);
+  Add(kMinChunkRows, 100);
+  Add(30, 50);                  // fits, but not beside the two before
+  Add(kMinChunkRows - 1, 0);    // few rows
+  Add(25, 7);                   // not adjacent to a chunk
+  Add(32, kGatherTokens - 31);  // never fits
+  Add(32, kGatherTokens - 32);  // just fits
+  ASSERT_TRUE(Fill());
+  ASSERT_EQ(chunks_.groups.size(), 4u);
+  ASSERT_EQ(chunks_.chunks.size(), 5u);
+  const CudaChunkGroup& first = chunks_.groups[0];
+  EXPECT_EQ(first.row_begin, 1);
+  EXPECT_EQ(first.row_end, 37);
+  EXPECT_EQ(first.keys, 20 + 116);
+  EXPECT_EQ(first.most_rows, 20);
+  EXPECT_EQ(first.most_keys, 116);
+  EXPECT_EQ(first.chunk_end - first.chunk_begin, 2);
+  EXPECT_EQ(Some(layout_.chunk_rows, first.begins, 3),
+            (std::vector<int32_t>{0, 20, 36}));
+  EXPECT_EQ(Some(layout_.chunk_keys, first.begins, 3),
+            (std::vector<int32_t>{0, 20, 136}));
+  const CudaChunk& second = chunks_.chunks[first.chunk_begin + 1];
+  EXPECT_EQ(second.sequence, 2);
+  EXPECT_EQ(second.key_begin, 20);
+  EXPECT_EQ(second.keys, 116);
+  const int32_t rows[] = {36, 30, 25, 32};
+  const int32_t keys[] = {136, 80, 32, 200};
+  const int32_t sequences[] = {1, 3, 5, 7};
+  for (int i = 1; i < 4; ++i) {
+    const CudaChunkGroup& group = chunks_.groups[i];
+    EXPECT_EQ(group.row_begin, batch_.sequences[sequences[i]].row_begin);
+    EXPECT_EQ(chunks_.chunks[group.chunk_begin].sequence, sequences[i]);
+    EXPECT_EQ(chunks_.chunks[group.chunk_begin].key_begin, 0);
+    EXPECT_EQ(group.chunk_end - group.chunk_begin, 1);
+    EXPECT_EQ(Some(layout_.chunk_rows, group.begins, 2),
+              (std::vector<int32_t>{0, rows[i]}));
+    EXPECT_EQ(Some(layout_.chunk_keys, group.begins, 2),
+              (std::vector<int32_t>{0, keys[i]}));
+  }
+}
+
+// The most entries that there can be.
+TEST_F(CudaStepPlanTest, EveryChunkAGroupOfItsOwn) {
+  for (int i = 0; i < Limits().max_sequences; ++i) Add(32, kGatherTokens - 32);
+  ASSERT_TRUE(Fill());
+  ASSERT_EQ(chunks_.groups.size(), 8u);
+  EXPECT_EQ(chunks_.groups[7].begins, 14);
+  EXPECT_EQ(Some(layout_.chunk_keys, 14, 2),
+            (std::vector<int32_t>{0, kGatherTokens}));
+  EXPECT_GE(bytes_, layout_.chunk_keys + 4u * 16);
+}
+
+TEST_F(CudaStepPlanTest, GuessesAreNoChunkAndNothingOfTheLastStepStays) {
+  Add(20, 0);
+  ASSERT_TRUE(Fill());
+  ASSERT_EQ(chunks_.chunks.size(), 1u);
+  // All of them sample.
+  batch_.output_rows.clear();
+  for (int row = 0; row < 20; ++row) batch_.output_rows.push_back(row);
+  batch_.sequences[0].output_end = 20;
+  ASSERT_TRUE(Fill());
+  EXPECT_FALSE(shape_.prefill);
+  EXPECT_TRUE(chunks_.chunks.empty());
+  EXPECT_TRUE(chunks_.groups.empty());
+  // Log-probabilities of a prompt, and its first token.
+  batch_.sequences[0].prompt_outputs = 19;
+  ASSERT_TRUE(Fill());
+  EXPECT_TRUE(shape_.prefill);
+  EXPECT_EQ(chunks_.chunks.size(), 1u);
+}
+
+TEST_F(CudaStepPlanTest, WithoutMemoryForContextsThereAreNoChunks) {
+  const CudaStepLayout layout(Limits(), 0);
+  Add(40, 0);
+  ASSERT_TRUE(FillStep(
+      batch_, Limits(),
+      [this](int32_t slot) -> const CudaAdapter& { return adapters_[slot]; },
+      layout, arrays_.data(), &shape_, &bytes_, &chunks_));
+  EXPECT_TRUE(shape_.prefill);
+  EXPECT_TRUE(chunks_.chunks.empty());
 }
 
 TEST_F(CudaStepPlanTest, OverlappingSegmentsAreRounds) {

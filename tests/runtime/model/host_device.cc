@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <functional>
 #include <new>
@@ -9,6 +11,7 @@
 #include <vector>
 
 #include "runtime/base/check.h"
+#include "runtime/base/float16.h"
 #include "tests/testing/cuda_emulation/emulated_kernels.h"
 
 namespace descant {
@@ -27,6 +30,51 @@ class HostGraph final : public DeviceGraph {
     return absl::OkStatus();
   }
 };
+
+float HalfToFloat(kernels::HalfType half, const void* from, int64_t at) {
+  const uint16_t bits = static_cast<const uint16_t*>(from)[at];
+  return half == kernels::HalfType::kBf16 ? ToFloat(BFloat16{bits})
+                                          : ToFloat(Float16{bits});
+}
+
+void StoreHalf(kernels::HalfType half, float value, void* to, int64_t at) {
+  static_cast<uint16_t*>(to)[at] = half == kernels::HalfType::kBf16
+                                       ? ToBFloat16(value).bits
+                                       : ToFloat16(value).bits;
+}
+
+// One head of one row, which sees keys [begin, end) of all.
+void AttendRow(kernels::HalfType half, const ChunkAttention& a, int64_t row,
+               int32_t head, int64_t begin, int64_t end) {
+  const int64_t kv_head = head / (a.heads / a.kv_heads);
+  const int64_t q = row * a.q_stride + int64_t{head} * a.head_dim;
+  const auto kv = [&](int64_t key) {
+    return (key * a.kv_heads + kv_head) * a.head_dim;
+  };
+  std::vector<float> scores;
+  for (int64_t key = begin; key < end; ++key) {
+    float sum = 0;
+    for (int32_t d = 0; d < a.head_dim; ++d) {
+      sum += HalfToFloat(half, a.q, q + d) *
+             HalfToFloat(half, a.keys, kv(key) + d);
+    }
+    scores.push_back(a.scale * sum);
+  }
+  const float largest = *std::max_element(scores.begin(), scores.end());
+  float divisor = 0;
+  for (float& score : scores) {
+    score = std::exp(score - largest);
+    divisor += score;
+  }
+  for (int32_t d = 0; d < a.head_dim; ++d) {
+    float sum = 0;
+    for (int64_t key = begin; key < end; ++key) {
+      sum += scores[key - begin] * HalfToFloat(half, a.values, kv(key) + d);
+    }
+    StoreHalf(half, sum / divisor, a.out,
+              row * a.out_stride + int64_t{head} * a.head_dim + d);
+  }
+}
 
 class HostDevice final : public Device {
  public:
@@ -72,6 +120,35 @@ class HostDevice final : public Device {
             static_cast<std::byte*>(copy.to) + row * copy.to_pitch,
             static_cast<const std::byte*>(copy.from) + row * copy.from_pitch,
             copy.bytes);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  bool HasChunkAttention(int32_t head_dim) const override {
+    return head_dim % 8 == 0 && head_dim <= 256;
+  }
+
+  absl::Status AttendChunks(const ChunkAttention& attention) override {
+    const ChunkAttention& a = attention;
+    DESCANT_CHECK(recording_ == nullptr);
+    DESCANT_CHECK(a.row_begins[0] == 0 && a.key_begins[0] == 0);
+    DESCANT_CHECK(a.row_begins[a.sequences] == a.rows);
+    DESCANT_CHECK(a.key_begins[a.sequences] == a.key_count);
+    for (int32_t i = 0; i < a.sequences; ++i) {
+      const int32_t end = a.row_begins[i + 1];
+      const int32_t rows = end - a.row_begins[i];
+      const int32_t keys = a.key_begins[i + 1] - a.key_begins[i];
+      DESCANT_CHECK(rows > 0 && rows <= a.most_rows);
+      DESCANT_CHECK(keys >= rows && keys <= a.most_keys);
+      for (int32_t row = a.row_begins[i]; row < end; ++row) {
+        const int32_t last = keys - (end - row);
+        const int32_t first =
+            a.window > 0 ? std::max(last - a.window + 1, 0) : 0;
+        for (int32_t head = 0; head < a.heads; ++head) {
+          AttendRow(half_, a, row, head, a.key_begins[i] + first,
+                    a.key_begins[i] + last + 1);
+        }
       }
     }
     return absl::OkStatus();

@@ -9,7 +9,8 @@
 
 namespace descant {
 
-// The host's memory, products by ATen, and the emulated kernels. A graph is the
+// The host's memory, products by ATen, attention of chunks in plain loops, and
+// the emulated kernels. A graph is the
 // list of calls that were made while it was captured, with their arguments.
 std::unique_ptr<Device> MakeHostDevice(kernels::HalfType half);
 
