@@ -4,10 +4,13 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/base/fs.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/model/cpu_self_test.h"
 #include "runtime/model/weights_cache.h"
 #include "server/limits.h"
+#include "server/self_test.h"
 
 namespace descant {
 namespace {
@@ -62,7 +65,44 @@ absl::StatusOr<std::unique_ptr<Runner>> MakeRunner(
   return MakeCpuRunner(std::move(model), options);
 }
 
+absl::StatusOr<DeviceUnderTest> DeviceOf(const ServerConfig& config) {
+  if (config.device == "cuda") {
+    return absl::FailedPreconditionError(
+        "--device=cuda: this build has no CUDA runner");
+  }
+  if (config.device == "reference") {
+    return absl::InvalidArgumentError(
+        "--device=reference: a self-test compares others with it");
+  }
+  return DeviceUnderTest{"cpu", /*tested_by_default=*/false,
+                         &TestCpuKernelsInUse, &MakeCpuRunner};
+}
+
+absl::Status TestIfAsked(const ServerConfig& config,
+                         const std::shared_ptr<const Model>& model,
+                         const RunnerOptions& options) {
+  // What can't be tested serves, unless a test is asked for.
+  const absl::StatusOr<DeviceUnderTest> device = DeviceOf(config);
+  if (!device.ok()) {
+    return config.startup_self_test == StartupSelfTest::kOn ? device.status()
+                                                            : absl::OkStatus();
+  }
+  PosixFs fs;
+  return SelfTestBeforeServing(config.startup_self_test, model, options,
+                               *device, &fs);
+}
+
 }  // namespace
+
+absl::Status SelfTestBackend(const ServerConfig& config,
+                             SelfTestReport report) {
+  DESCANT_ASSIGN_OR_RETURN(const DeviceUnderTest device, DeviceOf(config));
+  DESCANT_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(config.model));
+  return RunSelfTest(
+      loaded.model,
+      MakeRunnerOptions(config, loaded.model->config.max_position), device,
+      report);
+}
 
 absl::StatusOr<int32_t> ServedModelLen(int32_t flag, int32_t of_model) {
   if (flag == 0) return of_model;
@@ -80,10 +120,11 @@ absl::StatusOr<Backend> LoadBackend(const ServerConfig& config) {
   DESCANT_ASSIGN_OR_RETURN(
       backend.max_model_len,
       ServedModelLen(config.max_model_len, loaded.model->config.max_position));
-  DESCANT_ASSIGN_OR_RETURN(
-      backend.runner,
-      MakeRunner(config, loaded.model,
-                 MakeRunnerOptions(config, backend.max_model_len)));
+  const RunnerOptions options =
+      MakeRunnerOptions(config, backend.max_model_len);
+  DESCANT_RETURN_IF_ERROR(TestIfAsked(config, loaded.model, options));
+  DESCANT_ASSIGN_OR_RETURN(backend.runner,
+                           MakeRunner(config, loaded.model, options));
   const int64_t fits = int64_t{backend.runner->num_blocks()} * kBlockSize;
   if (fits < backend.max_model_len) {
     if (config.max_model_len != 0) {

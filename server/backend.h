@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "runtime/model/model.h"
 #include "runtime/model/runner.h"
+#include "runtime/model/self_test.h"
 #include "server/config.h"
 
 namespace descant {
@@ -18,9 +19,14 @@ struct Backend {
   int32_t max_model_len = 0;
 };
 
-// Logs one line that says which device was chosen. Errors are one line about
+// Tests the device first where the configuration asks for it. Logs one line
+// that says which device was chosen. Errors are one line about
 // the model's files or the flag that does not fit them.
 absl::StatusOr<Backend> LoadBackend(const ServerConfig& config);
+
+// --self-test: of the device that would be chosen, with the model; see
+// RunSelfTest. Errors of LoadBackend too.
+absl::Status SelfTestBackend(const ServerConfig& config, SelfTestReport report);
 
 // The context that is served: the flag's, or the model's where it is 0.
 // INVALID_ARGUMENT when it is more than the model's.

@@ -106,6 +106,7 @@ absl::StatusOr<Given> SplitArguments(const std::vector<std::string>& arguments,
           : name == "version"       ? &ServerConfig::version
           : name == "make-key"      ? &ServerConfig::make_key
           : name == "verify-store"  ? &ServerConfig::verify_store
+          : name == "self-test"     ? &ServerConfig::self_test
                                     : nullptr;
       if (asks != nullptr) {
         config->*asks = true;

@@ -17,6 +17,9 @@ namespace descant {
 class TenantDirectory;  // server/tenants.h
 struct TlsMaterial;     // server/tls_certificate.h
 
+// Whether the device is tested before it serves: server/self_test.h.
+enum class StartupSelfTest : uint8_t { kAuto, kOn, kOff };
+
 // Flags and YAML keys have the same names and values; see OptionsHelp(). 0
 // means "chosen from the machine or the model" where the comment says so.
 struct ServerConfig {
@@ -41,6 +44,7 @@ struct ServerConfig {
   uint64_t usage_log_size = uint64_t{64} << 20;  // bytes of one file
   std::string device = "auto";
   WeightType weights = WeightType::kBf16;
+  StartupSelfTest startup_self_test = StartupSelfTest::kAuto;
   std::string weights_cache;  // empty: DefaultWeightsCache(); or "none"
   int32_t threads = 0;        // 0: one per CPU of the cgroup
   int32_t max_model_len = 0;  // 0: the model's
@@ -84,6 +88,7 @@ struct ServerConfig {
   bool version = false;        // command line only
   bool make_key = false;       // command line only
   bool verify_store = false;   // command line only; needs no model
+  bool self_test = false;      // command line only
 };
 
 // `arguments` without the program's name. Reads --config and --tenants where

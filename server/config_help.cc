@@ -38,6 +38,10 @@ std::string OptionsHelp() {
   add("--verify-store",
       "Read all of --adapter-dir, compare it with its digests, say what is "
       "damaged, change nothing, and exit: 0 where all is well, 70 where not.");
+  add("--self-test",
+      "Compare each kernel of --device, and each layer of --model on it, with "
+      "the reference, print the errors, and exit: 0 where all are within their "
+      "bounds, 70 where not.");
   add("--make-key",
       "Print a new API key and its entry for the tenants file, and exit.");
   add("--version", "Print the version and exit.");
@@ -82,7 +86,12 @@ std::string OptionsMarkdown() {
       "`--verify-store` reads\n"
       "all of `adapter-dir`, compares it with its digests and exits: 0, or 70 "
       "where\n"
-      "something is damaged.\n"
+      "something is damaged. `--self-test` prints how far each kernel of the "
+      "device and\n"
+      "each layer of the model on it is from the reference, and exits: 0, or "
+      "70 "
+      "where one\n"
+      "is out of its bound (`runtime/model/README.md`).\n"
       "\n"
       "Limits that are not options are in `server/limits.h`. The environment "
       "variable\n"

@@ -75,6 +75,19 @@ absl::Status SetWeights(absl::string_view text, ServerConfig* config) {
   return absl::OkStatus();
 }
 
+absl::Status SetStartupSelfTest(absl::string_view text, ServerConfig* config) {
+  if (text == "auto") {
+    config->startup_self_test = StartupSelfTest::kAuto;
+  } else if (text == "on") {
+    config->startup_self_test = StartupSelfTest::kOn;
+  } else if (text == "off") {
+    config->startup_self_test = StartupSelfTest::kOff;
+  } else {
+    return absl::InvalidArgumentError("must be auto, on or off");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SetPrefixCache(absl::string_view text, ServerConfig* config) {
   if (text != "on" && text != "off") {
     return absl::InvalidArgumentError("must be on or off");
@@ -185,6 +198,13 @@ const std::vector<ConfigOption>& ConfigOptions() {
        "the server's user alone; the 4 files used last stay. Default: descant "
        "in the user's cache directory.",
        Text(&C::weights_cache)},
+      {"startup-self-test", "MODE",
+       "auto, on or off. Before it serves, the server compares each kernel of "
+       "the device, and each layer of the model on it, with the reference; "
+       "where one differs it ends with exit code 70. auto: with "
+       "--device=cuda, at a model's first start there (a file in "
+       "--weights-cache says so to later ones). Default auto.",
+       SetStartupSelfTest},
       {"hot-merge", "off", "Adapters merged into the weights. Only off so far.",
        Only("off")},
       {"max-model-len", "N",

@@ -106,6 +106,23 @@ int VerifyStore(const ServerConfig& config) {
   return found->sound() ? 0 : 70;
 }
 
+// --self-test: a table of what was compared.
+int SelfTest(const ServerConfig& config) {
+  std::printf("%-30s %-10s %-10s %s\n", "", "error", "bound", "");
+  const absl::Status status =
+      SelfTestBackend(config, [](const SelfTestCheck& check) {
+        if (check.status.ok()) {
+          std::printf("%-30s %-10.3g %-10.3g %s\n", check.name.c_str(),
+                      check.error, check.bound, check.ok() ? "ok" : "DIFFERS");
+        } else {
+          std::printf("%-30s %s\n", check.name.c_str(),
+                      std::string(check.status.message()).c_str());
+        }
+        std::fflush(stdout);
+      });
+  return status.ok() ? 0 : Fail(status);
+}
+
 // --make-key. The key is for its tenant alone and can't be shown again.
 int MakeKey() {
   const std::string key = MakeApiKey();
@@ -186,6 +203,7 @@ int Main(int argc, char** argv) {
   }
   if (config->make_key) return MakeKey();
   if (config->verify_store) return VerifyStore(*config);
+  if (config->self_test) return SelfTest(*config);
   return Serve(*config, signals);
 }
 

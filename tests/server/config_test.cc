@@ -227,6 +227,8 @@ INSTANTIATE_TEST_SUITE_P(
         FlagCase{"--weights=fp8", "must be bf16, int8 or int4"},
         FlagCase{"--weights=", "must be bf16"},
         FlagCase{"--hot-merge=on", "must be off"},
+        FlagCase{"--startup-self-test=yes", "must be auto, on or off"},
+        FlagCase{"--startup-self-test=on", ""},
         FlagCase{"--hot-merge=auto", "must be off"},
         FlagCase{"--adapter-versions=0", "from 1"},
         FlagCase{"--weights=bf16", ""}, FlagCase{"--weights=int8", ""},
