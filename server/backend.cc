@@ -2,18 +2,24 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/fs.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/model/cpu_self_test.h"
+#include "runtime/model/cuda_device.h"
+#include "runtime/model/cuda_self_test.h"
 #include "runtime/model/weights_cache.h"
 #include "server/limits.h"
 #include "server/self_test.h"
 
 namespace descant {
 namespace {
+
+// Of a GPU's weights and activations.
+constexpr kernels::HalfType kHalf = kernels::HalfType::kBf16;
 
 RunnerOptions MakeRunnerOptions(const ServerConfig& config,
                                 int32_t max_model_len) {
@@ -37,26 +43,32 @@ RunnerOptions MakeRunnerOptions(const ServerConfig& config,
   return options;
 }
 
-absl::StatusOr<std::unique_ptr<Runner>> MakeRunner(
-    const ServerConfig& config, std::shared_ptr<const Model> model,
-    const RunnerOptions& options) {
-  if (config.device == "cuda" || config.device == "auto") {
-    absl::StatusOr<std::unique_ptr<Runner>> runner =
-        MakeCudaRunner(model, options);
-    if (runner.ok()) return runner;
-    if (config.device == "cuda") {
-      return absl::Status(
-          runner.status().code(),
-          absl::StrCat("--device=cuda: ", runner.status().message()));
-    }
-    // A GPU that is not used says why; that there is none needs no word.
-    if (!absl::IsUnimplemented(runner.status()) &&
-        !absl::IsUnavailable(runner.status())) {
-      LogWarning("the GPU is not used: ", runner.status().message());
-    }
+// "cuda", "cpu" or "reference".
+std::string ChooseDevice(const ServerConfig& config) {
+  if (config.device != "auto") return config.device;
+  // (A GPU has no other weights.)
+  if (config.weights != WeightType::kBf16) return "cpu";
+  const absl::Status gpu = MakeCudaDevice(0, kHalf).status();
+  if (gpu.ok()) return "cuda";
+  // That there is none needs no word.
+  if (!absl::IsUnimplemented(gpu) && !absl::IsUnavailable(gpu)) {
+    LogWarning("the GPU is not used: ", gpu.message());
   }
-  if (config.device == "reference") {
-    if (config.weights != WeightType::kBf16) {
+  return "cpu";
+}
+
+absl::StatusOr<std::unique_ptr<Runner>> MakeRunner(
+    const std::string& device, std::shared_ptr<const Model> model,
+    const RunnerOptions& options) {
+  if (device == "cuda") {
+    auto runner = MakeCudaRunner(std::move(model), options);
+    if (runner.ok()) return runner;
+    return absl::Status(
+        runner.status().code(),
+        absl::StrCat("--device=cuda: ", runner.status().message()));
+  }
+  if (device == "reference") {
+    if (options.weights != WeightType::kBf16) {
       return absl::InvalidArgumentError(
           "--weights: the reference runner computes in fp32");
     }
@@ -65,12 +77,19 @@ absl::StatusOr<std::unique_ptr<Runner>> MakeRunner(
   return MakeCpuRunner(std::move(model), options);
 }
 
-absl::StatusOr<DeviceUnderTest> DeviceOf(const ServerConfig& config) {
-  if (config.device == "cuda") {
-    return absl::FailedPreconditionError(
-        "--device=cuda: this build has no CUDA runner");
+absl::StatusOr<DeviceUnderTest> DeviceOf(const std::string& device) {
+  if (device == "cuda") {
+    const auto gpu = MakeCudaDevice(0, kHalf);
+    if (!gpu.ok()) {
+      return absl::Status(
+          gpu.status().code(),
+          absl::StrCat("--device=cuda: ", gpu.status().message()));
+    }
+    return DeviceUnderTest{absl::StrCat("cuda, ", (*gpu)->Describe()),
+                           /*tested_by_default=*/true, &TestFirstGpuKernels,
+                           &MakeCudaRunner};
   }
-  if (config.device == "reference") {
+  if (device == "reference") {
     return absl::InvalidArgumentError(
         "--device=reference: a self-test compares others with it");
   }
@@ -78,11 +97,11 @@ absl::StatusOr<DeviceUnderTest> DeviceOf(const ServerConfig& config) {
                          &TestCpuKernelsInUse, &MakeCpuRunner};
 }
 
-absl::Status TestIfAsked(const ServerConfig& config,
+absl::Status TestIfAsked(const ServerConfig& config, const std::string& name,
                          const std::shared_ptr<const Model>& model,
                          const RunnerOptions& options) {
   // What can't be tested serves, unless a test is asked for.
-  const absl::StatusOr<DeviceUnderTest> device = DeviceOf(config);
+  const absl::StatusOr<DeviceUnderTest> device = DeviceOf(name);
   if (!device.ok()) {
     return config.startup_self_test == StartupSelfTest::kOn ? device.status()
                                                             : absl::OkStatus();
@@ -96,7 +115,8 @@ absl::Status TestIfAsked(const ServerConfig& config,
 
 absl::Status SelfTestBackend(const ServerConfig& config,
                              SelfTestReport report) {
-  DESCANT_ASSIGN_OR_RETURN(const DeviceUnderTest device, DeviceOf(config));
+  DESCANT_ASSIGN_OR_RETURN(const DeviceUnderTest device,
+                           DeviceOf(ChooseDevice(config)));
   DESCANT_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(config.model));
   return RunSelfTest(
       loaded.model,
@@ -122,9 +142,10 @@ absl::StatusOr<Backend> LoadBackend(const ServerConfig& config) {
       ServedModelLen(config.max_model_len, loaded.model->config.max_position));
   const RunnerOptions options =
       MakeRunnerOptions(config, backend.max_model_len);
-  DESCANT_RETURN_IF_ERROR(TestIfAsked(config, loaded.model, options));
+  const std::string device = ChooseDevice(config);
+  DESCANT_RETURN_IF_ERROR(TestIfAsked(config, device, loaded.model, options));
   DESCANT_ASSIGN_OR_RETURN(backend.runner,
-                           MakeRunner(config, loaded.model, options));
+                           MakeRunner(device, loaded.model, options));
   const int64_t fits = int64_t{backend.runner->num_blocks()} * kBlockSize;
   if (fits < backend.max_model_len) {
     if (config.max_model_len != 0) {

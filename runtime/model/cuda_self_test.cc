@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "runtime/model/cuda_device.h"
 #include "runtime/model/cuda_self_test_arrays.h"
 
 namespace descant {
@@ -257,6 +258,10 @@ constexpr KernelCheck kChecks[] = {
     {"kernel gather_kv", &CheckGatherKv, Rounding::kNone},
     {"kernel activate", &CheckActivate, Rounding::kHalf},
     {"kernel clear_blocks", &CheckClearBlocks, Rounding::kNone},
+    {"kernel widen_logits", &CheckWidenLogits, Rounding::kFloat},
+    {"kernel sample", &CheckSample, Rounding::kFloat},
+    {"kernel accept_drafts", &CheckAcceptDrafts, Rounding::kNone},
+    {"library attention", &CheckChunkAttention, Rounding::kHalf},
     {"library product", &CheckProduct, Rounding::kHalf},
 };
 
@@ -288,6 +293,15 @@ void TestCudaKernels(Device* device, SelfTestReport report) {
     check.status = arrays.status();
     report(check);
   }
+}
+
+void TestFirstGpuKernels(SelfTestReport report) {
+  const auto device = MakeCudaDevice(0, kernels::HalfType::kBf16);
+  if (device.ok()) return TestCudaKernels(device->get(), report);
+  SelfTestCheck check;
+  check.name = "device";
+  check.status = device.status();
+  report(check);
 }
 
 }  // namespace descant

@@ -14,6 +14,8 @@ namespace descant {
 // rounded. Takes some megabytes of the device, and gives them back. Nobody else
 // uses the device meanwhile.
 void TestCudaKernels(Device* device, SelfTestReport report);
+// On the GPU that MakeCudaRunner takes; that it can't be used is a failure.
+void TestFirstGpuKernels(SelfTestReport report);
 
 }  // namespace descant
 

@@ -56,6 +56,13 @@ class CudaTestArrays {
     if (status_.ok()) Update(device_->Multiply(product));
   }
 
+  bool HasChunkAttention(int32_t head_dim) const {
+    return device_->HasChunkAttention(head_dim);
+  }
+  void Attend(const ChunkAttention& attention) {
+    if (status_.ok()) Update(device_->AttendChunks(attention));
+  }
+
   // A value in the device's 16-bit type, and back.
   uint16_t Half(float value) const {
     return device_->half() == kernels::HalfType::kBf16 ? ToBFloat16(value).bits
@@ -94,6 +101,15 @@ void CheckRope(const kernels::CudaKernels& kernels, CudaTestArrays* arrays,
                LargestDifference* difference);
 void CheckAttention(const kernels::CudaKernels& kernels, CudaTestArrays* arrays,
                     LargestDifference* difference);
+void CheckWidenLogits(const kernels::CudaKernels& kernels,
+                      CudaTestArrays* arrays, LargestDifference* difference);
+void CheckSample(const kernels::CudaKernels& kernels, CudaTestArrays* arrays,
+                 LargestDifference* difference);
+void CheckAcceptDrafts(const kernels::CudaKernels& kernels,
+                       CudaTestArrays* arrays, LargestDifference* difference);
+// The library's, where it has one.
+void CheckChunkAttention(const kernels::CudaKernels& kernels,
+                         CudaTestArrays* arrays, LargestDifference* difference);
 
 }  // namespace descant
 

@@ -119,7 +119,7 @@ class Device {
  public:
   virtual ~Device() = default;
 
-  // "NVIDIA H100 80GB HBM3, sm_90"
+  // "NVIDIA H100 80GB HBM3, sm_90, driver of CUDA 13.1"
   virtual std::string Describe() const = 0;
   virtual kernels::HalfType half() const = 0;
   virtual const kernels::CudaKernels& kernels() const = 0;

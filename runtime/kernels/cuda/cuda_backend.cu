@@ -23,6 +23,11 @@ absl::StatusOr<std::vector<CudaDevice>> ListCudaDevices() {
     return Unavailable("no CUDA device", error);
   }
   if (count == 0) return absl::UnavailableError("no CUDA device");
+  int driver = 0;
+  if (const cudaError_t error = cudaDriverGetVersion(&driver);
+      error != cudaSuccess) {
+    return Unavailable("CUDA driver", error);
+  }
   std::vector<CudaDevice> devices(count);
   for (int i = 0; i < count; ++i) {
     cudaDeviceProp properties;
@@ -30,8 +35,9 @@ absl::StatusOr<std::vector<CudaDevice>> ListCudaDevices() {
         error != cudaSuccess) {
       return Unavailable("CUDA device properties", error);
     }
-    devices[i] = {properties.name, properties.totalGlobalMem, properties.major,
-                  properties.minor, properties.multiProcessorCount};
+    devices[i] = {
+        properties.name,  properties.totalGlobalMem,      properties.major,
+        properties.minor, properties.multiProcessorCount, driver};
   }
   return devices;
 }

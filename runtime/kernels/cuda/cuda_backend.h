@@ -18,6 +18,7 @@ struct CudaDevice {
   int32_t compute_major = 0;
   int32_t compute_minor = 0;
   int32_t multiprocessors = 0;
+  int32_t driver = 0;  // the CUDA version that it supports: 13010 is 13.1
 };
 
 bool CudaBuilt();

@@ -92,8 +92,16 @@ class ChangedDevice final : public Device {
     return inner_->Capture(launches);
   }
 
+  bool HasChunkAttention(int32_t head_dim) const override {
+    return inner_->HasChunkAttention(head_dim);
+  }
+  absl::Status AttendChunks(const ChunkAttention& attention) override {
+    return attends ? inner_->AttendChunks(attention) : absl::OkStatus();
+  }
+
   CudaKernels table;
   bool multiplies = true;
+  bool attends = true;
 
  protected:
   absl::Status MultiplyNow(const MatrixProduct& product) override {
@@ -116,7 +124,7 @@ TEST(SelfTestCudaTest, EveryKernelIsWithinItsBound) {
     const auto device = MakeHostDevice(half);
     const auto checks = ChecksOf(device.get());
     // A kernel without a check is none that a start can rely on.
-    EXPECT_EQ(checks.size(), sizeof(CudaKernels) / sizeof(void*) + 1);
+    EXPECT_EQ(checks.size(), sizeof(CudaKernels) / sizeof(void*) + 2);
     ExpectAllOk(checks);
   }
 }
@@ -153,10 +161,16 @@ TEST(SelfTestCudaTest, NamesTheKernelThatIsWrong) {
   EXPECT_FOUND(gather_kv, GatherKvArgs, --args.tokens);
   EXPECT_FOUND(activate, ActivateArgs, --args.rows);
   EXPECT_FOUND(clear_blocks, ClearBlocksArgs, --args.count);
+  EXPECT_FOUND(widen_logits, WidenLogitsArgs, args.cap = 0);
+  EXPECT_FOUND(sample, SampleArgs, args.vocab -= 20);
+  EXPECT_FOUND(accept_drafts, AcceptArgs, --args.count);
 #undef EXPECT_FOUND
   ChangedDevice device(HalfType::kBf16);
   device.multiplies = false;
   EXPECT_EQ(FailedOf(ChecksOf(&device)), Names{"library product"});
+  device.multiplies = true;
+  device.attends = false;
+  EXPECT_EQ(FailedOf(ChecksOf(&device)), Names{"library attention"});
 }
 
 TEST(SelfTestCudaTest, AKernelThatCannotBeLaunchedIsAFailure) {
