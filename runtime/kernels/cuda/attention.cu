@@ -122,7 +122,7 @@ __global__ void __launch_bounds__(kAttentionThreads,
   const int32_t page_size = kCudaKvBlock * args.head_dim;
   for (int32_t begin = 0; begin < group; begin += kHeads) {
     const int32_t head = kv_head * group + begin;
-    const int32_t heads = min(group - begin, kHeads);
+    const int32_t heads = group - begin;  // perhaps more than kHeads
     const Half* const q = static_cast<const Half*>(args.q) +
                           row * args.q_stride + int64_t{head} * args.head_dim;
     AttentionSums<kHeads> sums = {};

@@ -172,7 +172,7 @@ __device__ __forceinline__ void ExpandVectors(const ExpandArgs& args,
       step = 0;
       ++batch;
     }
-    if (batch < batches) load(batch, step, next);
+    load(batch, step, next);  // behind the last batch: nothing
 #pragma unroll
     for (int32_t j = 0; j < kRows; ++j) {
       float of_h[kVector];

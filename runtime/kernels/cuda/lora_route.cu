@@ -93,7 +93,6 @@ __global__ void __launch_bounds__(kThreads) RouteKernel(const RouteArgs args) {
   int32_t tile = (warp == 0 ? 0 : below) + up_to_own - own_tiles;
 #pragma unroll
   for (int32_t i = 0; i < kSlotsOfThread; ++i) {
-    if (counts[i] == 0) continue;
     const int32_t begin = tile * kLoraTileRows;
     places[thread * kSlotsOfThread + i] = begin;
     tile += TilesOf(counts[i]);

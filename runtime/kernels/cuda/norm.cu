@@ -45,7 +45,7 @@ __device__ __forceinline__ void AddDelta(const NormArgs& args, int64_t source,
     if (ColumnOf(i) < args.width) packed[i] = Load16(delta + ColumnOf(i));
   }
   float factor = 1;
-  if (args.post_weight != nullptr) {
+  if (args.post_weight != nullptr) {  // of the whole row
     float sum = 0;
 #pragma unroll
     for (int i = 0; i < kVectors; ++i) {

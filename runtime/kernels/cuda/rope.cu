@@ -100,19 +100,19 @@ __global__ void __launch_bounds__(kThreads) RopeKernel(const RopeArgs args) {
   Half* const from = static_cast<Half*>(args.qkv) + row * args.qkv_stride +
                      int64_t{head} * args.head_dim;
   const bool is_q = head < args.heads;
-  const bool is_k = !is_q && head < args.heads + args.kv_heads;
+  const bool is_v = head >= args.heads + args.kv_heads;
   Half* to = from;
   if (!is_q) {
     const int32_t place = args.places[row];
     if (place == kCudaNoPlace) return;
     const int64_t kv_head = (head - args.heads) % args.kv_heads;
     const int64_t block = place / kCudaKvBlock;
-    to = static_cast<Half*>(is_k ? args.kv.keys : args.kv.values) +
+    to = static_cast<Half*>(is_v ? args.kv.values : args.kv.keys) +
          ((block * args.kv_heads + kv_head) * kCudaKvBlock +
           place % kCudaKvBlock) *
              args.head_dim;
   }
-  if (!is_q && !is_k) {
+  if (is_v) {
     const int32_t column = lane * kVector;
     if (column < args.head_dim) Store16(to + column, Load16(from + column));
     return;

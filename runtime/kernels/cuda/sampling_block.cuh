@@ -150,7 +150,8 @@ __device__ __forceinline__ Bin FindBin(const SampleShared& shared,
     total += warp;
   }
   const uint64_t target = target_of(total);
-  if (before <= target && target - before < own) {
+  // (Of a target before these bins the difference wraps around.)
+  if (target - before < own) {
     uint64_t rest = target - before;
     bool found = false;
 #pragma unroll
@@ -161,7 +162,7 @@ __device__ __forceinline__ Bin FindBin(const SampleShared& shared,
         shared.found[2] = amounts[i];
         found = true;
       }
-      if (!found) rest -= amounts[i];
+      rest -= amounts[i];
     }
   }
   __syncthreads();

@@ -53,11 +53,11 @@ __device__ __forceinline__ uint64_t FixedOf(double weight) {
 }
 
 // The first sum that reaches `share` of `total` is the first above this one.
-// REQUIRES: share < 1.
+// REQUIRES: 0 < share < 1, total > 0.
 __device__ __forceinline__ uint64_t BelowShare(float share, uint64_t total) {
   const double reach =
       ceil(static_cast<double>(share) * static_cast<double>(total));
-  return reach < 1 ? 0 : static_cast<uint64_t>(reach) - 1;
+  return static_cast<uint64_t>(reach) - 1;
 }
 
 // 53 random bits, at the upper end: Philox4x32-10 of runtime/model/philox.h.

@@ -1,5 +1,6 @@
 // What stands for device memory: an array behind which a page starts that can't
-// be touched. A kernel that reads or writes beyond it stops the test.
+// be touched. A kernel that reads or writes beyond it stops the test. So it is
+// from one page to kFront bytes in front of it.
 #ifndef DESCANT_TESTS_TESTING_CUDA_EMULATION_GUARDED_ARRAY_H_
 #define DESCANT_TESTS_TESTING_CUDA_EMULATION_GUARDED_ARRAY_H_
 
@@ -29,14 +30,16 @@ class GuardedArray {
     const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
     const size_t bytes = (count * sizeof(T) + 15) / 16 * 16;
     const size_t used = (bytes + page - 1) / page * page;
-    mapped_ = used + page;
+    mapped_ = kFront + used + page;
     void* memory = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) std::abort();
     base_ = static_cast<std::byte*>(memory);
-    if (mprotect(base_ + used, page, PROT_NONE) != 0) std::abort();
-    std::memset(base_, 0xff, used);
-    data_ = reinterpret_cast<T*>(base_ + used - bytes);
+    std::byte* const begin = base_ + kFront;
+    if (mprotect(base_, kFront, PROT_NONE) != 0) std::abort();
+    if (mprotect(begin + used, page, PROT_NONE) != 0) std::abort();
+    std::memset(begin, 0xff, used);
+    data_ = reinterpret_cast<T*>(begin + used - bytes);
   }
   explicit GuardedArray(const std::vector<T>& values)
       : GuardedArray(values.size()) {
@@ -63,6 +66,8 @@ class GuardedArray {
   T* end() { return data_ + count_; }
 
  private:
+  static constexpr size_t kFront = size_t{64} << 10;
+
   std::byte* base_ = nullptr;
   size_t mapped_ = 0;
   T* data_ = nullptr;

@@ -89,6 +89,8 @@ TYPED_TEST(LayerTest, EmbedScalesAndAddsPositions) {
   }
 }
 
+TEST(EmbedTest, NoRows) { EXPECT_TRUE(Embed<BFloat16>({.width = 8}).ok()); }
+
 // ---- norm
 
 struct NormCase {
@@ -252,6 +254,25 @@ TYPED_TEST(LayerTest, NormOfAllRowsInTheirOrder) {
                        this->kRounding);
   }
 }
+
+TYPED_TEST(LayerTest, NormOfTheWidestRow) {
+  using Half = TypeParam;
+  GuardedArray<float> x = this->Floats(kMaxNormWidth, -1, 1);
+  const std::vector<float> before(x.begin(), x.end());
+  const GuardedArray<float> weight = this->Floats(kMaxNormWidth, -2, 2);
+  GuardedArray<Half> out(kMaxNormWidth);
+  const NormArgs args = {.x = x.data(),
+                         .rows = 1,
+                         .width = kMaxNormWidth,
+                         .weight = weight.data(),
+                         .eps = 1e-6f,
+                         .out = out.data()};
+  ASSERT_TRUE(Norm<Half>(args).ok());
+  ExpectNormed<Half>(args, before.data(), nullptr, x.data(), out.data(),
+                     this->kRounding);
+}
+
+TEST(NormTest, NoRows) { EXPECT_TRUE(Norm<BFloat16>({.width = 8}).ok()); }
 
 TEST(NormTest, TooWide) {
   EXPECT_FALSE(Norm<BFloat16>({.rows = 1, .width = kMaxNormWidth + 8}).ok());

@@ -37,6 +37,7 @@ struct Case {
   std::vector<int32_t> row_slots;
   bool has_weights = true;
   int32_t extra_tiles = 1;
+  int32_t gap = 8;  // between rows of x and of y
 };
 
 inline int32_t Padded(int32_t rank) {
@@ -107,7 +108,7 @@ class Layer {
       : c_(c),
         random_(seed),
         rows_(static_cast<int32_t>(c.row_slots.size())),
-        x_stride_(c.in + 8),
+        x_stride_(c.in + c.gap),
         tiles_(MakeHostTiles(
             c.row_slots, static_cast<int32_t>(c.ranks.size()),
             MaxLoraTiles(rows_, static_cast<int32_t>(c.ranks.size())) +
@@ -116,9 +117,12 @@ class Layer {
       adapters_.push_back(MakeAdapter<Half>(ranks, c, &random_));
       plane_stride_ = std::max(plane_stride_, adapters_.back().slot.rank);
     }
-    slots_ = GuardedArray<LoraSlot>(adapters_.size());
+    // What would be the slot of rows without one has weights nowhere.
+    slots_ = GuardedArray<LoraSlot>(adapters_.size() + 1);
+    slots_[0] = {.rank = kLoraRankPad};
+    for (LoraSlice& slice : slots_[0].slices) slice.rank = kLoraRankPad;
     for (size_t i = 0; i < adapters_.size(); ++i) {
-      slots_[i] = adapters_[i].slot;
+      slots_[i + 1] = adapters_[i].slot;
     }
     // NaNs lie between rows of x, and at last nothing.
     x_ =
@@ -138,6 +142,7 @@ class Layer {
       slice_begin_[s] = y_stride_ + 8;
       y_stride_ += 8 + c.columns[s];
     }
+    y_stride_ += c.gap - 8;
     y_ = RandomHalves<Half>(static_cast<size_t>(y_stride_ * rows_), &random_);
     y_before_.assign(y_.begin(), y_.end());
   }
@@ -157,7 +162,7 @@ class Layer {
     args.x = x_.data();
     args.x_stride = x_stride_;
     args.in = c_.in;
-    args.slots = slots_.data();
+    args.slots = slots_.data() + 1;
     args.tiles = tiles_.Args();
     args.planes = planes_.data();
     args.plane_stride = plane_stride_;
@@ -171,7 +176,7 @@ class Layer {
     args.planes = planes_.data();
     args.plane_stride = plane_stride_;
     args.splits = c_.splits;
-    args.slots = slots_.data();
+    args.slots = slots_.data() + 1;
     args.tiles = tiles_.Args();
     args.row_weights = c_.has_weights ? weights_.data() : nullptr;
     args.y = y_.data();
@@ -312,7 +317,8 @@ class Layer {
   // Nothing, for places of no row.
   LoraSlot SlotOfPlace(size_t place) const {
     if (tiles_.rows[place] < 0) return {};
-    return slots_[static_cast<size_t>(tiles_.slots[place / kLoraTileRows])];
+    return adapters_[static_cast<size_t>(tiles_.slots[place / kLoraTileRows])]
+        .slot;
   }
 
   void ExpectElement(size_t place, size_t s, int32_t column, double sum,

@@ -131,6 +131,23 @@ TYPED_TEST(LoraTest, ManyAdapters) {
   ExpectBoth<TypeParam>(c, 1);
 }
 
+// Rows so far apart that the row in front of the first one can't be read.
+TYPED_TEST(LoraTest, NoRowIsBeforeTheFirst) {
+  for (const int32_t rows : {1, 3, 9}) {
+    SCOPED_TRACE(rows);
+    ExpectBoth<TypeParam>(
+        {.ranks = {{8, 8, 40}}, .row_slots = Repeat(0, rows), .gap = 4096}, 1);
+  }
+}
+
+TYPED_TEST(LoraTest, NothingToDo) {
+  ExpectBoth<TypeParam>({.row_slots = Repeat(kCudaNoSlot, 3), .extra_tiles = 0},
+                        1);
+  ExpectBoth<TypeParam>(
+      {.columns = {0, 0, 0}, .ranks = {{8, 8, 8}}, .row_slots = Repeat(0, 2)},
+      1);
+}
+
 TYPED_TEST(LoraTest, NoAdapters) {
   ExpectBoth<TypeParam>({.row_slots = Repeat(kCudaNoSlot, 3)});
   ExpectBoth<TypeParam>(

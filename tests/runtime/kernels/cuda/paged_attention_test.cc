@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <numeric>
@@ -34,6 +35,7 @@ struct Shape {
   int32_t group;
   int32_t window = 0;
   float cap = 0;
+  float q_range = 3;
 };
 
 int32_t PagesOf(int32_t positions) {
@@ -54,7 +56,8 @@ class Batch {
       : shape_(shape), rows_(std::move(rows)), random_(seed) {
     q_stride_ = int64_t{shape.kv_heads} * shape.group * shape.head_dim + 8;
     q_ = GuardedArray<Half>(rows_.size() * q_stride_ - 8);
-    for (Half& value : q_) value = FromFloat<Half>(Uniform(-3, 3));
+    for (Half& value : q_)
+      value = FromFloat<Half>(Uniform(-shape.q_range, shape.q_range));
     int32_t sequences = 0;
     for (const Row& row : rows_) {
       sequences = std::max(sequences, row.sequence + 1);
@@ -105,6 +108,7 @@ class Batch {
                          .out = out.data(),
                          .out_stride = out_stride});
     EXPECT_TRUE(status.ok()) << status;
+    if (max_splits > 1) ExpectOtherPartsUntouched(chosen, max_splits, partials);
     std::vector<Half> rows;
     for (size_t i = 0; i < chosen.size(); ++i) {
       const Half* const row = out.data() + i * out_stride;
@@ -125,8 +129,9 @@ class Batch {
     for (int32_t head = 0; head < heads(); ++head) {
       const std::vector<double> wanted = Reference(row, head);
       for (int32_t i = 0; i < shape_.head_dim; ++i) {
-        ASSERT_NEAR(ToFloat(got[head * shape_.head_dim + i]), wanted[i],
-                    1.01 * kRounding * std::abs(wanted[i]) + 3e-5)
+        ASSERT_NEAR(
+            ToFloat(got[head * shape_.head_dim + i]), wanted[i],
+            1.01 * kRounding * std::abs(wanted[i]) + 1e-5 * shape_.q_range)
             << "head " << head << ", column " << i;
       }
     }
@@ -141,6 +146,26 @@ class Batch {
   }
   int32_t Begin(const Row& row) const {
     return shape_.window > 0 ? std::max(row.context - shape_.window, 0) : 0;
+  }
+
+  // Nobody reads parts that a row sees nothing of, nor are they written.
+  void ExpectOtherPartsUntouched(const std::vector<size_t>& chosen,
+                                 int32_t max_splits,
+                                 const GuardedArray<float>& partials) const {
+    const float* at = partials.data();
+    for (const size_t row : chosen) {
+      const bool is_padding = rows_[row].sequence == kCudaNoSequence;
+      const int32_t end = is_padding ? 0 : rows_[row].context;
+      for (int32_t i = 0; i < heads() * max_splits; ++i) {
+        const int32_t split = i % max_splits;
+        const bool is_seen = split * kAttentionSplit < end &&
+                             (split + 1) * kAttentionSplit > Begin(rows_[row]);
+        for (int32_t j = 0; j < shape_.head_dim + 2; ++j, ++at) {
+          ASSERT_TRUE(is_seen || std::bit_cast<uint32_t>(*at) == 0xffffffffu)
+              << "context " << rows_[row].context << ", part " << split;
+        }
+      }
+    }
   }
 
   // Pages of a sequence are anywhere. The cache's last block is a full page of
@@ -329,6 +354,15 @@ TYPED_TEST(PagedAttentionTest, Caps) {
       Decode(), 301);
 }
 
+// Scores whose exponentials no float has, wherever the largest one is.
+TYPED_TEST(PagedAttentionTest, ScoresFarApart) {
+  for (uint32_t seed = 350; seed < 353; ++seed) {
+    ExpectAttention<TypeParam>(
+        {.head_dim = 64, .kv_heads = 1, .group = 2, .q_range = 200},
+        {{0, 700}, {1, 90}}, seed);
+  }
+}
+
 // Rows of one sequence are a chunk of its prefill.
 TYPED_TEST(PagedAttentionTest, PrefillRows) {
   std::vector<Row> rows;
@@ -356,6 +390,15 @@ TYPED_TEST(PagedAttentionTest, MoreSplitsThanAnyRowHas) {
   for (const int32_t max_splits : {2, 5}) {
     EXPECT_EQ(BitsOf(batch.Run({0, 1, 2}, max_splits)), one);
   }
+}
+
+TEST(AttentionTest, AFailureOfThePartsIsReported) {
+  const absl::Status status = Attention<BFloat16>({.rows = 1,
+                                                   .heads = 70000,
+                                                   .kv_heads = 70000,
+                                                   .head_dim = 8,
+                                                   .max_splits = 2});
+  EXPECT_EQ(status.message(), "attention: a grid of 1 x 70000 x 2");
 }
 
 TEST(AttentionTest, NoRows) {

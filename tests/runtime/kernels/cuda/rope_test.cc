@@ -227,5 +227,9 @@ TYPED_TEST(RopeTest, RotatesAndFillsTheCache) {
   }
 }
 
+TEST(RopeOfNothingTest, NoRows) {
+  EXPECT_TRUE(Rope<BFloat16>({.heads = 1, .kv_heads = 1, .head_dim = 8}).ok());
+}
+
 }  // namespace
 }  // namespace descant::kernels::cuda_emulated

@@ -130,6 +130,10 @@ class Launch {
     output.top_logprobs = params.top_logprobs;
     output.top_begin = top_count_;
     top_count_ += TopCount(params, vocab_);
+    if (!PenalisesTokens(output)) {  // then nobody reads them
+      output.history = int64_t{1} << 40;
+      output.tail = 1 << 30;
+    }
     output.workspace_row = AdjustsLogits(output) ? workspace_rows_++ : 1 << 30;
     outputs_.push_back(output);
     logits_.push_back(of.logits);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <random>
 #include <utility>
 #include <vector>
@@ -91,6 +92,38 @@ TEST(SamplingTest, AShareThatIsReachedExactly) {
   while (noise(cases[8]) < 0xc0000000u) ++cases[8].position;
   EXPECT_EQ(OnCpu(cases[0]).result.token, 31);
   EXPECT_EQ(OnCpu(cases[8]).result.token, 0);
+  ExpectLikeCpu(cases);
+}
+
+// Weights that are just min_p are kept: those of the likeliest tokens.
+TEST(SamplingTest, TheLargestMinP) {
+  std::vector<Case> cases(8);
+  for (size_t i = 0; i < cases.size(); ++i) {
+    cases[i].logits = {1, 4, 2, 4, 3.9999f};
+    cases[i].params.min_p = 1;
+    cases[i].params.seed = i;
+  }
+  ExpectLikeCpu(cases);
+}
+
+// Differences that no float has, temperatures whose reciprocal none has, and
+// logits that are what a banned one becomes.
+TEST(SamplingTest, FromEndToEndOfFloats) {
+  constexpr float kMost = std::numeric_limits<float>::max();
+  std::vector<Case> cases(6);
+  for (size_t i = 0; i < cases.size(); ++i) {
+    cases[i].logits = {3e38f, -3e38f, 1, 3e38f, kMost / 2, -kMost};
+    cases[i].params.seed = i;
+  }
+  cases[0].params.typical_p = 0.7f;
+  cases[1].params.temperature = 1e-40f;
+  cases[2].params.top_logprobs = 4;
+  cases[3].logits.assign(6, -kMost);
+  cases[4].logits.assign(6, -kMost);
+  cases[4].params.temperature = 0;
+  cases[4].mask = {0};
+  cases[5].params.typical_p = 0.9f;
+  cases[5].params.top_p = 0.9f;
   ExpectLikeCpu(cases);
 }
 
@@ -231,6 +264,10 @@ TEST(SamplingTest, PaddingIsLeftAlone) {
 }
 
 TEST(SamplingTest, NothingToDo) { EXPECT_TRUE(Sample({}).ok()); }
+
+TEST(SamplingTest, NoVocabulary) {
+  EXPECT_FALSE(Sample({.outputs = 1, .vocab = 0}).ok());
+}
 
 }  // namespace
 }  // namespace descant::kernels::cuda_emulated
