@@ -24,6 +24,11 @@ if(NOT DESCANT_CUDA STREQUAL "OFF" AND NOT DESCANT_CORE_ONLY)
     message(FATAL_ERROR "DESCANT_CUDA=ON but no CUDA compiler was found")
   endif()
 endif()
+# How kernels are compiled. ptxas says where a kernel spills registers or has
+# local memory, and a warning is an error: it would cost more than it computes.
+# (More than 48 KB of shared arrays is an error anyway.)
+set(DESCANT_CUDA_FLAGS -Werror all-warnings --expt-relaxed-constexpr
+  -Xptxas=-warn-spills,-warn-lmem-usage)
 message(STATUS "CUDA backend: ${DESCANT_HAS_CUDA}")
 
 # descant_torch_cuda: what the module that reaches a GPU is linked to. At run

@@ -27,7 +27,7 @@ done
 # What was compiled in another checkout counts as well.
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 
-passed=0 failed=0
+passed=0 failed=0 skipped=0
 began=$(date +%s)
 say() { echo "== [$((($(date +%s) - began) / 60)) min] $*"; }
 wanted() { [ -z "$only" ] || [ "$only" = "$1" ]; }
@@ -45,9 +45,10 @@ step() {
   fi
 }
 
-# run_ctest PRESET [CTEST OPTION ...]: adds its counts to the totals.
+# run_ctest PRESET [CTEST OPTION ...]: adds its counts to the totals. A test that
+# was skipped did not pass.
 run_ctest() {
-  local preset=$1 log=build/$1/ctest.log total bad
+  local preset=$1 log=build/$1/ctest.log total bad not_run
   shift
   say "tests, $preset"
   (cd "build/$preset" && ctest --output-on-failure --no-tests=error "$@") \
@@ -58,8 +59,10 @@ run_ctest() {
     failed=$((failed + 1))
     return
   fi
-  passed=$((passed + total - bad))
+  not_run=$(grep -cP '^\s+\d+ - .* \(Skipped\)$' "$log")
+  passed=$((passed + total - bad - not_run))
   failed=$((failed + bad))
+  skipped=$((skipped + not_run))
 }
 
 build() {
@@ -252,6 +255,6 @@ grep -qw amx_tile /proc/cpuinfo ||
   say "amx: its kernels were tested over an emulation of the instructions"
 [ -e /dev/nvidia0 ] || say "not run on this machine: cuda (no GPU)"
 
-say "done"
+say "done; $skipped not run on this machine"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

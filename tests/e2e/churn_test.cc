@@ -1,7 +1,9 @@
 // Adapters are uploaded, replaced, rolled back, unloaded and deleted under
 // generation: every answer is that of the digest it names, and what the server
 // accounts comes back to where it was. DESCANT_CHURN_CYCLES cycles (default
-// 200).
+// 200). DESCANT_CHURN_FLIPS: how many of a thousand answers may turn off in a
+// near tie, where a batch may change the last bits (a GPU); none without it. An
+// answer of another adapter is wrong in any case.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -14,6 +16,7 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -34,6 +37,11 @@ const std::vector<int64_t> kPrompt = {504, 3575, 282, 4649, 314};
 int Cycles() {
   const char* text = std::getenv("DESCANT_CHURN_CYCLES");
   return text == nullptr ? 200 : std::atoi(text);
+}
+
+int FlipsOfAThousand() {
+  const char* text = std::getenv("DESCANT_CHURN_FLIPS");
+  return text == nullptr ? 0 : std::atoi(text);
 }
 
 int64_t ResidentKib(pid_t pid) {
@@ -121,6 +129,19 @@ class ChurnTest : public ::testing::Test {
     return last;
   }
 
+  // Counts an answer that is nobody's as a flip.
+  bool IsAnothersAnswer(
+      const std::pair<const std::string, std::vector<int32_t>>& own,
+      const std::vector<int32_t>& tokens) {
+    if (tokens == own.second) return false;
+    if (tokens.size() != own.second.size()) return true;
+    for (const auto& [digest, others] : golden_) {
+      if (tokens == others) return true;
+    }
+    ++flips_;
+    return false;
+  }
+
   // Asks for random names until `stop`; checks each answer against the golden
   // one of the digest it names.
   void Generate(uint32_t seed, const std::atomic<bool>& stop) {
@@ -132,7 +153,7 @@ class ChurnTest : public ::testing::Test {
       ++answers_;
       const auto golden = golden_.find(answer.adapter_digest);
       if (!answer.status.ok() || golden == golden_.end() ||
-          golden->second != answer.tokens) {
+          IsAnothersAnswer(*golden, answer.tokens)) {
         const std::lock_guard<std::mutex> lock(mutex_);
         problems_.push_back(absl::StrCat(answer.adapter_digest, ": ",
                                          answer.status.error_code(), " ",
@@ -172,6 +193,7 @@ class ChurnTest : public ::testing::Test {
   std::vector<AdapterFiles> contents_;
   std::map<std::string, std::vector<int32_t>> golden_;
   std::atomic<int> answers_ = 0;
+  std::atomic<int> flips_ = 0;
   std::mutex mutex_;
   std::vector<std::string> problems_;
 };
@@ -208,6 +230,7 @@ TEST_F(ChurnTest, EveryAnswerIsThatOfItsDigest) {
   }
   EXPECT_TRUE(problems_.empty())
       << problems_.size() << " wrong, first: " << problems_.front();
+  EXPECT_LE(flips_ * 1000.0, answers_ * 1.0 * FlipsOfAThousand());
   EXPECT_GT(answers_, Cycles());
 }
 

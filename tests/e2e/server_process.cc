@@ -14,6 +14,7 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 
@@ -115,6 +116,9 @@ absl::StatusOr<std::unique_ptr<ServerProcess>> ServerProcess::Launch(
   if (!absl::c_any_of(options.flags, of_cache)) {
     argv.push_back("--weights-cache=none");
   }
+  const std::vector<std::string> more = absl::StrSplit(
+      Environment("DESCANT_SERVER_FLAGS"), ' ', absl::SkipEmpty());
+  argv.insert(argv.end(), more.begin(), more.end());
   argv.insert(argv.end(), options.flags.begin(), options.flags.end());
   DESCANT_ASSIGN_OR_RETURN(
       cli::ChildProcess child,

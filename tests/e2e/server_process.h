@@ -44,7 +44,9 @@ struct ServerOptions {
   std::string model = DemoModelPath();
   // Empty: one of the process's own, gone with it.
   std::string adapter_dir;
-  std::vector<std::string> flags;        // after ours, so they win
+  // After ours and those of DESCANT_SERVER_FLAGS ("--device=cuda"), so they
+  // win.
+  std::vector<std::string> flags;
   std::vector<std::string> environment;  // "K=V"
 };
 

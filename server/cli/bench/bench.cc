@@ -67,6 +67,7 @@ void AddBenchCommand(CLI::App* app, Command* chosen) {
       "  W-wide    W-mixed with rank 16 on all linear modules\n"
       "  W-single  1 in flight: base, then one adapter\n"
       "  W-eight   8 in flight, 16 requests: base, then 8 adapters\n"
+      "  W-many    64 in flight, 128 requests: base, then 64 adapters\n"
       "  W-file    1000 lines of a file, as W-mixed, through `descant run`\n"
       "  W-scale  W-mixed with 100, 1000 and 10000 registered adapters, drawn\n"
       "           by Zipf's law (W-scale-100, ...: one of them)\n"

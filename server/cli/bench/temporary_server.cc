@@ -25,7 +25,8 @@
 namespace descant::cli {
 namespace {
 
-constexpr auto kStartTimeout = std::chrono::seconds(120);
+// A server that fails ends; a large model takes minutes from a cold disk.
+constexpr auto kStartTimeout = std::chrono::minutes(15);
 constexpr auto kStopTimeout = std::chrono::seconds(30);
 constexpr auto kPollInterval = std::chrono::milliseconds(5);
 constexpr size_t kLogTail = 2000;

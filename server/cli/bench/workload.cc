@@ -132,6 +132,15 @@ absl::StatusOr<std::vector<Leg>> WorkloadLegs(absl::string_view name) {
          .adapters = 8,
          .shape = kNarrow}};
   }
+  if (name == "W-many") {
+    return std::vector<Leg>{
+        {.name = "W-many/base", .requests = 128, .in_flight = 64},
+        {.name = "W-many/adapters",
+         .requests = 128,
+         .in_flight = 64,
+         .adapters = 64,
+         .shape = kNarrow}};
+  }
   if (name == "W-file") {
     return std::vector<Leg>{{.name = "W-file",
                              .requests = 1000,
@@ -163,10 +172,10 @@ absl::StatusOr<std::vector<Leg>> WorkloadLegs(absl::string_view name) {
         {.name = "W-unused/none", .server_flags = {"--max-adapters=0"}},
         {.name = "W-unused/loaded", .shape = kWide, .idle_adapters = 32}};
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("no workload \"", name,
-                   "\"; there are W-base, W-one, W-mixed, W-wide, W-single, "
-                   "W-eight, W-file, W-scale, W-open, W-copy, W-unused"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "no workload \"", name,
+      "\"; there are W-base, W-one, W-mixed, W-wide, W-single, "
+      "W-eight, W-many, W-file, W-scale, W-open, W-copy, W-unused"));
 }
 
 std::vector<Leg> WithTwins(const std::vector<Leg>& legs) {

@@ -5,6 +5,8 @@
 //   W-wide    W-mixed with rank 16 on all seven linear modules
 //   W-single  1 in flight: base, then one adapter
 //   W-eight   8 in flight, 16 requests: base, then 8 adapters
+//   W-many    64 in flight, 128 requests: base, then 64 adapters, for devices
+//             that a smaller batch leaves idle
 //   W-file    1,000 requests as W-mixed's, as lines of a file that `descant
 //             run` answers with its default concurrency
 //   W-scale   W-mixed with 100, 1,000 and 10,000 registered adapters, drawn by

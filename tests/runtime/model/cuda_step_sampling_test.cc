@@ -165,12 +165,34 @@ class CudaStepSamplingTest : public testing::Test {
     }
     StepOutput output;
     LayOutStepOutput(batch_, kVocab, &output);
-    EXPECT_TRUE(
-        sampling_
-            ->Enqueue(batch_, output, logits_.data(), kStride, tokens.data())
-            .ok());
+    const DeviceMemory logits = ToDevice(logits_);
+    const DeviceMemory device_tokens = ToDevice(tokens);
+    EXPECT_TRUE(sampling_
+                    ->Enqueue(batch_, output, logits.data<float>(), kStride,
+                              device_tokens.data<int32_t>())
+                    .ok());
+    EXPECT_TRUE(device_->Synchronize().ok());
     sampling_->Collect(&output);
     return output;
+  }
+
+  template <typename T>
+  DeviceMemory ToDevice(const std::vector<T>& values) {
+    auto memory = device_->Allocate(values.size() * sizeof(T));
+    EXPECT_TRUE(memory.ok()) << memory.status();
+    EXPECT_TRUE(
+        device_->CopyToDevice(memory->data(), values.data(), memory->size())
+            .ok());
+    return *std::move(memory);
+  }
+  std::vector<int32_t> LastTokensOnDevice() {
+    std::vector<int32_t> tokens(kSlots);
+    EXPECT_TRUE(device_
+                    ->CopyToHost(tokens.data(), sampling_->last_tokens(),
+                                 kSlots * sizeof(int32_t))
+                    .ok());
+    EXPECT_TRUE(device_->Synchronize().ok());
+    return tokens;
   }
 
   std::mt19937 random_{20261127};
@@ -214,9 +236,7 @@ TEST_F(CudaStepSamplingTest, RandomBatchesAreLikeOnTheCpu) {
         }
       }
     }
-    for (int32_t slot = 0; slot < kSlots; ++slot) {
-      EXPECT_EQ(last_tokens_[slot], sampling_->last_tokens()[slot]);
-    }
+    EXPECT_EQ(last_tokens_, LastTokensOnDevice());
   }
   EXPECT_GT(drafts_accepted, 5);
   EXPECT_GT(faults, 2);

@@ -1,76 +1,62 @@
-// What stands for device memory: an array behind which a page starts that can't
-// be touched. A kernel that reads or writes beyond it stops the test. So it is
-// from one page to kFront bytes in front of it.
+// What kernels under test compute on. Over the emulation it stands for device
+// memory: behind an array, and at some distance before it, pages lie that can't
+// be touched, and a kernel that reads or writes there stops the test. On a GPU
+// (tests/gpu) the same objects are linked to memory that host and device share.
 #ifndef DESCANT_TESTS_TESTING_CUDA_EMULATION_GUARDED_ARRAY_H_
 #define DESCANT_TESTS_TESTING_CUDA_EMULATION_GUARDED_ARRAY_H_
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstddef>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 namespace descant::cuda_emulation {
 
-// Starts at a multiple of 16 bytes; up to 15 bytes behind the end are within
-// the page, and are NaNs, as are contents at first.
+// At a multiple of 16 bytes, all of it 0xff: NaNs. A failure ends the process.
+struct GuardedMemory {
+  void* data = nullptr;
+  void* base = nullptr;  // what the two functions know it by
+  size_t mapped = 0;
+};
+// `bytes` is a multiple of 16. Of none there is an address all the same.
+GuardedMemory AllocateGuarded(size_t bytes);
+void FreeGuarded(const GuardedMemory& memory);
+
+// Up to 15 bytes behind the end may be touched, and are NaNs.
 template <typename T>
 class GuardedArray {
   static_assert(std::is_trivially_copyable_v<T>);
 
  public:
   GuardedArray() = default;
-  explicit GuardedArray(size_t count) : count_(count) {
-    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-    const size_t bytes = (count * sizeof(T) + 15) / 16 * 16;
-    const size_t used = (bytes + page - 1) / page * page;
-    mapped_ = kFront + used + page;
-    void* memory = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) std::abort();
-    base_ = static_cast<std::byte*>(memory);
-    std::byte* const begin = base_ + kFront;
-    if (mprotect(base_, kFront, PROT_NONE) != 0) std::abort();
-    if (mprotect(begin + used, page, PROT_NONE) != 0) std::abort();
-    std::memset(begin, 0xff, used);
-    data_ = reinterpret_cast<T*>(begin + used - bytes);
-  }
+  explicit GuardedArray(size_t count)
+      : memory_(AllocateGuarded((count * sizeof(T) + 15) / 16 * 16)),
+        count_(count) {}
   explicit GuardedArray(const std::vector<T>& values)
       : GuardedArray(values.size()) {
-    std::copy(values.begin(), values.end(), data_);
+    std::copy(values.begin(), values.end(), data());
   }
   GuardedArray(GuardedArray&& other) noexcept { *this = std::move(other); }
   GuardedArray& operator=(GuardedArray&& other) noexcept {
-    std::swap(base_, other.base_);
-    std::swap(mapped_, other.mapped_);
-    std::swap(data_, other.data_);
+    std::swap(memory_, other.memory_);
     std::swap(count_, other.count_);
     return *this;
   }
   ~GuardedArray() {
-    if (base_ != nullptr) munmap(base_, mapped_);
+    if (memory_.base != nullptr) FreeGuarded(memory_);
   }
 
-  T* data() { return data_; }
-  const T* data() const { return data_; }
+  T* data() { return static_cast<T*>(memory_.data); }
+  const T* data() const { return static_cast<const T*>(memory_.data); }
   size_t size() const { return count_; }
-  T& operator[](size_t i) { return data_[i]; }
-  const T& operator[](size_t i) const { return data_[i]; }
-  T* begin() { return data_; }
-  T* end() { return data_ + count_; }
+  T& operator[](size_t i) { return data()[i]; }
+  const T& operator[](size_t i) const { return data()[i]; }
+  T* begin() { return data(); }
+  T* end() { return data() + count_; }
 
  private:
-  static constexpr size_t kFront = size_t{64} << 10;
-
-  std::byte* base_ = nullptr;
-  size_t mapped_ = 0;
-  T* data_ = nullptr;
+  GuardedMemory memory_;
   size_t count_ = 0;
 };
 

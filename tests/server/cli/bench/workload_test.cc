@@ -32,6 +32,8 @@ TEST(WorkloadTest, AsDocumented) {
   EXPECT_EQ(Legs("W-single").at(1).in_flight, 1);
   EXPECT_EQ(Legs("W-eight").at(1).adapters, 8);
   EXPECT_EQ(Legs("W-eight").at(0).requests, 16);
+  EXPECT_EQ(Legs("W-many").at(0).in_flight, 64);
+  EXPECT_EQ(Legs("W-many").at(1).adapters, 64);
   ASSERT_EQ(Legs("W-scale").size(), 3u);
   const Leg scale = Legs("W-scale-10000").at(0);
   EXPECT_EQ(scale.name, Legs("W-scale").at(2).name);
