@@ -41,7 +41,7 @@ export DESCANT_SOURCE_DIR=$PWD DESCANT_DEPS_DIR=$PWD/.deps DESCANT_BIN_DIR=$bin
 export LD_LIBRARY_PATH=$PWD/.deps/torch-2.11.0/torch/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 demo=.deps/models/SmolLM2-135M-Instruct.Q4_1.gguf
 random_model=${DESCANT_RANDOM_MODEL:-${TMPDIR:-/tmp}/descant-random-8b}
-kernel_tests=(cuda_elementwise_test cuda_layer_test cuda_lora_route_test
+kernel_tests=(cuda_activate_test cuda_layer_test cuda_logits_test cuda_lora_route_test
   cuda_lora_test cuda_paged_attention_test cuda_rope_test cuda_sampling_test
   cuda_sampling_random_test cuda_accept_drafts_test)
 runner_tests=(cuda_adapter_pool_test cuda_step_sampling_test cuda_runner_test
