@@ -169,7 +169,7 @@ class Scheduler {
   void ContinuePrefill(Sequence* sequence);
   int32_t ChunkRows(const Sequence& sequence) const;
   bool GrowBlocks(Sequence* sequence, int32_t length, bool preempt);
-  bool ReclaimPrompt(const SequenceGroup* except);
+  bool ReclaimPrompt();
   Sequence* PickVictim(const Sequence& needy);
   void Preempt(Sequence* sequence);
   void CompactRunning();

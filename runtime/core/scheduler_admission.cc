@@ -176,11 +176,10 @@ bool Scheduler::MakeStateSlot() {
 // spare for each sequence that runs: what starts should not have to be
 // preempted at once.
 bool Scheduler::MakeRoom(const Sequence& sequence) {
-  const SequenceGroup* group = sequence.group;
   const int32_t needed =
       BlocksFor(sequence.length() + 1) - static_cast<int32_t>(prefix_.size());
   while (blocks_.available() - committed_blocks_ - active_ < needed) {
-    if (ReclaimPrompt(group)) continue;
+    if (ReclaimPrompt()) continue;
     if (!PreemptPaused(nullptr)) return false;
   }
   return true;

@@ -89,19 +89,18 @@ void Scheduler::DropPrompt(SequenceGroup* group) {
   holding_.erase(std::find(holding_.begin(), holding_.end(), group));
 }
 
-// Gives up the youngest hold that keeps a block which no sequence has, and
-// those that keep the same block. (Who has a block has those before it, so the
-// last one decides.)
-bool Scheduler::ReclaimPrompt(const SequenceGroup* except) {
+// Gives up the youngest hold that keeps a block which no sequence has, nor the
+// one that is being admitted, and those that keep the same block. (Who has a
+// block has those before it, so the last one decides.)
+bool Scheduler::ReclaimPrompt() {
   absl::InlinedVector<SequenceGroup*, 16> holders;
   for (size_t i = holding_.size(); i-- > 0;) {
-    if (holding_[i] == except) continue;
     const size_t last = holding_[i]->prompt_blocks.size() - 1;
     const int32_t id = holding_[i]->prompt_blocks[last].id();
     holders.clear();
     for (SequenceGroup* group : holding_) {
       const std::vector<Block>& held = group->prompt_blocks;
-      if (group != except && held.size() > last && held[last].id() == id) {
+      if (held.size() > last && held[last].id() == id) {
         holders.push_back(group);
       }
     }

@@ -160,7 +160,7 @@ bool Scheduler::GrowBlocks(Sequence* sequence, int32_t length, bool preempt) {
       continue;
     }
     if (prefix_cache_.Evict()) continue;
-    if (ReclaimPrompt(nullptr)) continue;
+    if (ReclaimPrompt()) continue;
     // Blocks of a victim that a step in flight still uses come free with it.
     const bool coming =
         !preempted_.empty() &&

@@ -30,7 +30,10 @@ class FairnessBound {
     const std::set<const Sequence*> still = Ready(scheduler);
     std::set<std::string> backlogged;
     for (const Sequence* sequence : still) {
-      if (ready_.count(sequence) == 0) continue;
+      if (ready_.count(sequence) == 0 ||
+          scheduler.fairness().passed_over(sequence->tenant)) {
+        continue;
+      }
       backlogged.insert(sequence->request().tenant);
     }
     Measure(scheduler);

@@ -17,6 +17,12 @@ inline constexpr uint64_t kRegressionSeeds[] = {
     113647,
     209333,
     307332,
+    // A request held a block for others whose content the prefix cache had in
+    // another one: its own answer could not have the place of the first.
+    327538,
+    // Two tenants that had waited for slots were backlogged before admission,
+    // which waited for memory, came to them: both counters were lifted late.
+    231529,
 };
 
 }  // namespace descant
