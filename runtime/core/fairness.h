@@ -36,10 +36,10 @@ inline constexpr int64_t kMaxLead = 1024;
 //
 // Backlogged = has a request whose adapter is READY; waiting for a load is
 // bounded separately by 2 s. READY: the base model, or an adapter that is
-// loaded and has its slot, or could have it now. A tenant none of whose adapters
-// was is backlogged again when the admission, which goes by counters, comes to
-// it and finds one. Of two tenants that stay backlogged, one's counter is ahead
-// of the other's by at most its own
+// loaded and has its slot, or could have it now. A tenant none of whose
+// adapters was is backlogged again when the admission, which goes by counters,
+// comes to it and finds one. Of two tenants that stay backlogged, one's counter
+// is ahead of the other's by at most its own
 //   bound = (kPromptTokenCost * its longest prompt + kOutputTokenCost * the
 //            most tokens that its running sequences may still generate
 //            + kMaxLead) / its weight,
@@ -70,9 +70,7 @@ class TokenFairness {
   // None of the tenant's queued requests could run for its adapter: it is not
   // backlogged. REQUIRES: it has queued ones.
   void PassedOver(Tenant tenant);
-  bool passed_over(Tenant tenant) const {
-    return entries_[tenant].passed_over;
-  }
+  bool passed_over(Tenant tenant) const { return entries_[tenant].passed_over; }
   // One of them can. The first time after PassedOver the counter is lifted as
   // by Queued, but to kMaxArrears less than the level: who waited for slots
   // that others held is owed what it did not get. Whether that changed it.
