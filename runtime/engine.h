@@ -156,6 +156,8 @@ struct EngineStats {
   uint64_t preemptions = 0;
   uint64_t adapter_loads = 0;
   uint64_t adapter_evictions = 0;
+  // Not empty: the device failed for good, with its words.
+  std::string device_failure;
   uint64_t numeric_faults = 0;
   uint64_t failed_sequences = 0;  // that a step could not be computed with
   double step_seconds = 0;        // summed

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/check.h"
+#include "runtime/base/failpoint.h"
 #include "runtime/base/log.h"
 #include "runtime/base/reason.h"
 
@@ -152,6 +153,11 @@ void EngineLoop::Finish() {
   scheduler_.Update(output);
   Deliver(&output, absl::OkStatus());
   CountStep(batch, output);
+  absl::Status device = runner_->health();
+  device.Update(Failpoint("engine.device"));
+  if (!device.ok() && counts_.device_failure.empty()) {
+    counts_.device_failure = device.ToString();
+  }
 }
 
 void EngineLoop::CountStep(const Batch& batch, const StepOutput& output) {

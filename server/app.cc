@@ -394,6 +394,12 @@ void App::Reload() {
 // than any did before.
 void App::CheckLiveness() {
   const EngineStats stats = engine_->Stats();
+  if (!stats.device_failure.empty() && !device_failed_) {
+    device_failed_ = true;
+    LogError("the device failed, and computes nothing any more: ",
+             LogSafe(stats.device_failure));
+    SetReady(false);
+  }
   const Duration limit = StallLimit(stall_limit_, stats.longest_step_seconds);
   const Duration still = clock_.Now() - engine_->LastProgress();
   const bool alive = still <= limit;

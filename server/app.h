@@ -57,6 +57,9 @@ class App {
 
   // False while the engine hangs: then Drain would not return.
   bool alive() const { return alive_; }
+  // No step can be computed any more: what is left is to drain. Of KeepHouse's
+  // thread.
+  bool device_failed() const { return device_failed_; }
 
   EdgeContext* edge() { return &edge_; }
 
@@ -116,6 +119,7 @@ class App {
   std::unique_ptr<MetricsListener> metrics_listener_;
   Duration stall_limit_{};
   std::atomic<bool> alive_{true};
+  bool device_failed_ = false;
   std::atomic<bool> ready_{false};
 };
 

@@ -148,6 +148,7 @@ int Serve(const ServerConfig& config, const sigset_t& signals) {
       (*app)->Reload();
     } else {
       (*app)->KeepHouse();
+      if ((*app)->device_failed()) break;
     }
   }
   if (!(*app)->alive()) {
@@ -168,9 +169,10 @@ int Serve(const ServerConfig& config, const sigset_t& signals) {
     }
   }
   drain.join();
+  const bool device_failed = (*app)->device_failed();
   app->reset();
   LogInfo("drained");
-  return 0;
+  return device_failed ? 70 : 0;
 }
 
 int Main(int argc, char** argv) {

@@ -119,11 +119,17 @@ absl::Status CudaRunner::Enqueue(const Batch& batch) {
                             step_->logits_stride(), step_->tokens());
 }
 
+// An error that the device has not outlived is what every later call returns.
+const absl::Status& CudaRunner::Judge() {
+  if (!result_.ok()) health_.Update(device_->Synchronize());
+  return result_;
+}
+
 absl::StatusOr<const StepOutput*> CudaRunner::Collect() {
-  DESCANT_RETURN_IF_ERROR(result_);
+  DESCANT_RETURN_IF_ERROR(Judge());
   if (!batch_->empty()) {
     result_ = device_->Synchronize();
-    DESCANT_RETURN_IF_ERROR(result_);
+    DESCANT_RETURN_IF_ERROR(Judge());
     if (batch_->outputs() > 0) sampling_->Collect(&output_);
   }
   return &output_;
@@ -170,6 +176,7 @@ void CudaRunner::ClearBlocks(absl::Span<const int32_t> blocks) {
     }
     result_.Update(device_->Synchronize());
   }
+  Judge();
 }
 
 std::string CudaRunner::Describe() const {

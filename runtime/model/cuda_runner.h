@@ -37,6 +37,7 @@ class CudaRunner final : public Runner {
   // fails every later step.
   absl::Status Launch(const Batch& batch) override;
   absl::StatusOr<const StepOutput*> Collect() override;
+  absl::Status health() const override { return health_; }
   bool overlaps() const override { return true; }
   absl::StatusOr<std::shared_ptr<const AdapterImage>> PackAdapter(
       const std::shared_ptr<const Adapter>& adapter) const override;
@@ -58,6 +59,8 @@ class CudaRunner final : public Runner {
              std::unique_ptr<Device> device);
 
   absl::Status Enqueue(const Batch& batch);
+  // result_, and where it is an error, whether the device outlived it.
+  const absl::Status& Judge();
 
   const std::shared_ptr<const Model> model_;
   const BatchLimits limits_;
@@ -73,6 +76,7 @@ class CudaRunner final : public Runner {
   const Batch* batch_ = nullptr;  // in flight
   StepOutput output_;
   absl::Status result_;
+  absl::Status health_;
 };
 
 }  // namespace descant

@@ -44,6 +44,9 @@ class Runner {
   // failed status means the whole step failed (the runner stays usable).
   virtual absl::StatusOr<const StepOutput*> Collect() = 0;
 
+  // Not OK: the device failed for good, and no later step can be computed.
+  virtual absl::Status health() const { return absl::OkStatus(); }
+
   // Whether a step goes on beside the thread that launched it, until Collect:
   // then the next step is worth scheduling meanwhile.
   virtual bool overlaps() const { return false; }

@@ -211,5 +211,30 @@ TEST(DrainTest, WhatOutlivesTheGraceTimeIsUnavailable) {
   }
 }
 
+// The server ends by itself, what it stored stays, and whoever started it sees
+// why.
+TEST(DrainTest, ADeviceThatFailedForGoodEndsTheServer) {
+  const TemporaryFolder folder;
+  {
+    ServerOptions options;
+    options.model = SourcePath("tests/golden/models/tiny-llama");
+    options.adapter_dir = folder.path();
+    options.environment = {"DESCANT_FAILPOINTS=engine.device=error"};
+    auto server = ServerProcess::Start(options);
+    ASSERT_TRUE(server.ok()) << server.status();
+    ASSERT_TRUE(Upload(**server, "tuned",
+                       RandomAdapterFor(GetModel(**server), {".q_proj"}, {}))
+                    .ok());
+    // Its one step is the device's last.
+    EXPECT_TRUE(Ask(**server, GreedyRequest(kPrompt, "", 1)).status.ok());
+    EXPECT_EQ((*server)->Wait(kExitTimeout), 70) << (*server)->Log();
+    EXPECT_TRUE(absl::StrContains((*server)->Log(), "the device failed"));
+  }
+  const auto again = Start(folder.path(), {});
+  ASSERT_NE(again, nullptr);
+  EXPECT_TRUE(Ask(*again, GreedyRequest(kPrompt, "tuned", 1)).status.ok());
+  EXPECT_EQ(again->Terminate(kExitTimeout), 0);
+}
+
 }  // namespace
 }  // namespace descant::e2e

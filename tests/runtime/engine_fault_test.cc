@@ -143,5 +143,22 @@ TEST_F(EngineFaultTest, IdleAndBusyAreProgress) {
   EXPECT_TRUE(sink->Wait().status.ok());
 }
 
+TEST_F(EngineFaultTest, ADeviceThatFailedForGoodIsInTheStats) {
+  Start();
+  Submit(Make(4, 2))->Wait();
+  WaitUntilIdle();
+  EXPECT_EQ(engine_->Stats().device_failure, "");
+  gate_.Close();
+  const Request request = Make(4, 2);
+  runner_->failing_requests = {request.id};
+  runner_->broken = absl::InternalError("fell off the bus");
+  const auto sink = Submit(request);
+  gate_.Open();
+  EXPECT_EQ(sink->Wait().reason, FinishReason::kError);
+  WaitUntilIdle();
+  EXPECT_THAT(engine_->Stats().device_failure,
+              testing::HasSubstr("fell off the bus"));
+}
+
 }  // namespace
 }  // namespace descant

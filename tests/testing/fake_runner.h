@@ -50,6 +50,7 @@ class FakeRunner final : public Runner {
 
   absl::Status Launch(const Batch& batch) override;
   absl::StatusOr<const StepOutput*> Collect() override;
+  absl::Status health() const override { return broken; }
   bool overlaps() const override { return options_.overlaps; }
   absl::StatusOr<std::shared_ptr<const AdapterImage>> PackAdapter(
       const std::shared_ptr<const Adapter>& adapter) const override;
@@ -84,6 +85,7 @@ class FakeRunner final : public Runner {
   // Every step with one of them fails: Collect is INTERNAL, or Launch throws.
   std::set<RequestId> failing_requests;
   std::set<RequestId> throwing_requests;
+  absl::Status broken;  // health()
   // Called first in every Launch, PackAdapter, LoadImage.
   std::function<void(const Batch&)> on_launch;
   std::function<void(const Adapter&)> on_pack;
