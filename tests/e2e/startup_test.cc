@@ -46,6 +46,24 @@ std::string FileBelow(const std::string& folder, const std::string& name) {
   return "";
 }
 
+TEST(StartupTest, WithoutAGpuItSaysSoInOneLine) {
+  if (stdfs::exists("/dev/nvidia0")) GTEST_SKIP() << "there is a GPU";
+  ServerOptions options;
+  options.model = SourcePath("tests/golden/models/tiny-llama");
+  options.flags = {"--device=cuda"};
+  const auto server = ServerProcess::Launch(options);
+  ASSERT_TRUE(server.ok()) << server.status();
+  EXPECT_EQ((*server)->Wait(std::chrono::seconds(60)), 75);
+  const std::string log = (*server)->Log();
+  EXPECT_TRUE(absl::StrContains(log, "--device=cuda: ")) << log;
+  // With auto it serves, and has no word for a GPU that isn't there.
+  options.flags = {"--device=auto"};
+  const auto on_cpu = ServerProcess::Start(options);
+  ASSERT_TRUE(on_cpu.ok()) << on_cpu.status();
+  EXPECT_FALSE(absl::StrContains((*on_cpu)->Log(), "GPU"));
+  EXPECT_EQ((*on_cpu)->Terminate(), 0);
+}
+
 TEST(StartupTest, PackedWeightsAreKeptAndCheckedAndReplaced) {
   const TemporaryFolder folder;
   const std::string cache = folder.path() + "/cache";
