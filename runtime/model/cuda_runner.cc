@@ -13,9 +13,11 @@
 namespace descant {
 namespace {
 
-// Of what is free once the weights are there: KV cache and adapters.
-constexpr double kKvShare = 0.7;
+// Adapters, of what is free once the weights are there; KV cache, of what all
+// else has left: the rest is for what the library allocates as it computes
+// (workspaces, results of its attention) and for graphs.
 constexpr double kAdapterShare = 0.15;
+constexpr double kKvShare = 0.9;
 
 uint64_t ShareOf(uint64_t wanted, uint64_t free, double share) {
   return wanted != 0 ? wanted
@@ -63,11 +65,6 @@ absl::StatusOr<std::unique_ptr<CudaRunner>> CudaRunner::Create(
       CudaAdapterPool::Create(
           config, options.limits.max_slots,
           ShareOf(options.adapter_bytes, free, kAdapterShare), gpu));
-  const uint64_t kv_bytes =
-      std::min(ShareOf(options.kv_bytes, free, kKvShare),
-               std::max(options.kv_bytes, MostKvBytes(config, options.limits)));
-  DESCANT_ASSIGN_OR_RETURN(runner->kv_,
-                           CudaKvCache::Create(config, kv_bytes, gpu));
   DESCANT_ASSIGN_OR_RETURN(
       runner->sampling_,
       CudaStepSampling::Create(config.vocab_size, options.limits, gpu));
@@ -76,6 +73,12 @@ absl::StatusOr<std::unique_ptr<CudaRunner>> CudaRunner::Create(
                                        &runner->kv_, runner->adapters_.get(),
                                        runner->sampling_->last_tokens(), gpu},
                                       options.limits, gather_bytes));
+  DESCANT_ASSIGN_OR_RETURN(const uint64_t left, gpu->FreeBytes());
+  const uint64_t kv_bytes =
+      std::min(ShareOf(options.kv_bytes, left, kKvShare),
+               std::max(options.kv_bytes, MostKvBytes(config, options.limits)));
+  DESCANT_ASSIGN_OR_RETURN(runner->kv_,
+                           CudaKvCache::Create(config, kv_bytes, gpu));
   DESCANT_ASSIGN_OR_RETURN(runner->host_arrays_,
                            gpu->AllocateHost(runner->step_->layout().size));
   return runner;

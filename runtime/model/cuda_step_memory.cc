@@ -29,7 +29,8 @@ int32_t ServedPositions(const ModelConfig& config, const BatchLimits& limits) {
 }
 
 // Tokens of contexts for the library's attention, which can't cap its logits.
-int32_t GatherTokens(const CudaStep::Parts& parts, uint64_t bytes) {
+int32_t GatherTokens(const CudaStep::Parts& parts, const BatchLimits& limits,
+                     uint64_t bytes) {
   const ModelConfig& config = *parts.config;
   if (config.attention_logit_cap != 0 ||
       !parts.device->HasChunkAttention(config.head_dim)) {
@@ -37,9 +38,11 @@ int32_t GatherTokens(const CudaStep::Parts& parts, uint64_t bytes) {
   }
   const uint64_t token = CudaKvCache::BlockBytes(config) / kBlockSize /
                          static_cast<uint64_t>(config.num_layers);
+  // No more than all sequences at their full length.
   return static_cast<int32_t>(std::min<uint64_t>(
       bytes / token,
-      uint64_t{kBlockSize} * static_cast<uint64_t>(parts.kv->num_blocks())));
+      uint64_t{kBlockSize} * static_cast<uint64_t>(limits.max_sequences) *
+          static_cast<uint64_t>(limits.max_blocks_per_sequence)));
 }
 
 }  // namespace
@@ -87,7 +90,7 @@ CudaStep::CudaStep(const Parts& parts, const BatchLimits& limits,
 absl::StatusOr<std::unique_ptr<CudaStep>> CudaStep::Create(
     const Parts& parts, const BatchLimits& limits, uint64_t gather_bytes) {
   std::unique_ptr<CudaStep> step(
-      new CudaStep(parts, limits, GatherTokens(parts, gather_bytes)));
+      new CudaStep(parts, limits, GatherTokens(parts, limits, gather_bytes)));
   DESCANT_RETURN_IF_ERROR(step->Allocate(limits));
   DESCANT_RETURN_IF_ERROR(step->LoadRotations());
   return step;

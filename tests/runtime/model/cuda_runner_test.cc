@@ -95,6 +95,26 @@ TEST_F(CudaRunnerTest, RandomBatchesAreTheOraclesWithinTolerance) {
   std::printf("%d seeds: largest error %.4f\n", SeedCount(), worst);
 }
 
+TEST_F(CudaRunnerTest, MemoryForKeysAndValuesIsWhatIsLeftOrWhatIsAsked) {
+  Load("tiny_llama");
+  RunnerOptions options;
+  options.limits = DriverLimits(2, 64, 1);
+  const auto blocks_with = [&](uint64_t kv_bytes) -> absl::StatusOr<int32_t> {
+    options.kv_bytes = kv_bytes;
+    auto runner = CudaRunner::Create(model_, options,
+                                     MakeHostDevice(kernels::HalfType::kBf16));
+    if (!runner.ok()) return runner.status();
+    return (*runner)->num_blocks();
+  };
+  const uint64_t block = CudaKvCache::BlockBytes(model_->config);
+  // No more than all sequences can use.
+  EXPECT_EQ(*blocks_with(0), options.limits.max_sequences *
+                                 options.limits.max_blocks_per_sequence);
+  EXPECT_EQ(*blocks_with(3 * block + 1), 3);
+  EXPECT_EQ(blocks_with(block - 1).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
 // The second time a shape comes it is captured, from then on replayed: for
 // other tokens, adapters and pages.
 TEST_F(CudaRunnerTest, AGraphServesWhateverHasItsShape) {

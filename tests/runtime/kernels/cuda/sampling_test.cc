@@ -127,6 +127,24 @@ TEST(SamplingTest, FromEndToEndOfFloats) {
   ExpectLikeCpu(cases);
 }
 
+// They have no part in the expected surprise.
+TEST(SamplingTest, TypicalSamplingLeavesBannedTokensOut) {
+  std::mt19937_64 random(41);
+  std::vector<Case> cases;
+  for (int32_t i = 0; i < 8; ++i) {
+    Case of;
+    for (int32_t token = 0; token < 64; ++token) {
+      of.logits.push_back(static_cast<float>(random() % 1000) / 200);
+    }
+    of.params.temperature = 0.5f;
+    of.params.typical_p = 0.4f;
+    of.params.seed = random();
+    of.banned = {3 + i};
+    cases.push_back(of);
+  }
+  ExpectLikeCpu(cases);
+}
+
 TEST(SamplingTest, NegativeZeroIsZero) {
   Case of;
   of.logits = {-1, -0.0f, 0.0f, -2, 0.0f};
