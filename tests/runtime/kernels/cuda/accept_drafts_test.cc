@@ -198,6 +198,31 @@ TEST(AcceptDraftsTest, EndsWhereTheCpuEnds) {
   }
 }
 
+// Whatever a prompt's score says; and no row behind the last one is read: the
+// array ends where a page begins that can't be touched.
+TEST(AcceptDraftsTest, APromptsScoreEndsNothing) {
+  const GuardedArray<int32_t> tokens(std::vector<int32_t>{1, 2, 3, 4});
+  const GuardedArray<CudaSampled> results(
+      std::vector<CudaSampled>{{9, 0, 0}, {9, 0, 0}, {4, 0, 0}, {8, 0, 0}});
+  const GuardedArray<CudaSequenceOutputs> sequences(
+      std::vector<CudaSequenceOutputs>{{.output_begin = 0,
+                                        .output_end = 4,
+                                        .prompt_outputs = 2,
+                                        .row_end = 4,
+                                        .state_slot = 0}});
+  GuardedArray<int32_t> last_tokens(1);
+  GuardedArray<CudaAccepted> accepted(1);
+  ASSERT_TRUE(AcceptDrafts({.sequences = sequences.data(),
+                            .count = 1,
+                            .results = results.data(),
+                            .tokens = tokens.data(),
+                            .last_tokens = last_tokens.data(),
+                            .accepted = accepted.data()})
+                  .ok());
+  EXPECT_EQ(accepted[0].output_end, 4);
+  EXPECT_EQ(last_tokens[0], 8);
+}
+
 TEST(AcceptDraftsTest, NothingToDo) { EXPECT_TRUE(AcceptDrafts({}).ok()); }
 
 }  // namespace
