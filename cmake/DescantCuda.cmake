@@ -32,14 +32,19 @@ set(DESCANT_CUDA_FLAGS -Werror all-warnings --expt-relaxed-constexpr
 message(STATUS "CUDA backend: ${DESCANT_HAS_CUDA}")
 
 # descant_torch_cuda: what the module that reaches a GPU is linked to. At run
-# time it needs what `deploy/setup.sh --cuda` fetches.
+# time it needs what `deploy/setup.sh --cuda` fetches. A LibTorch for CPUs has
+# none of it: then there is no module, and kernels are compiled all the same.
 if(DESCANT_HAS_CUDA)
   foreach(library torch_cuda c10_cuda)
     find_library(DESCANT_${library}_LIBRARY ${library}
-      HINTS ${descant_torch_lib_dir} REQUIRED)
+      HINTS ${descant_torch_lib_dir})
   endforeach()
-  add_library(descant_torch_cuda INTERFACE)
-  target_link_libraries(descant_torch_cuda INTERFACE
-    descant_torch ${DESCANT_torch_cuda_LIBRARY} ${DESCANT_c10_cuda_LIBRARY}
-    ${DESCANT_CUDART})
+  if(DESCANT_torch_cuda_LIBRARY AND DESCANT_c10_cuda_LIBRARY)
+    add_library(descant_torch_cuda INTERFACE)
+    target_link_libraries(descant_torch_cuda INTERFACE
+      descant_torch ${DESCANT_torch_cuda_LIBRARY} ${DESCANT_c10_cuda_LIBRARY}
+      ${DESCANT_CUDART})
+  else()
+    message(STATUS "LibTorch has no CUDA: --device=cuda will not work")
+  endif()
 endif()

@@ -32,11 +32,6 @@ class StepRunner {
   // For every sequence of that batch its result, or `failed`. Valid until the
   // next Launch.
   const StepOutput& Collect();
-  // Both.
-  const StepOutput& Run(const Batch& batch) {
-    Launch(batch);
-    return Collect();
-  }
 
   // The batch that was started and is not collected, or null.
   const Batch* in_flight() const { return in_flight_; }

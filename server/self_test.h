@@ -17,7 +17,7 @@ namespace descant {
 
 struct DeviceUnderTest {
   // Hardware and software that a result holds for: "cuda, NVIDIA H100 80GB
-  // HBM3, driver 580.65".
+  // HBM3, sm_90, driver of CUDA 13.1".
   std::string name;
   bool tested_by_default = false;  // with StartupSelfTest::kAuto
   std::function<void(SelfTestReport)> test_kernels;

@@ -1,6 +1,6 @@
 // Named places where a test makes the server fail or die. Always compiled in:
-// an unarmed failpoint costs one relaxed load, and all of them are on slow
-// paths.
+// an unarmed failpoint costs one relaxed load, and none is hit more than once a
+// step.
 #ifndef DESCANT_RUNTIME_BASE_FAILPOINT_H_
 #define DESCANT_RUNTIME_BASE_FAILPOINT_H_
 
