@@ -155,7 +155,12 @@ TEST_F(EngineFaultTest, ADeviceThatFailedForGoodIsInTheStats) {
   const auto sink = Submit(request);
   gate_.Open();
   EXPECT_EQ(sink->Wait().reason, FinishReason::kError);
-  WaitUntilIdle();
+  // The stats follow the answer by a moment.
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (engine_->Stats().device_failure.empty() &&
+         std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::yield();
+  }
   EXPECT_THAT(engine_->Stats().device_failure,
               testing::HasSubstr("fell off the bus"));
 }
