@@ -50,13 +50,10 @@ constexpr double kBacklogSeconds = 30;
 constexpr int64_t kMaxGrowth = int64_t{192} << 20;
 // What gRPC 1.51 has no limit for: it keeps what comes until it has looked at
 // it, as fast as it comes. Said in server/TRANSPORT.md; shown, not asserted.
-const std::set<std::string> kGrows = {"ping-flood",
-                                      "settings-flood",
-                                      "rapid-reset",
-                                      "rapid-reset-requests",
-                                      "streams",
-                                      "streams-unacknowledged",
-                                      "continuation-flood"};
+const std::set<std::string> kGrows = {
+    "ping-flood",           "settings-flood", "rapid-reset",
+    "rapid-reset-requests", "streams",        "streams-unacknowledged",
+    "continuation-flood"};
 
 double SecondsOfAttack() {
   const char* text = std::getenv("DESCANT_HOSTILE_SECONDS");

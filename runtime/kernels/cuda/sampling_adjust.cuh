@@ -103,7 +103,7 @@ __device__ __forceinline__ const float* Adjust(const SampleArgs& args,
        i += kSampleThreads) {
     places[args.banned[i]] = kBannedLogit;
   }
-  __syncthreads();
+  __syncthreads();  // a banned token's place is read below
   for (int32_t i = thread; i < logits.vocab; i += kSampleThreads) {
     if (IsCount(places[i])) {
       places[i] = Penalise(params, places[i], logits.values[i]);

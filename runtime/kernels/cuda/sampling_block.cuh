@@ -150,20 +150,17 @@ __device__ __forceinline__ Bin FindBin(const SampleShared& shared,
     total += warp;
   }
   const uint64_t target = target_of(total);
-  // (Of a target before these bins the difference wraps around.)
-  if (target - before < own) {
-    uint64_t rest = target - before;
-    bool found = false;
+  // Wraps around for a target before these bins, and behind the bin it falls
+  // in: then it is more than any amount.
+  uint64_t rest = target - before;
 #pragma unroll
-    for (uint32_t i = 0; i < kQuad; ++i) {
-      if (!found && rest < amounts[i]) {
-        shared.found[0] = kQuad * thread + i;
-        shared.found[1] = rest;
-        shared.found[2] = amounts[i];
-        found = true;
-      }
-      rest -= amounts[i];
+  for (uint32_t i = 0; i < kQuad; ++i) {
+    if (rest < amounts[i]) {
+      shared.found[0] = kQuad * thread + i;
+      shared.found[1] = rest;
+      shared.found[2] = amounts[i];
     }
+    rest -= amounts[i];
   }
   __syncthreads();
   const uint64_t index = shared.found[0];

@@ -228,6 +228,29 @@ TEST(SamplingTest, PenaltiesOfLongHistories) {
   ExpectLikeCpu(cases);
 }
 
+// The answer's first token is the vocabulary's first.
+TEST(SamplingTest, ThePenaltyOfAnAnswerOfOneToken) {
+  Case of;
+  of.logits = {2, 1.5f, 1, 0};
+  of.params.temperature = 0;
+  of.params.frequency_penalty = 1;
+  of.history = {3, 2};
+  of.prompt_length = 2;
+  of.last_token = 0;
+  EXPECT_EQ(OnCpu(of).result.token, 1);
+  ExpectLikeCpu({of});
+}
+
+// Behind the row there is no memory, and there are threads without a second
+// quad, with it, and the one between them.
+TEST(SamplingTest, NothingIsReadBehindTheRow) {
+  std::mt19937_64 random(43);
+  Case of;
+  of.logits = RandomLogits(2048 + 400, random);
+  of.params.temperature = 0;
+  ExpectLikeCpu({of});
+}
+
 // As many tokens as there may be, all as likely: the sum is the largest.
 TEST(SamplingTest, TheLargestVocabulary) {
   std::vector<Case> cases(3);
