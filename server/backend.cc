@@ -37,6 +37,7 @@ RunnerOptions MakeRunnerOptions(const ServerConfig& config,
   options.adapter_bytes = config.adapter_memory;
   options.threads = config.threads;
   options.weights = config.weights;
+  options.adapter_weights = config.adapter_weights;
   options.weights_cache = config.weights_cache.empty() ? DefaultWeightsCache()
                                                        : config.weights_cache;
   if (options.weights_cache == "none") options.weights_cache.clear();
@@ -47,7 +48,10 @@ RunnerOptions MakeRunnerOptions(const ServerConfig& config,
 std::string ChooseDevice(const ServerConfig& config) {
   if (config.device != "auto") return config.device;
   // (A GPU has no other weights.)
-  if (config.weights != WeightType::kBf16) return "cpu";
+  if (config.weights != WeightType::kBf16 ||
+      config.adapter_weights != AdapterWeightType::kBf16) {
+    return "cpu";
+  }
   const absl::Status gpu = MakeCudaDevice(0, kHalf).status();
   if (gpu.ok()) return "cuda";
   // That there is none needs no word.
@@ -71,6 +75,10 @@ absl::StatusOr<std::unique_ptr<Runner>> MakeRunner(
     if (options.weights != WeightType::kBf16) {
       return absl::InvalidArgumentError(
           "--weights: the reference runner computes in fp32");
+    }
+    if (options.adapter_weights != AdapterWeightType::kBf16) {
+      return absl::InvalidArgumentError(
+          "--adapter-weights: the reference runner computes in fp32");
     }
     return MakeReferenceRunner(std::move(model), options);
   }

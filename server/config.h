@@ -44,6 +44,7 @@ struct ServerConfig {
   uint64_t usage_log_size = uint64_t{64} << 20;  // bytes of one file
   std::string device = "auto";
   WeightType weights = WeightType::kBf16;
+  AdapterWeightType adapter_weights = AdapterWeightType::kBf16;
   StartupSelfTest startup_self_test = StartupSelfTest::kAuto;
   std::string weights_cache;  // empty: DefaultWeightsCache(); or "none"
   int32_t threads = 0;        // 0: one per CPU of the cgroup

@@ -75,6 +75,15 @@ absl::Status SetWeights(absl::string_view text, ServerConfig* config) {
   return absl::OkStatus();
 }
 
+absl::Status SetAdapterWeights(absl::string_view text, ServerConfig* config) {
+  const std::optional<AdapterWeightType> type = ParseAdapterWeightType(text);
+  if (!type.has_value()) {
+    return absl::InvalidArgumentError("must be bf16 or int8");
+  }
+  config->adapter_weights = *type;
+  return absl::OkStatus();
+}
+
 absl::Status SetStartupSelfTest(absl::string_view text, ServerConfig* config) {
   if (text == "auto") {
     config->startup_self_test = StartupSelfTest::kAuto;
@@ -193,6 +202,11 @@ const std::vector<ConfigOption>& ConfigOptions() {
        "output channel, or int4 with a scale for each group of 32 (the head 8 "
        "bits).",
        SetWeights},
+      {"adapter-weights", "TYPE",
+       "Adapters in memory: bf16 (default), or int8 with a scale for each row "
+       "of A and each column of B: half the bytes, so twice as many fit into "
+       "--adapter-memory and a step reads half. On the CPU only.",
+       SetAdapterWeights},
       {"weights-cache", "DIR",
        "Where packed weights are kept for the next start, or none. A folder of "
        "the server's user alone; the 4 files used last stay. Default: descant "

@@ -145,8 +145,8 @@ struct GroupKernels;  // groups.h
 struct CpuKernels {
   const char* name;
   GemmFn gemm;  // base weights
-  ShrinkFn shrink;
-  ExpandFn expand;
+  const LoraKernels* lora;
+  const LoraKernels* lora_int8;
   const GroupKernels* groups;  // weights in groups
   NormFn rms_norm;
   NormFn layer_norm;

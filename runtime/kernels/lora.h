@@ -11,7 +11,7 @@ namespace descant::kernels {
 // Rows [row_begin, row_end) under one adapter: what a LoRA module adds to them.
 struct ExpandSegment {
   const bf16_t* h;  // of row_begin, row stride h_stride, 2 * rank_pairs columns
-  const bf16_t* b;  // [blocks][rank_pairs][32][2]
+  const void* b;    // [blocks][rank_pairs][32][2], values as LoraKernels says
   int64_t h_stride;
   int32_t rank_pairs;
   int32_t row_begin;
@@ -39,10 +39,18 @@ using GemmBesideFn = void (*)(int32_t m, int32_t k_pairs, const bf16_t* a,
                               FetchStream* beside);
 
 // H[m, 16] = bf16(scale[16] * (A[m, 2 * k_pairs] * B[2 * k_pairs, 16])).
-// B: [k_pairs][16][2]. H: row stride ldh.
+// B: [k_pairs][16][2], values as LoraKernels says. H: row stride ldh.
 using ShrinkFn = void (*)(int32_t m, int32_t k_pairs, const bf16_t* a,
-                          int64_t lda, const bf16_t* b, const float* scale,
+                          int64_t lda, const void* b, const float* scale,
                           bf16_t* h, int64_t ldh);
+
+// For adapters whose matrices are kept as bf16, or as int8_t. The latter are
+// widened as they are read, which is exact: the result is that of the same
+// numbers in bf16 to the bit, but with AMX, where int8 goes without tiles.
+struct LoraKernels {
+  ShrinkFn shrink;
+  ExpandFn expand;
+};
 
 }  // namespace descant::kernels
 

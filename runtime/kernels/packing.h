@@ -25,6 +25,8 @@ constexpr int64_t PackedSize(int64_t n, int64_t k, int64_t width) {
 // Writes the whole block: the padding too.
 void PackBlock(const bf16_t* w, int64_t ldw, int32_t rows, int64_t k,
                int32_t width, bf16_t* block);
+void PackBlock(const int8_t* w, int64_t ldw, int32_t rows, int64_t k,
+               int32_t width, int8_t* block);
 
 // Element (row n, column k) of the original W.
 constexpr int64_t PackedIndex(int64_t n, int64_t k, int64_t columns,

@@ -11,96 +11,12 @@
 #include "runtime/base/pacing.h"
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
-#include "runtime/kernels/packing.h"
 #include "runtime/model/memory_layout.h"
 
 namespace descant {
 namespace {
 
-using kernels::bf16_t;
-using kernels::kColumnBlock;
-using kernels::kRankBlock;
-using kernels::RoundUp;
-
 constexpr int64_t kAlignment = MemoryLayout::kCacheLine;
-
-// Offsets and ranks of a site, without its bytes.
-PackedSite PlanSite(const ModuleSlice (&slices)[kMaxSlices]) {
-  PackedSite site;
-  int32_t rank = 0;
-  for (int32_t i = 0; i < kMaxSlices; ++i) {
-    if (slices[i].module == nullptr) continue;
-    const int32_t pairs = (slices[i].module->rank + 1) / 2;
-    if (!SharesA(slices, i)) rank += 2 * pairs;
-    site.slices[i].rank_pairs = pairs;
-    site.slices[i].h_offset = rank - 2 * pairs;
-  }
-  site.rank = static_cast<int32_t>(RoundUp(rank, kRankBlock));
-  return site;
-}
-
-// `scratch` is reused from call to call.
-void PackA(const ModuleSlice (&slices)[kMaxSlices], const PackedSite& site,
-           int64_t in, std::vector<bf16_t>* scratch, bf16_t* a, float* scale) {
-  std::vector<bf16_t>& rows = *scratch;
-  rows.assign(site.rank * in, 0);
-  std::fill_n(scale, site.rank, 0.0f);
-  for (int32_t i = 0; i < kMaxSlices; ++i) {
-    const AdapterModule* module = slices[i].module;
-    if (module == nullptr || SharesA(slices, i)) continue;
-    const int32_t offset = site.slices[i].h_offset;
-    CopyRowsAsBf16(module->a, 0, module->rank, rows.data() + offset * in);
-    std::fill_n(scale + offset, module->rank, module->scale);
-  }
-  const int64_t block = RoundUp(in, 2) * kRankBlock;
-  for (int64_t row = 0; row < site.rank; row += kRankBlock) {
-    kernels::PackBlock(rows.data() + row * in, in, kRankBlock, in, kRankBlock,
-                       a + row / kRankBlock * block);
-  }
-}
-
-void PackB(const ModuleSlice& slice, std::vector<bf16_t>* scratch, bf16_t* b) {
-  const int64_t out = slice.rows;
-  const int64_t rank = slice.module->rank;
-  std::vector<bf16_t>& rows = *scratch;
-  rows.resize(out * rank);
-  CopyRowsAsBf16(slice.module->b, slice.first_row, out, rows.data());
-  const int64_t block = RoundUp(rank, 2) * kColumnBlock;
-  for (int64_t row = 0; row < out; row += kColumnBlock) {
-    kernels::PackBlock(
-        rows.data() + row * rank, rank,
-        static_cast<int32_t>(std::min<int64_t>(kColumnBlock, out - row)), rank,
-        kColumnBlock, b + row / kColumnBlock * block);
-  }
-}
-
-// Sites of one layer. Without scratch: only the size is meant.
-void PackLayer(const LayerModules& modules, std::vector<bf16_t>* scratch,
-               MemoryLayout* layout, PackedSite* sites) {
-  for (int32_t s = 0; s < kLoraSites; ++s) {
-    PackedSite site = PlanSite(modules.at[s]);
-    const uint64_t begin = layout->size();
-    if (site.rank != 0) {
-      const int64_t in = SiteInputs(modules.at[s]);
-      bf16_t* a = layout->Take<bf16_t>(site.rank * RoundUp(in, 2));
-      float* scale = layout->Take<float>(site.rank);
-      if (scratch) PackA(modules.at[s], site, in, scratch, a, scale);
-      site.a = a;
-      site.scale = scale;
-    }
-    for (int32_t i = 0; i < kMaxSlices; ++i) {
-      const ModuleSlice& slice = modules.at[s][i];
-      if (slice.module == nullptr) continue;
-      bf16_t* b = layout->Take<bf16_t>(
-          kernels::PackedSize(slice.rows, slice.module->rank, kColumnBlock));
-      if (scratch) PackB(slice, scratch, b);
-      site.slices[i].b = b;
-    }
-    site.elements =
-        static_cast<int64_t>((layout->size() - begin) / sizeof(bf16_t));
-    sites[s] = site;
-  }
-}
 
 template <typename T>
 void Move(const std::byte* from, std::byte* to, const T** pointer) {
@@ -123,15 +39,17 @@ void PackedImage::Free::operator()(std::byte* memory) const {
 }
 
 absl::StatusOr<std::unique_ptr<AdapterPool>> AdapterPool::Create(
-    const ModelConfig& config, int32_t slots, uint64_t bytes) {
-  std::unique_ptr<AdapterPool> pool(new AdapterPool(config, slots, bytes));
+    const ModelConfig& config, AdapterWeightType type, int32_t slots,
+    uint64_t bytes) {
+  std::unique_ptr<AdapterPool> pool(
+      new AdapterPool(config, type, slots, bytes));
   DESCANT_ASSIGN_OR_RETURN(pool->arena_, kernels::Arena::Create(bytes));
   return pool;
 }
 
-AdapterPool::AdapterPool(const ModelConfig& config, int32_t slots,
-                         uint64_t bytes)
-    : config_(config), ranges_(bytes), slots_(slots) {}
+AdapterPool::AdapterPool(const ModelConfig& config, AdapterWeightType type,
+                         int32_t slots, uint64_t bytes)
+    : config_(config), type_(type), ranges_(bytes), slots_(slots) {}
 
 absl::StatusOr<std::shared_ptr<const PackedImage>> AdapterPool::Pack(
     const Adapter& adapter) const {
@@ -141,7 +59,7 @@ absl::StatusOr<std::shared_ptr<const PackedImage>> AdapterPool::Pack(
   size_t next = 0;
   for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
     MemoryLayout count(nullptr);
-    PackLayer(TakeLayer(config_, adapter, layer, &next), nullptr, &count,
+    PackLayer(TakeLayer(config_, adapter, layer, &next), type_, nullptr, &count,
               &packed.sites[layer * kLoraSites]);
     if (count.size() == 0) continue;
     image->layers_.push_back({layer, image->bytes_, count.size()});
@@ -154,14 +72,14 @@ absl::StatusOr<std::shared_ptr<const PackedImage>> AdapterPool::Pack(
                          reason::kAdapterUnreadable,
                          "no memory for the adapter right now", "adapter_id");
   }
-  std::vector<bf16_t> scratch;
+  PackingScratch scratch;
   next = 0;
   for (const PackedImage::Layer& at : image->layers_) {
     Breathe();
     PackedSite* sites = &packed.sites[at.layer * kLoraSites];
     MemoryLayout layout(image->data_.get() + at.offset);
-    PackLayer(TakeLayer(config_, adapter, at.layer, &next), &scratch, &layout,
-              sites);
+    PackLayer(TakeLayer(config_, adapter, at.layer, &next), type_, &scratch,
+              &layout, sites);
     for (int32_t s = 0; s < kLoraSites; ++s) {
       packed.max_rank = std::max(packed.max_rank, sites[s].rank);
       if (sites[s].rank != 0) packed.site_mask |= 1u << s;
@@ -203,7 +121,7 @@ uint64_t AdapterPool::Bytes(const Adapter& adapter) const {
   PackedSite sites[kLoraSites];
   for (int32_t layer = 0; layer < config_.num_layers; ++layer) {
     MemoryLayout count(nullptr);
-    PackLayer(TakeLayer(config_, adapter, layer, &next), nullptr, &count,
+    PackLayer(TakeLayer(config_, adapter, layer, &next), type_, nullptr, &count,
               sites);
     bytes += count.size();
   }

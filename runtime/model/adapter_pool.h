@@ -10,35 +10,16 @@
 #include "absl/status/statusor.h"
 #include "adapters/adapter_image.h"
 #include "runtime/kernels/arena.h"
-#include "runtime/kernels/kernels.h"
+#include "runtime/model/adapter_packing.h"
 #include "runtime/model/adapter_sites.h"
 #include "runtime/model/model_config.h"
 #include "runtime/model/range_allocator.h"
 #include "runtime/model/runner.h"
+#include "runtime/model/weight_type.h"
 
 namespace descant {
 
 struct Adapter;  // adapters/adapter.h
-
-// One module of a site, or the part of a fused one that belongs to the slice:
-// B [out, rank] in blocks of 32 columns, [ceil(out / 32)][rank_pairs][32][2].
-struct PackedSlice {
-  const kernels::bf16_t* b = nullptr;
-  int32_t rank_pairs = 0;  // 0: this adapter leaves the module alone
-  // Of its columns in h, even. Slices of a fused module have the same.
-  int32_t h_offset = 0;
-};
-
-// A of all modules of a site, one below the other, every one at an even row,
-// padded to a multiple of 16: blocks of 16 columns [rank / 16][in / 2][16][2].
-struct PackedSite {
-  const kernels::bf16_t* a = nullptr;
-  const float* scale = nullptr;  // [rank]
-  int32_t rank = 0;              // 0: nothing at this site
-  PackedSlice slices[kMaxSlices];
-  // From `a` on: A, scales, and B of the slices in order.
-  int64_t elements = 0;
-};
 
 struct PackedAdapter {
   std::vector<PackedSite> sites;  // [layer * kLoraSites + site]
@@ -75,7 +56,8 @@ class PackedImage final : public AdapterImage {
 class AdapterPool {
  public:
   static absl::StatusOr<std::unique_ptr<AdapterPool>> Create(
-      const ModelConfig& config, int32_t slots, uint64_t bytes);
+      const ModelConfig& config, AdapterWeightType type, int32_t slots,
+      uint64_t bytes);
 
   // Long work, in pieces of a layer (runtime/base/pacing.h), as Load's is.
   // UNAVAILABLE ADAPTER_UNREADABLE: no host memory.
@@ -96,9 +78,11 @@ class AdapterPool {
   const PackedAdapter* Find(int32_t slot) const { return slots_[slot].get(); }
 
  private:
-  AdapterPool(const ModelConfig& config, int32_t slots, uint64_t bytes);
+  AdapterPool(const ModelConfig& config, AdapterWeightType type, int32_t slots,
+              uint64_t bytes);
 
   const ModelConfig config_;
+  const AdapterWeightType type_;
   kernels::Arena arena_;
   RangeAllocator ranges_;  // of the arena
   std::vector<std::unique_ptr<PackedAdapter>> slots_;

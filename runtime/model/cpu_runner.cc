@@ -185,7 +185,7 @@ absl::StatusOr<std::unique_ptr<CpuRunner>> CpuRunner::Create(
     return absl::InvalidArgumentError(
         "a layer is too wide for int8: its sums would overflow");
   }
-  DESCANT_RETURN_IF_ERROR(runner->ChooseKernels());
+  DESCANT_RETURN_IF_ERROR(runner->ChooseKernels(options.adapter_weights));
   const PackedWeightsPlace place = {
       options.weights_cache,
       absl::StrCat("descant packed 1\n", runner->model_->base_shape.fingerprint,
@@ -202,7 +202,8 @@ absl::StatusOr<std::unique_ptr<CpuRunner>> CpuRunner::Create(
                                   : DefaultKvBytes(config, options.limits)));
   DESCANT_ASSIGN_OR_RETURN(
       runner->adapters_,
-      AdapterPool::Create(config, options.limits.max_slots,
+      AdapterPool::Create(config, options.adapter_weights,
+                          options.limits.max_slots,
                           options.adapter_bytes != 0 ? options.adapter_bytes
                                                      : PhysicalMemory() / 8));
   DESCANT_RETURN_IF_ERROR(runner->AllocateScratch());
@@ -211,9 +212,12 @@ absl::StatusOr<std::unique_ptr<CpuRunner>> CpuRunner::Create(
   return runner;
 }
 
-absl::Status CpuRunner::ChooseKernels() {
+absl::Status CpuRunner::ChooseKernels(AdapterWeightType adapters) {
   DESCANT_ASSIGN_OR_RETURN(const kernels::CpuIsa isa, kernels::ChooseCpuIsa());
   DESCANT_ASSIGN_OR_RETURN(state_.kernels, kernels::KernelsFor(isa));
+  state_.lora_type = adapters;
+  state_.lora = adapters == AdapterWeightType::kInt8 ? state_.kernels->lora_int8
+                                                     : state_.kernels->lora;
   return absl::OkStatus();
 }
 
@@ -334,6 +338,7 @@ uint64_t CpuRunner::AdapterBytes(const Adapter& adapter) const {
 std::string CpuRunner::Describe() const {
   return absl::StrCat("cpu ", state_.kernels->name, ", ",
                       WeightTypeName(weights_->type()), " weights, ",
+                      AdapterWeightTypeName(state_.lora_type), " adapters, ",
                       pool_.size(), pool_.size() == 1 ? " thread" : " threads");
 }
 

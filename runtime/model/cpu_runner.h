@@ -59,7 +59,7 @@ class CpuRunner final : public Runner {
  private:
   CpuRunner(std::shared_ptr<const Model> model, const RunnerOptions& options);
 
-  absl::Status ChooseKernels();
+  absl::Status ChooseKernels(AdapterWeightType adapters);
   absl::Status PrepareBrgemm();
   absl::Status AllocateScratch();
   void FillRopeTables();

@@ -38,9 +38,9 @@ void CpuStep::Shrink(int32_t layer, LoraSite site, const bf16_t* a,
     for (int32_t i = 0; i < kRankBlock; ++i) {
       scale[i] = packed.scale[column + i] * segment.weight;
     }
-    kernels_.shrink(
+    lora_.shrink(
         shrink.row_end - shrink.row_begin, k_pairs, a + shrink.row_begin * lda,
-        lda, packed.a + int64_t{column} * 2 * k_pairs, scale,
+        lda, BlockOfA(packed, k_pairs, column), scale,
         segment.h + (shrink.row_begin - segment.row_begin) * segment.h_stride +
             column,
         segment.h_stride);
@@ -87,8 +87,8 @@ void CpuStep::Expand(int32_t slice, int32_t block, int32_t begin, int32_t end,
                      float* c, int64_t ldc) {
   const auto& expands = mine_.expands[slice];
   if (expands.empty()) return;
-  kernels_.expand(expands.data(), static_cast<int32_t>(expands.size()), block,
-                  begin, end, c, ldc);
+  lora_.expand(expands.data(), static_cast<int32_t>(expands.size()), block,
+               begin, end, c, ldc);
 }
 
 }  // namespace descant

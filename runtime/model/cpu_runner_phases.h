@@ -33,6 +33,7 @@ class CpuStep {
       : state_(*state),
         config_(*state->config),
         kernels_(*state->kernels),
+        lora_(*state->lora),
         shape_(state->weights->shape()),
         scratch_(state->scratch),
         plan_(state->plan),
@@ -120,6 +121,12 @@ class CpuStep {
   void BeginSite(int32_t layer, LoraSite site);
   // Pairs of K of a site's A.
   int32_t ShrinkPairs(LoraSite site) const;
+  // Its block of columns from `column` on.
+  const std::byte* BlockOfA(const PackedSite& packed, int32_t k_pairs,
+                            int32_t column) const {
+    return packed.a +
+           int64_t{column} * 2 * k_pairs * AdapterWeightBytes(state_.lora_type);
+  }
 
   // cpu_runner_rows.cc: LoRA of a site ByRows, then
   void QkvRows(int32_t layer);  // rotation and KV cache
@@ -160,6 +167,7 @@ class CpuStep {
   CpuStepState& state_;
   const ModelConfig& config_;
   const kernels::CpuKernels& kernels_;
+  const kernels::LoraKernels& lora_;
   const CpuShape& shape_;
   const CpuScratch& scratch_;
   const CpuPlan& plan_;

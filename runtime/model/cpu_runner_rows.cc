@@ -25,10 +25,6 @@ void Fetch(const std::byte* from, int64_t bytes) {
   for (int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(from + at);
 }
 
-const std::byte* Bytes(const bf16_t* p) {
-  return reinterpret_cast<const std::byte*>(p);
-}
-
 }  // namespace
 
 void CpuStep::BesideNext() {
@@ -41,8 +37,9 @@ void CpuStep::BesideNext() {
     const PackedSite& packed =
         plan_.segments[segment].adapter->sites[beside_site_];
     if (packed.rank == 0) continue;
-    beside_ = {packed.a, packed.elements};
-    beside_budget_ -= packed.elements * static_cast<int64_t>(sizeof(bf16_t));
+    beside_ = {reinterpret_cast<const bf16_t*>(packed.a),
+               packed.bytes / static_cast<int64_t>(sizeof(bf16_t))};
+    beside_budget_ -= packed.bytes;
     return;
   }
 }
@@ -57,16 +54,16 @@ void CpuStep::LoraOfItem(const PlanSegment& segment, const PackedSite& packed,
     for (int32_t i = 0; i < kRankBlock; ++i) {
       scale[i] = packed.scale[column + i] * segment.weight;
     }
-    kernels_.shrink(rows, k_pairs, a, lda,
-                    packed.a + int64_t{column} * 2 * k_pairs, scale,
-                    segment.h + column, segment.h_stride);
+    lora_.shrink(rows, k_pairs, a, lda, BlockOfA(packed, k_pairs, column),
+                 scale, segment.h + column, segment.h_stride);
   }
   int32_t last = kMaxSlices;
   while (last > 0 && packed.slices[last - 1].rank_pairs == 0) --last;
   for (int32_t i = 0; i < last; ++i) {
     const PackedSlice& slice = packed.slices[i];
     if (slice.rank_pairs == 0) continue;
-    const int64_t block_bytes = int64_t{slice.rank_pairs} * 4 * kColumnBlock;
+    const int64_t block_bytes = int64_t{slice.rank_pairs} * 2 * kColumnBlock *
+                                AdapterWeightBytes(state_.lora_type);
     const int64_t blocks = widths[i] / kColumnBlock;
     // What follows the last block is the next item's.
     const int64_t left = i + 1 == last ? blocks * block_bytes : INT64_MAX;
@@ -76,12 +73,12 @@ void CpuStep::LoraOfItem(const PlanSegment& segment, const PackedSite& packed,
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t ahead = block * block_bytes + kAhead;
       if (ahead < left) {
-        Fetch(Bytes(slice.b) + ahead, block_bytes);
+        Fetch(slice.b + ahead, block_bytes);
       } else if (next != nullptr) {
         Fetch(next + (ahead - left), block_bytes);
       }
-      kernels_.expand(&expand, 1, block, 0, rows,
-                      c + columns[i] + block * kColumnBlock, ldc);
+      lora_.expand(&expand, 1, block, 0, rows,
+                   c + columns[i] + block * kColumnBlock, ldc);
     }
   }
 }
@@ -109,7 +106,7 @@ void CpuStep::ForLoraRows(int32_t layer, LoraSite site, const bf16_t* a,
       LoraOfItem(plan_.segments[item.segment], *packed, k_pairs,
                  a + item.row_begin * lda, lda, c + item.row_begin * ldc, ldc,
                  columns, widths,
-                 next != nullptr && next->rank > 0 ? Bytes(next->a) : nullptr);
+                 next != nullptr && next->rank > 0 ? next->a : nullptr);
     }
     for (int64_t row = item.row_begin; row < item.row_end; ++row) finish(row);
   });

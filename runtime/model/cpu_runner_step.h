@@ -19,6 +19,7 @@
 #include "runtime/model/kv_cache.h"
 #include "runtime/model/model_config.h"
 #include "runtime/model/sampler.h"
+#include "runtime/model/weight_type.h"
 
 namespace descant {
 
@@ -99,6 +100,8 @@ struct RopeTable {
 struct CpuStepState {
   const ModelConfig* config = nullptr;
   const kernels::CpuKernels* kernels = nullptr;
+  const kernels::LoraKernels* lora = nullptr;  // for lora_type
+  AdapterWeightType lora_type = AdapterWeightType::kBf16;
   const CpuWeights* weights = nullptr;
   std::vector<RopeTable> rope;  // [num_layers]
   kernels::WorkerPool* pool = nullptr;

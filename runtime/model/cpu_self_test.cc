@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -80,34 +81,57 @@ void CheckGemmBeside(const CpuKernels& kernels, LargestDifference* difference) {
   AddAll(wanted, got, kRows * kColumnBlock, difference);
 }
 
+CacheLines<bf16_t> LoraValues(size_t count, SelfTestValues* values, bf16_t) {
+  return Bf16s(count, values);
+}
+CacheLines<int8_t> LoraValues(size_t count, SelfTestValues* values, int8_t) {
+  CacheLines<int8_t> result(count);
+  for (size_t i = 0; i < count; ++i) {
+    result.data()[i] = static_cast<int8_t>(127 * values->Next());
+  }
+  return result;
+}
+
+// `Value`: of the adapter's matrices.
+template <typename Value>
+const kernels::LoraKernels& LoraOf(const CpuKernels& kernels) {
+  return std::is_same_v<Value, int8_t> ? *kernels.lora_int8 : *kernels.lora;
+}
+
+template <typename Value>
 void CheckShrink(const CpuKernels& kernels, LargestDifference* difference) {
   SelfTestValues values(3);
   const auto a = Bf16s(kRows * kLda, &values);
-  const auto b = Bf16s(2 * kPairs * kRankBlock, &values);
+  const auto b = LoraValues(2 * kPairs * kRankBlock, &values, Value());
   const CacheLines<float> scale(values.Floats(kRankBlock));
   CacheLines<bf16_t> wanted(kRows * kRankBlock), got(kRows * kRankBlock);
-  kScalarKernels.shrink(kRows, kPairs, a.data(), kLda, b.data(), scale.data(),
-                        wanted.data(), kRankBlock);
-  kernels.shrink(kRows, kPairs, a.data(), kLda, b.data(), scale.data(),
-                 got.data(), kRankBlock);
+  LoraOf<Value>(kScalarKernels)
+      .shrink(kRows, kPairs, a.data(), kLda, b.data(), scale.data(),
+              wanted.data(), kRankBlock);
+  LoraOf<Value>(kernels).shrink(kRows, kPairs, a.data(), kLda, b.data(),
+                                scale.data(), got.data(), kRankBlock);
   AddAll(wanted, got, kRows * kRankBlock, difference);
 }
 
 // Two adapters, with a row of none between them; the second block of columns.
+template <typename Value>
 void CheckExpand(const CpuKernels& kernels, LargestDifference* difference) {
   constexpr int32_t kRank = 20, kBlock = 1;
   SelfTestValues values(4);
-  const auto h = Bf16s(kRows * kRank, &values);
-  const auto b = Bf16s(2 * kRank * kColumnBlock, &values);
+  // Sums of some units, whatever the values.
+  const float range = std::is_same_v<Value, int8_t> ? 1.0f / 128 : 1;
+  const auto h = Bf16s(kRows * kRank, &values, range);
+  const auto b = LoraValues(2 * kRank * kColumnBlock, &values, Value());
   const kernels::ExpandSegment segments[] = {
       {h.data(), b.data(), kRank, kRank / 2, 0, 2},
       {h.data() + 3 * kRank, b.data(), kRank, 3, 3, kRows}};
   constexpr size_t kSize = kRows * kColumnBlock;
   CacheLines<float> wanted(values.Floats(kSize));
   CacheLines<float> got = wanted;
-  kScalarKernels.expand(segments, 2, kBlock, 0, kRows, wanted.data(),
-                        kColumnBlock);
-  kernels.expand(segments, 2, kBlock, 0, kRows, got.data(), kColumnBlock);
+  LoraOf<Value>(kScalarKernels)
+      .expand(segments, 2, kBlock, 0, kRows, wanted.data(), kColumnBlock);
+  LoraOf<Value>(kernels).expand(segments, 2, kBlock, 0, kRows, got.data(),
+                                kColumnBlock);
   AddAll(wanted, got, kSize, difference);
 }
 
@@ -277,8 +301,10 @@ void CheckAttentionParts(const CpuKernels& kernels,
 constexpr CpuKernelCheck kProductChecks[] = {
     {"gemm", &CheckGemm, CpuRounding::kFloat},
     {"gemm_beside", &CheckGemmBeside, CpuRounding::kFloat},
-    {"shrink", &CheckShrink, CpuRounding::kBf16},
-    {"expand", &CheckExpand, CpuRounding::kFloat},
+    {"shrink", &CheckShrink<bf16_t>, CpuRounding::kBf16},
+    {"expand", &CheckExpand<bf16_t>, CpuRounding::kFloat},
+    {"shrink of int8", &CheckShrink<int8_t>, CpuRounding::kBf16},
+    {"expand of int8", &CheckExpand<int8_t>, CpuRounding::kFloat},
     {"expand of k4 groups", &CheckGroupExpand<GroupFormat::k4>,
      CpuRounding::kNone},
     {"expand of k4Min groups", &CheckGroupExpand<GroupFormat::k4Min>,

@@ -39,6 +39,9 @@ absl::StatusOr<std::unique_ptr<Runner>> MakeCudaRunner(
   if (options.weights != WeightType::kBf16) {
     return absl::InvalidArgumentError("a GPU has bf16 weights only");
   }
+  if (options.adapter_weights != AdapterWeightType::kBf16) {
+    return absl::InvalidArgumentError("a GPU has bf16 adapters only");
+  }
   return CudaRunner::Create(std::move(model), options, std::move(device));
 }
 

@@ -27,6 +27,7 @@ struct RunnerOptions {
   uint64_t adapter_bytes = 0;
   int32_t threads = 0;
   WeightType weights = WeightType::kBf16;
+  AdapterWeightType adapter_weights = AdapterWeightType::kBf16;
   // A folder for packed weights: the CPU runner takes them from there and keeps
   // them there. Empty: it packs them each time.
   std::string weights_cache;

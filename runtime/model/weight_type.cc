@@ -22,4 +22,17 @@ std::optional<WeightType> ParseWeightType(absl::string_view name) {
   return std::nullopt;
 }
 
+absl::string_view AdapterWeightTypeName(AdapterWeightType type) {
+  return type == AdapterWeightType::kInt8 ? "int8" : "bf16";
+}
+
+std::optional<AdapterWeightType> ParseAdapterWeightType(
+    absl::string_view name) {
+  for (const AdapterWeightType type :
+       {AdapterWeightType::kBf16, AdapterWeightType::kInt8}) {
+    if (name == AdapterWeightTypeName(type)) return type;
+  }
+  return std::nullopt;
+}
+
 }  // namespace descant

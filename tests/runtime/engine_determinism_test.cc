@@ -113,6 +113,7 @@ struct Variant {
   const char* name;
   kernels::CpuIsa isa;
   WeightType weights = WeightType::kBf16;
+  AdapterWeightType adapters = AdapterWeightType::kBf16;
 };
 
 constexpr Variant kVariants[] = {
@@ -125,6 +126,12 @@ constexpr Variant kVariants[] = {
     {"avx2_int8", kernels::CpuIsa::kAvx2, WeightType::kInt8},
     {"avx512_int8", kernels::CpuIsa::kAvx512, WeightType::kInt8},
     {"amx_int8", kernels::CpuIsa::kAmx, WeightType::kInt8},
+    {"avx2_adapters_int8", kernels::CpuIsa::kAvx2, WeightType::kBf16,
+     AdapterWeightType::kInt8},
+    {"avx512_adapters_int8", kernels::CpuIsa::kAvx512, WeightType::kBf16,
+     AdapterWeightType::kInt8},
+    {"amx_adapters_int8", kernels::CpuIsa::kAmx, WeightType::kBf16,
+     AdapterWeightType::kInt8},
 };
 
 class EngineDeterminismTest
@@ -175,7 +182,8 @@ class EngineDeterminismTest
     const char* wanted = std::getenv("DESCANT_DETERMINISM_REQUESTS");
     if (wanted == nullptr) {
       const bool main = variant().isa == kernels::DetectCpuIsa() &&
-                        variant().weights == WeightType::kBf16;
+                        variant().weights == WeightType::kBf16 &&
+                        variant().adapters == AdapterWeightType::kBf16;
       return main ? family().requests : family().requests / 5;
     }
     return static_cast<int32_t>(int64_t{std::atoi(wanted)} * family().requests /
@@ -195,6 +203,7 @@ class EngineDeterminismTest
     options.kv_bytes = static_cast<uint64_t>(blocks) * config.num_layers * 2 *
                        config.num_kv_heads * config.head_dim * kBlockSize * 2;
     options.weights = variant().weights;
+    options.adapter_weights = variant().adapters;
     auto runner = MakeCpuRunner(loaded_.model, options);
     EXPECT_TRUE(runner.ok()) << runner.status();
     EngineOptions engine_options;

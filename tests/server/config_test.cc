@@ -90,15 +90,19 @@ TEST_F(ConfigTest, HelpAndVersionNeedNothingElse) {
 
 TEST_F(ConfigTest, HelpNamesEveryFlagAndFitsATerminal) {
   const std::string help = OptionsHelp();
-  for (const char* flag :
-       {"--model=",           "--config=",         "--listen=",
-        "--admin-listen=",    "--metrics-listen=", "--device=",
-        "--threads=",         "--token-budget=",   "--kv-memory=",
-        "--adapter-memory=",  "--max-adapters=",   "--max-adapter-rank=",
-        "--max-model-len=",   "--adapter-dir=",    "--reflection",
-        "--insecure-no-auth", "--version",         "--tenants=",
-        "--weights=",         "--hot-merge=",      "--adapters-manifest=",
-        "--tls-cert=",        "--tls-key=",        "--audit-log="}) {
+  for (const char* flag : {"--model=",          "--config=",
+                           "--listen=",         "--admin-listen=",
+                           "--metrics-listen=", "--device=",
+                           "--threads=",        "--token-budget=",
+                           "--kv-memory=",      "--adapter-memory=",
+                           "--max-adapters=",   "--max-adapter-rank=",
+                           "--max-model-len=",  "--adapter-dir=",
+                           "--reflection",      "--insecure-no-auth",
+                           "--version",         "--tenants=",
+                           "--weights=",        "--adapter-weights=",
+                           "--hot-merge=",      "--adapters-manifest=",
+                           "--tls-cert=",       "--tls-key=",
+                           "--audit-log="}) {
     EXPECT_THAT(help, HasSubstr(flag));
   }
   size_t begin = 0;
@@ -232,7 +236,9 @@ INSTANTIATE_TEST_SUITE_P(
         FlagCase{"--hot-merge=auto", "must be off"},
         FlagCase{"--adapter-versions=0", "from 1"},
         FlagCase{"--weights=bf16", ""}, FlagCase{"--weights=int8", ""},
-        FlagCase{"--hot-merge=off", ""},
+        FlagCase{"--adapter-weights=int4", "must be bf16 or int8"},
+        FlagCase{"--adapter-weights=bf16", ""},
+        FlagCase{"--adapter-weights=int8", ""}, FlagCase{"--hot-merge=off", ""},
         FlagCase{"--tenants=", "must not be empty"},
         FlagCase{"--tenants=/nonexistent/t.yaml", "cannot be read"},
         FlagCase{"--tls-cert=a.pem", "one needs the other"},

@@ -107,13 +107,13 @@ absl::Status CheckShrink(const AmxKernels& amx, int32_t m, int32_t k_pairs) {
   const auto scale = values.Floats(kRankBlock);
   std::vector<bf16_t> expected(m * kRankBlock);
   auto tiles = expected, single = expected;
-  kScalarKernels.shrink(m, k_pairs, a.data(), lda, b.data(), scale.data(),
-                        expected.data(), kRankBlock);
-  amx.shrink(m, k_pairs, a.data(), lda, b.data(), scale.data(), tiles.data(),
-             kRankBlock);
+  kScalarKernels.lora->shrink(m, k_pairs, a.data(), lda, b.data(), scale.data(),
+                              expected.data(), kRankBlock);
+  amx.lora.shrink(m, k_pairs, a.data(), lda, b.data(), scale.data(),
+                  tiles.data(), kRankBlock);
   for (int32_t row = 0; row < m; ++row) {
-    amx.shrink(1, k_pairs, a.data() + row * lda, lda, b.data(), scale.data(),
-               single.data() + row * kRankBlock, kRankBlock);
+    amx.lora.shrink(1, k_pairs, a.data() + row * lda, lda, b.data(),
+                    scale.data(), single.data() + row * kRankBlock, kRankBlock);
   }
   if (!Near(expected, tiles)) return Wrong("shrink", m, k_pairs);
   if (!Same(tiles.data(), single.data(), tiles.size())) {
@@ -239,8 +239,7 @@ CpuKernels AmxTable(const AmxKernels& amx) {
   table.name = "amx_bf16";
   table.gemm = amx.gemm;
   table.gemm_beside = nullptr;
-  table.expand = amx.expand;
-  table.shrink = amx.shrink;
+  table.lora = &amx.lora;
   table.groups = &kAmxGroups;
   table.int8.gemm = amx.gemm_int8;
   table.attention = amx.attention;

@@ -12,7 +12,8 @@
 
 namespace descant::kernels {
 
-// AVX-512's table with everything that `amx` has of its own.
+// AVX-512's table with everything that `amx`, which outlives it, has of its
+// own.
 CpuKernels AmxTable(const AmxKernels& amx);
 
 // A GemmFn: BrgemmGemm on tiles that kAmx lends. The library and our kernels

@@ -30,16 +30,26 @@ inline __m512bh LoadPairs(const bf16_t* p) {
   return (__m512bh)_mm512_loadu_si512(p);
 }
 
+// bf16 has all values of int8.
+inline __m512bh LoadPairs(const int8_t* p) {
+  const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  const __m512 low =
+      _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(bytes)));
+  const __m512 high = _mm512_cvtepi32_ps(
+      _mm512_cvtepi8_epi32(_mm256_extracti128_si256(bytes, 1)));
+  return _mm512_cvtne2ps_pbh(high, low);
+}
+
 inline __m512bh SplatPair(const bf16_t* p) {
   return (__m512bh)_mm512_set1_epi32(*reinterpret_cast<const PairBits*>(p));
 }
 
 // One pair of K: `a` points at it in row 0. Rows are reached from every third
 // row, so that they take few address registers.
-template <int R>
+template <int R, typename Value>
 inline __attribute__((always_inline)) void Step(const bf16_t* const* a,
                                                 int64_t lda, int32_t offset,
-                                                const bf16_t* b,
+                                                const Value* b,
                                                 __m512 (&c)[R][2]) {
   __m512bh columns[2];
 #pragma GCC unroll 2
@@ -64,9 +74,9 @@ struct Ahead {
 
 // `kAhead` pairs of K out of every four are fetched from `ahead`: all four of
 // them when they are soon to be read.
-template <int R, int kAhead>
+template <int R, int kAhead, typename Value>
 inline __attribute__((always_inline)) void Accumulate(
-    int32_t k_pairs, const bf16_t* a, int64_t lda, const bf16_t* b, int64_t ldb,
+    int32_t k_pairs, const bf16_t* a, int64_t lda, const Value* b, int64_t ldb,
     Ahead ahead, __m512 (&c)[R][2]) {
   const bf16_t* rows[(R + 2) / 3];
 #pragma GCC unroll 4
@@ -101,8 +111,8 @@ inline __attribute__((always_inline)) void Accumulate(
   }
 }
 
-template <int R, int kAhead>
-void Tile(int32_t k_pairs, const bf16_t* a, int64_t lda, const bf16_t* b,
+template <int R, int kAhead, typename Value>
+void Tile(int32_t k_pairs, const bf16_t* a, int64_t lda, const Value* b,
           int64_t ldb, const Ahead& ahead, float* c, int64_t ldc,
           bool accumulate) {
   __m512 sum[R][2];
@@ -122,8 +132,8 @@ void Tile(int32_t k_pairs, const bf16_t* a, int64_t lda, const bf16_t* b,
 
 // Four accumulators an element, for every fourth pair of K each: a row alone
 // would otherwise wait for one multiplication after the other.
-template <int R>
-void ShrinkTile(int32_t k_pairs, const bf16_t* a, int64_t lda, const bf16_t* b,
+template <int R, typename Value>
+void ShrinkTile(int32_t k_pairs, const bf16_t* a, int64_t lda, const Value* b,
                 const float* scale, bf16_t* h, int64_t ldh) {
   __m512 sum[R][4];
 #pragma GCC unroll 6
@@ -167,20 +177,26 @@ void ShrinkTile(int32_t k_pairs, const bf16_t* a, int64_t lda, const bf16_t* b,
   }
 }
 
-using TileFn = void (*)(int32_t, const bf16_t*, int64_t, const bf16_t*, int64_t,
+template <typename Value>
+using TileFn = void (*)(int32_t, const bf16_t*, int64_t, const Value*, int64_t,
                         const Ahead&, float*, int64_t, bool);
-using ShrinkTileFn = void (*)(int32_t, const bf16_t*, int64_t, const bf16_t*,
+template <typename Value>
+using ShrinkTileFn = void (*)(int32_t, const bf16_t*, int64_t, const Value*,
                               const float*, bf16_t*, int64_t);
 
 // For 1 to 12 rows.
-template <int kAhead>
-constexpr TileFn kTiles[] = {
-    &Tile<1, kAhead>, &Tile<2, kAhead>,  &Tile<3, kAhead>,  &Tile<4, kAhead>,
-    &Tile<5, kAhead>, &Tile<6, kAhead>,  &Tile<7, kAhead>,  &Tile<8, kAhead>,
-    &Tile<9, kAhead>, &Tile<10, kAhead>, &Tile<11, kAhead>, &Tile<12, kAhead>};
-constexpr ShrinkTileFn kShrinkTiles[] = {&ShrinkTile<1>, &ShrinkTile<2>,
-                                         &ShrinkTile<3>, &ShrinkTile<4>,
-                                         &ShrinkTile<5>, &ShrinkTile<6>};
+template <int kAhead, typename Value = bf16_t>
+constexpr TileFn<Value> kTiles[] = {
+    &Tile<1, kAhead, Value>,  &Tile<2, kAhead, Value>,
+    &Tile<3, kAhead, Value>,  &Tile<4, kAhead, Value>,
+    &Tile<5, kAhead, Value>,  &Tile<6, kAhead, Value>,
+    &Tile<7, kAhead, Value>,  &Tile<8, kAhead, Value>,
+    &Tile<9, kAhead, Value>,  &Tile<10, kAhead, Value>,
+    &Tile<11, kAhead, Value>, &Tile<12, kAhead, Value>};
+template <typename Value>
+constexpr ShrinkTileFn<Value> kShrinkTiles[] = {
+    &ShrinkTile<1, Value>, &ShrinkTile<2, Value>, &ShrinkTile<3, Value>,
+    &ShrinkTile<4, Value>, &ShrinkTile<5, Value>, &ShrinkTile<6, Value>};
 
 // One tile streams B, so it fetches just ahead of itself. Several tiles read B
 // from the second-level cache after the first: meanwhile memory would be idle,
@@ -193,7 +209,7 @@ inline __attribute__((always_inline)) void Gemm(int32_t m, int32_t k_pairs,
                                                 FetchStream* beside) {
   int32_t tiles = (m + kTileRows - 1) / kTileRows;
   if (tiles == 1) {
-    const TileFn* variants = kTiles<4>;
+    const TileFn<bf16_t>* variants = kTiles<4>;
     Ahead ahead = {b + kNear, k_pairs, b};
     if (k_pairs * ldb <= kSmallBlock) {
       ahead.at = next;
@@ -207,13 +223,13 @@ inline __attribute__((always_inline)) void Gemm(int32_t m, int32_t k_pairs,
     return;
   }
   const int32_t each = tiles > 3 ? 1 : 2;
-  const TileFn* fetching = each == 1 ? kTiles<1> : kTiles<2>;
+  const TileFn<bf16_t>* fetching = each == 1 ? kTiles<1> : kTiles<2>;
   const int64_t share = k_pairs / 4 * each;
   for (int64_t fetched = 0; tiles > 0; --tiles, fetched += share) {
     // Tiles of nearly equal height.
     const int32_t rows = (m + tiles - 1) / tiles;
     const bool fetch = next != nullptr && fetched < k_pairs;
-    const TileFn* variants = fetch ? fetching : kTiles<0>;
+    const TileFn<bf16_t>* variants = fetch ? fetching : kTiles<0>;
     const bf16_t* at = fetch ? next + fetched * ldb : b;
     if (!fetch && beside != nullptr && beside->left > 0) {
       variants = kTiles<kBeside>;
@@ -226,6 +242,72 @@ inline __attribute__((always_inline)) void Gemm(int32_t m, int32_t k_pairs,
                        accumulate);
     a += rows * lda;
     c += rows * ldc;
+    m -= rows;
+  }
+}
+
+// C[m, 32] += A B, B in the second-level cache.
+inline void AddProduct(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
+                       const bf16_t* b, float* c, int64_t ldc) {
+  Gemm(m, k_pairs, a, lda, b, 2 * kColumnBlock, nullptr, c, ldc,
+       /*accumulate=*/true, nullptr);
+}
+
+inline void AddProduct(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
+                       const int8_t* b, float* c, int64_t ldc) {
+  int32_t tiles = (m + kTileRows - 1) / kTileRows;
+  for (; tiles > 0; --tiles) {
+    const int32_t rows = (m + tiles - 1) / tiles;
+    kTiles<0, int8_t>[rows - 1](k_pairs, a, lda, b, 2 * kColumnBlock, {}, c,
+                                ldc, /*accumulate=*/true);
+    a += rows * lda;
+    c += rows * ldc;
+    m -= rows;
+  }
+}
+
+// The few pairs of a segment of one row take no call: those of many segments
+// overlap. The bits are those of AddProduct.
+template <typename Value>
+void Expand(const ExpandSegment* segments, int32_t count, int64_t block,
+            int32_t begin, int32_t end, float* c, int64_t ldc) {
+  for (int32_t i = 0; i < count; ++i) {
+    const ExpandSegment& segment = segments[i];
+    const int32_t first = segment.row_begin > begin ? segment.row_begin : begin;
+    const int32_t last = segment.row_end < end ? segment.row_end : end;
+    if (first >= last) continue;
+    const int32_t pairs = segment.rank_pairs;
+    const bf16_t* h =
+        segment.h + int64_t{first - segment.row_begin} * segment.h_stride;
+    const Value* b =
+        static_cast<const Value*>(segment.b) + block * pairs * 2 * kColumnBlock;
+    float* out = c + (first - begin) * ldc;
+    if (last - first > 1) {
+      AddProduct(last - first, pairs, h, segment.h_stride, b, out, ldc);
+      continue;
+    }
+    __m512 left = _mm512_loadu_ps(out);
+    __m512 right = _mm512_loadu_ps(out + 16);
+    for (int32_t k = 0; k < pairs; ++k) {
+      const __m512bh pair = SplatPair(h + 2 * k);
+      left = _mm512_dpbf16_ps(left, pair, LoadPairs(b + 64 * k));
+      right = _mm512_dpbf16_ps(right, pair, LoadPairs(b + 64 * k + 32));
+    }
+    _mm512_storeu_ps(out, left);
+    _mm512_storeu_ps(out + 16, right);
+  }
+}
+
+template <typename Value>
+void Shrink(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
+            const void* b, const float* scale, bf16_t* h, int64_t ldh) {
+  int32_t tiles = (m + kShrinkRows - 1) / kShrinkRows;
+  for (; tiles > 0; --tiles) {
+    const int32_t rows = (m + tiles - 1) / tiles;
+    kShrinkTiles<Value>[rows - 1](k_pairs, a, lda, static_cast<const Value*>(b),
+                                  scale, h, ldh);
+    a += rows * lda;
+    h += rows * ldh;
     m -= rows;
   }
 }
@@ -244,47 +326,7 @@ void GemmBesideAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
   Gemm(m, k_pairs, a, lda, b, ldb, next, c, ldc, /*accumulate=*/false, beside);
 }
 
-// The few pairs of a segment of one row take no call: those of many segments
-// overlap. The bits are those of GemmAvx512.
-void ExpandAvx512(const ExpandSegment* segments, int32_t count, int64_t block,
-                  int32_t begin, int32_t end, float* c, int64_t ldc) {
-  for (int32_t i = 0; i < count; ++i) {
-    const ExpandSegment& segment = segments[i];
-    const int32_t first = segment.row_begin > begin ? segment.row_begin : begin;
-    const int32_t last = segment.row_end < end ? segment.row_end : end;
-    if (first >= last) continue;
-    const int32_t pairs = segment.rank_pairs;
-    const bf16_t* h =
-        segment.h + int64_t{first - segment.row_begin} * segment.h_stride;
-    const bf16_t* b = segment.b + block * pairs * 2 * kColumnBlock;
-    float* out = c + (first - begin) * ldc;
-    if (last - first > 1) {
-      GemmAvx512(last - first, pairs, h, segment.h_stride, b, 2 * kColumnBlock,
-                 nullptr, out, ldc, /*accumulate=*/true);
-      continue;
-    }
-    __m512 left = _mm512_loadu_ps(out);
-    __m512 right = _mm512_loadu_ps(out + 16);
-    for (int32_t k = 0; k < pairs; ++k) {
-      const __m512bh pair = SplatPair(h + 2 * k);
-      left = _mm512_dpbf16_ps(left, pair, LoadPairs(b + 64 * k));
-      right = _mm512_dpbf16_ps(right, pair, LoadPairs(b + 64 * k + 32));
-    }
-    _mm512_storeu_ps(out, left);
-    _mm512_storeu_ps(out + 16, right);
-  }
-}
-
-void ShrinkAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
-                  const bf16_t* b, const float* scale, bf16_t* h, int64_t ldh) {
-  int32_t tiles = (m + kShrinkRows - 1) / kShrinkRows;
-  for (; tiles > 0; --tiles) {
-    const int32_t rows = (m + tiles - 1) / tiles;
-    kShrinkTiles[rows - 1](k_pairs, a, lda, b, scale, h, ldh);
-    a += rows * lda;
-    h += rows * ldh;
-    m -= rows;
-  }
-}
+const LoraKernels kAvx512Lora = {&Shrink<bf16_t>, &Expand<bf16_t>};
+const LoraKernels kAvx512LoraInt8 = {&Shrink<int8_t>, &Expand<int8_t>};
 
 }  // namespace descant::kernels

@@ -11,11 +11,13 @@ namespace descant::kernels {
 namespace {
 
 float Widen(bf16_t bits) { return ToFloat(BFloat16{bits}); }
+float Widen(int8_t value) { return value; }
 bf16_t Round(float x) { return ToBFloat16(x).bits; }
 
-void Gemm(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
-          const bf16_t* b, int64_t ldb, const bf16_t* next, float* c,
-          int64_t ldc, bool accumulate) {
+template <typename Value>
+void Multiply(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
+              const Value* b, int64_t ldb, float* c, int64_t ldc,
+              bool accumulate) {
   for (int32_t row = 0; row < m; ++row) {
     for (int32_t n = 0; n < kColumnBlock; ++n) {
       float sum = accumulate ? c[row * ldc + n] : 0.0f;
@@ -27,6 +29,13 @@ void Gemm(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
   }
 }
 
+void Gemm(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
+          const bf16_t* b, int64_t ldb, const bf16_t* /*next*/, float* c,
+          int64_t ldc, bool accumulate) {
+  Multiply(m, k_pairs, a, lda, b, ldb, c, ldc, accumulate);
+}
+
+template <typename Value>
 void Expand(const ExpandSegment* segments, int32_t count, int64_t block,
             int32_t begin, int32_t end, float* c, int64_t ldc) {
   for (int32_t i = 0; i < count; ++i) {
@@ -34,28 +43,34 @@ void Expand(const ExpandSegment* segments, int32_t count, int64_t block,
     const int32_t first = segment.row_begin > begin ? segment.row_begin : begin;
     const int32_t last = segment.row_end < end ? segment.row_end : end;
     if (first >= last) continue;
-    Gemm(last - first, segment.rank_pairs,
-         segment.h + (first - segment.row_begin) * segment.h_stride,
-         segment.h_stride,
-         segment.b + block * segment.rank_pairs * 2 * kColumnBlock,
-         2 * kColumnBlock, nullptr, c + (first - begin) * ldc, ldc,
-         /*accumulate=*/true);
+    Multiply(last - first, segment.rank_pairs,
+             segment.h + (first - segment.row_begin) * segment.h_stride,
+             segment.h_stride,
+             static_cast<const Value*>(segment.b) +
+                 block * segment.rank_pairs * 2 * kColumnBlock,
+             2 * kColumnBlock, c + (first - begin) * ldc, ldc,
+             /*accumulate=*/true);
   }
 }
 
+template <typename Value>
 void Shrink(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
-            const bf16_t* b, const float* scale, bf16_t* h, int64_t ldh) {
+            const void* b, const float* scale, bf16_t* h, int64_t ldh) {
+  const auto* values = static_cast<const Value*>(b);
   for (int32_t row = 0; row < m; ++row) {
     for (int32_t n = 0; n < kRankBlock; ++n) {
       float sum = 0;
       for (int32_t k = 0; k < 2 * k_pairs; ++k) {
         sum += Widen(a[row * lda + k]) *
-               Widen(b[k / 2 * 2 * kRankBlock + 2 * n + k % 2]);
+               Widen(values[k / 2 * 2 * kRankBlock + 2 * n + k % 2]);
       }
       h[row * ldh + n] = Round(sum * scale[n]);
     }
   }
 }
+
+constexpr LoraKernels kLora = {&Shrink<bf16_t>, &Expand<bf16_t>};
+constexpr LoraKernels kLoraInt8 = {&Shrink<int8_t>, &Expand<int8_t>};
 
 float RmsScale(const float* x, int32_t n, float eps) {
   float sum = 0;
@@ -276,8 +291,8 @@ constexpr Int8Kernels kInt8 = {&GemmInt8, &Quantise, &RmsNormQuantise,
 
 const CpuKernels kScalarKernels = {.name = "scalar",
                                    .gemm = &Gemm,
-                                   .shrink = &Shrink,
-                                   .expand = &Expand,
+                                   .lora = &kLora,
+                                   .lora_int8 = &kLoraInt8,
                                    .groups = &kScalarGroups,
                                    .rms_norm = &RmsNorm,
                                    .layer_norm = &LayerNorm,

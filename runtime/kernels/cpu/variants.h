@@ -21,6 +21,11 @@ extern const GroupKernels kScalarGroups;
 extern const GroupKernels kAvx2Groups;
 extern const GroupKernels kAvx512Groups;
 
+extern const LoraKernels kAvx2Lora;
+extern const LoraKernels kAvx2LoraInt8;
+extern const LoraKernels kAvx512Lora;
+extern const LoraKernels kAvx512LoraInt8;
+
 void GemmAvx2(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
               const bf16_t* b, int64_t ldb, const bf16_t* next, float* c,
               int64_t ldc, bool accumulate);
@@ -40,21 +45,12 @@ void GemmInt8AvxVnni(int32_t m, int32_t k, const uint8_t* a, int64_t lda,
 void GemmInt8Avx512(int32_t m, int32_t k, const uint8_t* a, int64_t lda,
                     const float* a_scale, const std::byte* block,
                     const std::byte* next, float* c, int64_t ldc);
-void ExpandAvx2(const ExpandSegment* segments, int32_t count, int64_t block,
-                int32_t begin, int32_t end, float* c, int64_t ldc);
-void ExpandAvx512(const ExpandSegment* segments, int32_t count, int64_t block,
-                  int32_t begin, int32_t end, float* c, int64_t ldc);
-void ShrinkAvx2(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
-                const bf16_t* b, const float* scale, bf16_t* h, int64_t ldh);
-void ShrinkAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
-                  const bf16_t* b, const float* scale, bf16_t* h, int64_t ldh);
 
 // What AMX has of its own, in a thread's tile registers (kernels_amx.cc).
 struct AmxKernels {
-  GemmFn gemm;      // tiles at any number of rows
-  GemmFn tile;      // of few rows by vectors instead; the same bits
-  ShrinkFn shrink;  // likewise
-  ExpandFn expand;  // of `tile`
+  GemmFn gemm;       // tiles at any number of rows
+  GemmFn tile;       // of few rows by vectors instead; the same bits
+  LoraKernels lora;  // likewise; expand is of `tile`
   GemmInt8Fn gemm_int8;
   AttentionFn attention;
   AttentionPartFn attention_part;

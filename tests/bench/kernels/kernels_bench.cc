@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <type_traits>
 
 #include "absl/strings/str_cat.h"
 #include "runtime/kernels/cpu/brgemm.h"
@@ -211,38 +212,48 @@ void Attention(benchmark::State& state, const Target& target,
          4.0 * pairs * shape.head_dim, target.peak.bf16);
 }
 
+// `Value`: of the adapters' matrices.
+template <typename Value>
+const kernels::LoraKernels& LoraOf(const Target& target) {
+  return std::is_same_v<Value, int8_t> ? *target.kernels->lora_int8
+                                       : *target.kernels->lora;
+}
+
 // LoRA's A of many adapters, `m` rows each: one block of 16 ranks.
+template <typename Value>
 void Shrink(benchmark::State& state, const Target& target, int32_t k,
             int32_t m) {
   const int64_t elements = int64_t{k} * kernels::kRankBlock;
-  const Stream adapters(2 * elements);
+  const Stream adapters(elements * static_cast<int64_t>(sizeof(Value)));
   Buffer<bf16_t> a(int64_t{m} * k);
   Buffer<bf16_t> h(int64_t{Pool().size()} * m * kernels::kRankBlock);
   const float scale[kernels::kRankBlock] = {};
-  const auto* data = reinterpret_cast<const bf16_t*>(adapters.data());
+  const auto* data = reinterpret_cast<const Value*>(adapters.data());
   for (auto _ : state) {
     OnShares(&Pool(), *target.kernels, adapters.copies(),
              [&](int32_t worker, int64_t begin, int64_t end) {
                bf16_t* mine = h.data() + worker * m * kernels::kRankBlock;
                for (int64_t i = begin; i < end; ++i) {
-                 target.kernels->shrink(m, k / 2, a.data(), k,
-                                        data + i * elements, scale, mine,
-                                        kernels::kRankBlock);
+                 LoraOf<Value>(target).shrink(m, k / 2, a.data(), k,
+                                              data + i * elements, scale, mine,
+                                              kernels::kRankBlock);
                }
              });
   }
   const double values = static_cast<double>(adapters.copies() * elements);
-  Report(state, target, 2 * values, 2 * m * values, target.peak.bf16);
+  Report(state, target, sizeof(Value) * values, 2 * m * values,
+         target.peak.bf16);
 }
 
 // LoRA's B of many adapters, `m` rows each: one block of 32 columns.
+template <typename Value>
 void Expand(benchmark::State& state, const Target& target, int32_t rank,
             int32_t m) {
   const int64_t elements = int64_t{rank} * kColumnBlock;
-  const Stream adapters(2 * elements);
+  const Stream adapters(elements * static_cast<int64_t>(sizeof(Value)));
   Buffer<bf16_t> h(int64_t{m} * rank);
   Buffer<float> c(int64_t{Pool().size()} * m * kColumnBlock);
-  const auto* data = reinterpret_cast<const bf16_t*>(adapters.data());
+  const auto* data = reinterpret_cast<const Value*>(adapters.data());
   for (auto _ : state) {
     OnShares(&Pool(), *target.kernels, adapters.copies(),
              [&](int32_t worker, int64_t begin, int64_t end) {
@@ -250,13 +261,14 @@ void Expand(benchmark::State& state, const Target& target, int32_t rank,
                for (int64_t i = begin; i < end; ++i) {
                  const kernels::ExpandSegment segment = {
                      h.data(), data + i * elements, rank, rank / 2, 0, m};
-                 target.kernels->expand(&segment, 1, 0, 0, m, mine,
-                                        kColumnBlock);
+                 LoraOf<Value>(target).expand(&segment, 1, 0, 0, m, mine,
+                                              kColumnBlock);
                }
              });
   }
   const double values = static_cast<double>(adapters.copies() * elements);
-  Report(state, target, 2 * values, 2 * m * values, target.peak.bf16);
+  Report(state, target, sizeof(Value) * values, 2 * m * values,
+         target.peak.bf16);
 }
 
 // Row by row, from the second-level cache: "GB/s" of fp32 read.
@@ -303,6 +315,21 @@ void Add(const std::string& name, Run run) {
       ->Unit(benchmark::kMicrosecond);
 }
 
+template <typename Value>
+void AddLora(const Target* target, const std::string& type, int32_t m) {
+  for (const int32_t k : {576, 4096}) {
+    Add(absl::StrCat(target->name, "/shrink", type, "/", k, "/rows:", m),
+        [=](benchmark::State& state) { Shrink<Value>(state, *target, k, m); });
+  }
+  for (const int32_t rank : {8, 16}) {
+    Add(absl::StrCat(target->name, "/expand", type, "/rank:", rank,
+                     "/rows:", m),
+        [=](benchmark::State& state) {
+          Expand<Value>(state, *target, rank, m);
+        });
+  }
+}
+
 void AddGemms(const Target* target) {
   using Kernel =
       void (*)(benchmark::State&, const Target&, const Shape&, int32_t);
@@ -335,14 +362,8 @@ void AddOthers(const Target* target) {
     }
   }
   for (const int32_t m : {1, 8, 32}) {
-    for (const int32_t k : {576, 4096}) {
-      Add(absl::StrCat(target->name, "/shrink/", k, "/rows:", m),
-          [=](benchmark::State& state) { Shrink(state, *target, k, m); });
-    }
-    for (const int32_t rank : {8, 16}) {
-      Add(absl::StrCat(target->name, "/expand/rank:", rank, "/rows:", m),
-          [=](benchmark::State& state) { Expand(state, *target, rank, m); });
-    }
+    AddLora<bf16_t>(target, "", m);
+    AddLora<int8_t>(target, "_int8", m);
   }
   for (const int32_t n : {576, 4096}) {
     Add(absl::StrCat(target->name, "/rms_norm/", n),

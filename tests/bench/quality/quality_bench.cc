@@ -1,4 +1,5 @@
-// What types of base weights cost in quality, beside bf16 on the same machine:
+// What types of weights cost in quality, beside bf16 on the same machine. A
+// type is the base weights', or TYPE/ADAPTERS with that of the adapters.
 //
 // - Text: files of this repository in windows of kWindow tokens, every token
 //   given its true past. Perplexity; how often the likeliest next token is that
@@ -19,7 +20,6 @@
 #include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -27,6 +27,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/model/cpu_runner.h"
@@ -38,6 +39,7 @@
 namespace descant::bench {
 namespace {
 
+constexpr char kReference[] = "bf16";
 constexpr int32_t kWindow = 256;
 constexpr int32_t kTogether = 30;  // held-out prompts in one batch
 constexpr int32_t kLongestAnswer = 48;
@@ -51,7 +53,7 @@ constexpr const char* kAdapters[] = {"sentiment", "json-extract", "text-to-sql",
 
 struct Options {
   std::string model;
-  std::vector<std::string> weights = {"bf16", "int8", "int4"};
+  std::vector<std::string> weights = {"bf16", "int8", "int4", "bf16/int8"};
   int32_t windows = 8;  // of each text
   int32_t prompts = 120;
   int32_t threads = 0;
@@ -235,7 +237,7 @@ class QualityBench {
           ReadItems(*loaded_.tokenizer, adapter, options_.prompts));
       items_.push_back(std::move(items));
     }
-    DESCANT_ASSIGN_OR_RETURN(reference_, MakeRunner(WeightType::kBf16));
+    DESCANT_ASSIGN_OR_RETURN(reference_, MakeRunner(kReference));
     for (const std::string& name : options_.weights) {
       DESCANT_RETURN_IF_ERROR(Measure(name));
     }
@@ -284,21 +286,25 @@ class QualityBench {
   }
 
  private:
-  absl::StatusOr<std::unique_ptr<CpuRunner>> MakeRunner(WeightType type) const {
+  // `name`: TYPE or TYPE/ADAPTERS.
+  absl::StatusOr<std::unique_ptr<CpuRunner>> MakeRunner(
+      const std::string& name) const {
+    const std::vector<std::string> types = absl::StrSplit(name, '/');
     RunnerOptions options;
     options.limits = DriverLimits(kTogether, 2 * kWindow, 1);
     options.limits.max_outputs = std::max(options.limits.max_outputs, kWindow);
     options.threads = options_.threads;
-    options.weights = type;
+    options.weights = *ParseWeightType(types.front());
+    if (types.size() > 1) {
+      options.adapter_weights = *ParseAdapterWeightType(types.back());
+    }
     return CpuRunner::Create(loaded_.model, options);
   }
 
   absl::Status Measure(const std::string& name) {
-    const std::optional<WeightType> type = ParseWeightType(name);
-    DESCANT_CHECK(type.has_value());
     std::unique_ptr<CpuRunner> made;
-    if (*type != WeightType::kBf16) {
-      DESCANT_ASSIGN_OR_RETURN(made, MakeRunner(*type));
+    if (name != kReference) {
+      DESCANT_ASSIGN_OR_RETURN(made, MakeRunner(name));
     }
     CpuRunner* runner = made != nullptr ? made.get() : reference_.get();
     Figures row;
@@ -348,13 +354,14 @@ absl::Status RunQualityBench(const Options& options) {
 int Main(int argc, char** argv) {
   Options options;
   options.model = DepsPath("models/SmolLM2-135M-Instruct.Q4_1.gguf");
-  CLI::App app("Measures what types of base weights cost in quality");
+  CLI::App app("Measures what types of weights cost in quality");
   app.add_option("model", options.model,
                  "GGUF file or Hugging Face directory; the adapters are for "
                  "SmolLM2-135M-Instruct");
   app.add_option("--weights", options.weights, "Types, in this order")
       ->delimiter(',')
-      ->check(CLI::IsMember({"bf16", "int8", "int4"}));
+      ->check(CLI::IsMember(
+          {"bf16", "int8", "int4", "bf16/int8", "int8/int8", "int4/int8"}));
   app.add_option("--windows", options.windows, "Of 256 tokens, of each text")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

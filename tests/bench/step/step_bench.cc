@@ -57,6 +57,7 @@ struct Options {
   std::vector<std::string> only;
   std::string json;
   WeightType weights = WeightType::kBf16;
+  AdapterWeightType adapter_weights = AdapterWeightType::kBf16;
 
   bool Wants(const std::string& table) const {
     return only.empty() ||
@@ -198,16 +199,19 @@ void StepBench::PrintMachine() const {
 void StepBench::Run() {
   MeasureMachine();
   PrintMachine();
+  const auto lora_bytes =
+      static_cast<double>(AdapterWeightBytes(options_.adapter_weights));
   if (options_.Wants("base")) Table("base", {});
   if (options_.Wants("narrow")) {
     LoadAdapters(8, false);
-    Table("q,v rank 8", {.rank = 8});
+    Table("q,v rank 8", {.rank = 8, .bytes_per_value = lora_bytes});
   }
   if (options_.Wants("wide") || options_.Wants("unused")) {
     LoadAdapters(16, true);
   }
   if (options_.Wants("wide")) {
-    Table("all rank 16", {.rank = 16, .all_linear = true});
+    Table("all rank 16",
+          {.rank = 16, .all_linear = true, .bytes_per_value = lora_bytes});
   }
   if (options_.Wants("unused")) Table("unused", {});
   // Last: what it leaves in the KV cache, later steps would read.
@@ -344,6 +348,7 @@ absl::Status RunStepBench(Options options) {
   runner_options.limits.max_slots = kSequences;
   runner_options.threads = options.threads;
   runner_options.weights = options.weights;
+  runner_options.adapter_weights = options.adapter_weights;
   const auto start = Clock::now();
   DESCANT_ASSIGN_OR_RETURN(std::unique_ptr<CpuRunner> runner,
                            CpuRunner::Create(model, runner_options));
@@ -373,6 +378,14 @@ int Main(int argc, char** argv) {
          },
          "bf16, int8 or int4")
       ->check(CLI::IsMember({"bf16", "int8", "int4"}));
+  app.add_option_function<std::string>(
+         "--adapter-weights",
+         [&options](const std::string& name) {
+           options.adapter_weights =
+               ParseAdapterWeightType(name).value_or(AdapterWeightType::kBf16);
+         },
+         "bf16 or int8")
+      ->check(CLI::IsMember({"bf16", "int8"}));
   app.add_option("--threads", options.threads, "Workers; 0: one for each CPU");
   app.add_option("--only", options.only,
                  "Tables: base, narrow, wide, unused, long")

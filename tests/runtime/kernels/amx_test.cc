@@ -159,13 +159,13 @@ TEST_P(AmxKernelsTest, ShrinkHasTheSameBitsByTilesAndByVectors) {
     const std::vector<float> scale(16, 1.0f);
     std::vector<bf16_t> single(40 * 16);
     for (int row = 0; row < 40; ++row) {
-      amx_.shrink(1, pairs, a.data() + row * 2 * pairs, 2 * pairs, b.data(),
-                  scale.data(), single.data() + row * 16, 16);
+      amx_.lora.shrink(1, pairs, a.data() + row * 2 * pairs, 2 * pairs,
+                       b.data(), scale.data(), single.data() + row * 16, 16);
     }
     for (int m = 1; m <= 40; ++m) {
       std::vector<bf16_t> h(m * 16);
-      amx_.shrink(m, pairs, a.data(), 2 * pairs, b.data(), scale.data(),
-                  h.data(), 16);
+      amx_.lora.shrink(m, pairs, a.data(), 2 * pairs, b.data(), scale.data(),
+                       h.data(), 16);
       ASSERT_TRUE(std::equal(h.begin(), h.end(), single.begin()))
           << "pairs " << pairs << " m " << m;
     }
@@ -272,8 +272,8 @@ TEST_P(AmxKernelsTest, HasTheBitsOfTheEmulation) {
                  false);
         amx.tile(m, pairs, a.data(), lda, b.data(), 64, nullptr, c->data(), 32,
                  true);
-        amx.shrink(m, pairs, a.data(), lda, b.data(), scale.data(), h->data(),
-                   16);
+        amx.lora.shrink(m, pairs, a.data(), lda, b.data(), scale.data(),
+                        h->data(), 16);
       };
       run(kEmulatedAmxKernels, &expected, &expected_h);
       run(amx_, &actual, &actual_h);
@@ -309,8 +309,8 @@ void RoundedGemm(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
 }
 
 void WrongShrink(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
-                 const bf16_t* b, const float* scale, bf16_t* h, int64_t ldh) {
-  kEmulatedAmxKernels.shrink(m, k_pairs, a, lda, b, scale, h, ldh);
+                 const void* b, const float* scale, bf16_t* h, int64_t ldh) {
+  kEmulatedAmxKernels.lora.shrink(m, k_pairs, a, lda, b, scale, h, ldh);
   if (m == 19) h[18 * ldh] ^= 0x8001;
 }
 
@@ -328,14 +328,14 @@ TEST_F(AmxTest, CheckFindsWrongKernels) {
   EXPECT_EQ("AMX product by rows of 1 rows and 1 pairs gives wrong results",
             CheckAmx(wrong).message());
   wrong = kEmulatedAmxKernels;
-  wrong.shrink = &WrongShrink;
+  wrong.lora.shrink = &WrongShrink;
   EXPECT_FALSE(CheckAmx(wrong).ok());
   wrong = kEmulatedAmxKernels;
   wrong.attention = &WrongAttention;
   EXPECT_FALSE(CheckAmx(wrong).ok());
 }
 
-void RefusedShrink(int32_t, int32_t, const bf16_t*, int64_t, const bf16_t*,
+void RefusedShrink(int32_t, int32_t, const bf16_t*, int64_t, const void*,
                    const float*, bf16_t*, int64_t) {
   __builtin_trap();
 }
@@ -347,7 +347,7 @@ TEST_F(AmxTest, ACheckThatDiesEndsOnlyItself) {
   EXPECT_EQ("AMX product of 19 rows and 1 pairs gives wrong results",
             CheckAmxApart(wrong).message());
   wrong = kEmulatedAmxKernels;
-  wrong.shrink = &RefusedShrink;
+  wrong.lora.shrink = &RefusedShrink;
   EXPECT_EQ("the check of AMX kernels ended by signal 4",
             CheckAmxApart(wrong).message());
 }

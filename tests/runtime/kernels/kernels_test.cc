@@ -84,17 +84,17 @@ TEST_P(KernelsTest, ShrinkMatchesTheOracleForAnyRows) {
     std::vector<bf16_t> b(PackedSize(kRankBlock, k, kRankBlock));
     PackBlock(w.data(), k, kRankBlock, k, kRankBlock, b.data());
     std::vector<bf16_t> expected(kMaxRows * kRankBlock);
-    kScalarKernels.shrink(kMaxRows, pairs, a.data(), lda, b.data(),
-                          scale.data(), expected.data(), kRankBlock);
+    kScalarKernels.lora->shrink(kMaxRows, pairs, a.data(), lda, b.data(),
+                                scale.data(), expected.data(), kRankBlock);
     std::vector<bf16_t> all(expected.size());
-    kernels_->shrink(kMaxRows, pairs, a.data(), lda, b.data(), scale.data(),
-                     all.data(), kRankBlock);
+    kernels_->lora->shrink(kMaxRows, pairs, a.data(), lda, b.data(),
+                           scale.data(), all.data(), kRankBlock);
     ExpectClose(expected, all, 1e-4f * k, "shrink");
     for (int m = 1; m <= kMaxRows; ++m) {
       std::vector<bf16_t> some(m * kRankBlock);
       const int first = kMaxRows - m;
-      kernels_->shrink(m, pairs, a.data() + first * lda, lda, b.data(),
-                       scale.data(), some.data(), kRankBlock);
+      kernels_->lora->shrink(m, pairs, a.data() + first * lda, lda, b.data(),
+                             scale.data(), some.data(), kRankBlock);
       ASSERT_TRUE(
           std::equal(some.begin(), some.end(), all.begin() + first * 16));
     }
@@ -122,11 +122,11 @@ TEST_P(KernelsTest, ExpandMatchesTheOracleForAnyRows) {
   const auto before = Floats(kMaxRows * ldc);
   for (int block = 0; block < kBlocks; ++block) {
     auto expected = before;
-    kScalarKernels.expand(segments.data(), count, block, 0, kMaxRows,
-                          expected.data(), ldc);
+    kScalarKernels.lora->expand(segments.data(), count, block, 0, kMaxRows,
+                                expected.data(), ldc);
     auto all = before;
-    kernels_->expand(segments.data(), count, block, 0, kMaxRows, all.data(),
-                     ldc);
+    kernels_->lora->expand(segments.data(), count, block, 0, kMaxRows,
+                           all.data(), ldc);
     for (size_t i = 0; i < all.size(); ++i) {
       ASSERT_NEAR(expected[i], all[i], 2e-4f) << "at " << i;
     }
@@ -137,9 +137,9 @@ TEST_P(KernelsTest, ExpandMatchesTheOracleForAnyRows) {
     for (int rows : {1, 5, 13}) {
       auto pieces = before;
       for (int row = 0; row < kMaxRows; row += rows) {
-        kernels_->expand(segments.data(), count, block, row,
-                         std::min(row + rows, kMaxRows),
-                         pieces.data() + row * ldc, ldc);
+        kernels_->lora->expand(segments.data(), count, block, row,
+                               std::min(row + rows, kMaxRows),
+                               pieces.data() + row * ldc, ldc);
       }
       ASSERT_EQ(
           0, std::memcmp(pieces.data(), all.data(), all.size() * sizeof(float)))

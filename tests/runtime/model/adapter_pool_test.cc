@@ -4,8 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
+#include <cmath>
+#include <cstddef>
 #include <cstdio>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -87,6 +91,16 @@ TestAdapter MakeAdapter(Dtype dtype, int32_t rank, std::mt19937* rng) {
   return made;
 }
 
+absl::StatusOr<std::unique_ptr<AdapterPool>> MakePool(
+    int32_t slots, uint64_t bytes,
+    AdapterWeightType type = AdapterWeightType::kBf16) {
+  return AdapterPool::Create(SmallConfig(), type, slots, bytes);
+}
+
+const bf16_t* Bf16s(const std::byte* packed) {
+  return reinterpret_cast<const bf16_t*>(packed);
+}
+
 void ExpectPacked(const PackedSite& site, int32_t slice,
                   const AdapterModule& module) {
   const PackedSlice& packed = site.slices[slice];
@@ -97,14 +111,16 @@ void ExpectPacked(const PackedSite& site, int32_t slice,
     for (int32_t i = 0; i < module.a.columns; ++i) {
       const int64_t at =
           kernels::PackedIndex(row, i, module.a.columns, kernels::kRankBlock);
-      ASSERT_EQ(site.a[at], ElementOf(module.a, r, i)) << row << " " << i;
+      ASSERT_EQ(Bf16s(site.a)[at], ElementOf(module.a, r, i))
+          << row << " " << i;
     }
   }
   for (int32_t o = 0; o < module.b.rows; ++o) {
     for (int32_t r = 0; r < module.rank; ++r) {
       const int64_t at =
           kernels::PackedIndex(o, r, module.rank, kernels::kColumnBlock);
-      ASSERT_EQ(packed.b[at], ElementOf(module.b, o, r)) << o << " " << r;
+      ASSERT_EQ(Bf16s(packed.b)[at], ElementOf(module.b, o, r))
+          << o << " " << r;
     }
   }
 }
@@ -115,7 +131,7 @@ TEST(AdapterPoolTest, EveryElementIsWhereTheKernelsLook) {
   std::mt19937 rng(kSeed);
   for (const Dtype dtype : {Dtype::kF32, Dtype::kF16, Dtype::kBF16}) {
     for (const int32_t rank : {1, 3, 8, 17}) {
-      auto pool = AdapterPool::Create(SmallConfig(), 2, 1 << 20);
+      auto pool = MakePool(2, 1 << 20);
       ASSERT_TRUE(pool.ok());
       const TestAdapter made = MakeAdapter(dtype, rank, &rng);
       const auto image = (*pool)->Pack(made.adapter);
@@ -142,7 +158,7 @@ TEST(AdapterPoolTest, EveryElementIsWhereTheKernelsLook) {
 // Rows that pad A are zero, and their scales.
 TEST(AdapterPoolTest, PaddingIsZero) {
   std::mt19937 rng(1);
-  auto pool = AdapterPool::Create(SmallConfig(), 1, 1 << 20);
+  auto pool = MakePool(1, 1 << 20);
   ASSERT_TRUE(pool.ok());
   const TestAdapter made = MakeAdapter(Dtype::kBF16, 3, &rng);
   const auto image = (*pool)->Pack(made.adapter);
@@ -152,15 +168,136 @@ TEST(AdapterPoolTest, PaddingIsZero) {
   for (int32_t row : {3, 9, 15}) {  // q has 0-2, v has 4-8
     EXPECT_EQ(site.scale[row], 0.0f);
     for (int32_t i = 0; i < 46; ++i) {
-      EXPECT_EQ(site.a[kernels::PackedIndex(row, i, 45, kernels::kRankBlock)],
-                0);
+      EXPECT_EQ(
+          Bf16s(site.a)[kernels::PackedIndex(row, i, 45, kernels::kRankBlock)],
+          0);
     }
+  }
+}
+
+// The largest of a row of A, and of a column of B, is 127 of its scale.
+void ExpectQuantised(const PackedSite& site, int32_t slice,
+                     const AdapterModule& module) {
+  const PackedSlice& packed = site.slices[slice];
+  const auto* a = reinterpret_cast<const int8_t*>(site.a);
+  const auto* b = reinterpret_cast<const int8_t*>(packed.b);
+  const auto value = [](const AdapterMatrix& matrix, int32_t row, int32_t i) {
+    return ToFloat(BFloat16{ElementOf(matrix, row, i)});
+  };
+  for (int32_t r = 0; r < module.rank; ++r) {
+    const int32_t row = packed.h_offset + r;
+    float a_most = 0, b_most = 0;
+    for (int32_t i = 0; i < module.a.columns; ++i) {
+      a_most = std::max(a_most, std::abs(value(module.a, r, i)));
+    }
+    for (int32_t o = 0; o < module.b.rows; ++o) {
+      b_most = std::max(b_most, std::abs(value(module.b, o, r)));
+    }
+    EXPECT_FLOAT_EQ(site.scale[row],
+                    module.scale * (a_most / 127) * (b_most / 127));
+    for (int32_t i = 0; i < module.a.columns; ++i) {
+      const int64_t at =
+          kernels::PackedIndex(row, i, module.a.columns, kernels::kRankBlock);
+      ASSERT_NEAR(a[at] * (a_most / 127), value(module.a, r, i),
+                  a_most / 127 * 0.5001f);
+    }
+    for (int32_t o = 0; o < module.b.rows; ++o) {
+      const int64_t at =
+          kernels::PackedIndex(o, r, module.rank, kernels::kColumnBlock);
+      ASSERT_NEAR(b[at] * (b_most / 127), value(module.b, o, r),
+                  b_most / 127 * 0.5001f);
+    }
+  }
+}
+
+TEST(AdapterPoolTest, Int8IsTheNearestMultipleOfTheScale) {
+  std::mt19937 rng(4);
+  for (const int32_t rank : {1, 3, 8, 17}) {
+    auto pool = MakePool(1, 1 << 20, AdapterWeightType::kInt8);
+    ASSERT_TRUE(pool.ok());
+    const TestAdapter made = MakeAdapter(Dtype::kF32, rank, &rng);
+    const auto image = (*pool)->Pack(made.adapter);
+    ASSERT_TRUE(image.ok() && (*pool)->Load(0, **image).ok());
+    EXPECT_EQ((*image)->bytes(), (*pool)->Bytes(made.adapter));
+    const auto bf16 = (*MakePool(1, 1 << 20))->Bytes(made.adapter);
+    EXPECT_LT((*image)->bytes(), bf16 * 6 / 10);
+    const auto& modules = made.adapter.modules;
+    for (int32_t i = 0; i < 2; ++i) {
+      const PackedSite* sites = &(*pool)->Find(0)->sites[2 * i * kLoraSites];
+      ExpectQuantised(sites[0], 0, modules[3 * i]);
+      ExpectQuantised(sites[0], 2, modules[3 * i + 1]);
+      ExpectQuantised(sites[3], 0, modules[3 * i + 2]);
+    }
+  }
+}
+
+// Slices of a fused module share A, and so the scales of all of B's columns.
+TEST(AdapterPoolTest, Int8OfAFusedModule) {
+  std::mt19937 rng(5);
+  const ModelConfig config = SmallConfig();
+  TestAdapter made;
+  made.Add(0, LinearKind::kQkv, 5, config.hidden_size,
+           (config.num_heads + 2 * config.num_kv_heads) * config.head_dim,
+           Dtype::kBF16, &rng);
+  auto pool = MakePool(1, 1 << 20, AdapterWeightType::kInt8);
+  ASSERT_TRUE(pool.ok());
+  const auto image = (*pool)->Pack(made.adapter);
+  ASSERT_TRUE(image.ok() && (*pool)->Load(0, **image).ok());
+  const PackedSite& site = (*pool)->Find(0)->sites[0];
+  const AdapterModule& module = made.adapter.modules[0];
+  const int32_t q = config.num_heads * config.head_dim;
+  const int32_t kv = config.num_kv_heads * config.head_dim;
+  const int32_t first[] = {0, q, q + kv};
+  for (int32_t r = 0; r < 5; ++r) {
+    float most = 0;
+    for (int32_t o = 0; o < module.b.rows; ++o) {
+      most = std::max(most,
+                      std::abs(ToFloat(BFloat16{ElementOf(module.b, o, r)})));
+    }
+    for (int32_t slice = 0; slice < 3; ++slice) {
+      const PackedSlice& packed = site.slices[slice];
+      EXPECT_EQ(packed.h_offset, 0);
+      for (int32_t o = 0; o < (slice == 0 ? q : kv); ++o) {
+        const int64_t at = kernels::PackedIndex(o, r, 5, kernels::kColumnBlock);
+        ASSERT_NEAR(
+            reinterpret_cast<const int8_t*>(packed.b)[at],
+            ToFloat(BFloat16{ElementOf(module.b, first[slice] + o, r)}) * 127 /
+                most,
+            0.5001f);
+      }
+    }
+  }
+}
+
+// A row of zeros, or of the smallest magnitudes, is zeros without a NaN.
+TEST(AdapterPoolTest, Int8OfZeros) {
+  TestAdapter made;
+  std::mt19937 rng(6);
+  const ModelConfig config = SmallConfig();
+  made.Add(0, LinearKind::kQ, 2, config.hidden_size,
+           config.num_heads * config.head_dim, Dtype::kF32, &rng);
+  AdapterModule& module = made.adapter.modules[0];
+  auto* a = static_cast<float*>(const_cast<void*>(module.a.data));
+  auto* b = static_cast<float*>(const_cast<void*>(module.b.data));
+  for (int32_t i = 0; i < module.a.columns; ++i) a[i] = i % 2 == 0 ? 0 : 1e-39f;
+  for (int32_t o = 0; o < module.b.rows; ++o) b[2 * o + 1] = 0;
+  auto pool = MakePool(1, 1 << 20, AdapterWeightType::kInt8);
+  ASSERT_TRUE(pool.ok());
+  const auto image = (*pool)->Pack(made.adapter);
+  ASSERT_TRUE(image.ok() && (*pool)->Load(0, **image).ok());
+  const PackedSite& site = (*pool)->Find(0)->sites[0];
+  EXPECT_TRUE(std::isfinite(site.scale[0]));
+  EXPECT_EQ(site.scale[1], 0);
+  for (int32_t i = 0; i < module.a.columns; ++i) {
+    EXPECT_EQ(reinterpret_cast<const int8_t*>(
+                  site.a)[kernels::PackedIndex(0, i, 45, kernels::kRankBlock)],
+              0);
   }
 }
 
 TEST(AdapterPoolTest, BytesAreExactlyBackAfterManyCycles) {
   std::mt19937 rng(2);
-  auto pool = AdapterPool::Create(SmallConfig(), 4, 400'000);
+  auto pool = MakePool(4, 400'000);
   ASSERT_TRUE(pool.ok());
   std::vector<std::shared_ptr<const PackedImage>> images;
   for (const int32_t rank : {2, 8, 16, 24}) {

@@ -46,6 +46,7 @@ class CpuRunnerFixture : public testing::Test {
         DriverLimits(sequences, length, static_cast<int32_t>(adapters_.size()));
     options.threads = threads;
     options.weights = weights_;
+    options.adapter_weights = adapter_weights_;
     auto runner = MakeCpuRunner(model_, options);
     EXPECT_TRUE(runner.ok()) << runner.status();
     if (!runner.ok()) return nullptr;
@@ -109,7 +110,9 @@ class CpuRunnerFixture : public testing::Test {
 
   static constexpr int32_t kLongestPrompt = 150;
   GoldenFile golden_;
-  WeightType weights_ = WeightType::kBf16;  // of runners made next
+  // Of runners made next.
+  WeightType weights_ = WeightType::kBf16;
+  AdapterWeightType adapter_weights_ = AdapterWeightType::kBf16;
   std::shared_ptr<const Model> model_;
   std::vector<std::shared_ptr<const Adapter>> adapters_;
   std::map<std::string, int32_t> slots_;

@@ -3,8 +3,6 @@
 // the same runner with bf16 weights, and against itself bit for bit.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <iterator>
@@ -15,6 +13,7 @@
 
 #include "runtime/kernels/cpu/cpu_features.h"
 #include "tests/runtime/model/cpu_runner_fixture.h"
+#include "tests/runtime/model/golden_errors.h"
 
 namespace descant {
 namespace {
@@ -26,10 +25,6 @@ constexpr const char* kFiles[] = {"llama",      "llama_untied_sharded",
                                   "qwen2",      "qwen3",
                                   "gemma2",     "gemma3",
                                   "phi3",       "gpt2"};
-
-struct Error {
-  float p50, p99, max;
-};
 
 class CpuRunnerInt8Test
     : public CpuRunnerFixture,
@@ -43,26 +38,6 @@ class CpuRunnerInt8Test
     weights_ = WeightType::kInt8;
   }
   void TearDown() override { unsetenv("DESCANT_CPU_ISA"); }
-
-  // Of the oracle's five likeliest tokens at each position.
-  Error ErrorOf(const std::vector<DrivenResult>& results) const {
-    std::vector<float> errors;
-    for (size_t i = 0; i < results.size(); ++i) {
-      const GoldenCase& golden = golden_.cases[i];
-      for (size_t t = 0; t < golden.tokens.size(); ++t) {
-        for (const TokenLogprob& expected : golden.top[t]) {
-          for (const TokenLogprob& actual : results[i].top[t]) {
-            if (actual.token != expected.token) continue;
-            errors.push_back(std::abs(actual.logprob - expected.logprob));
-          }
-        }
-      }
-    }
-    EXPECT_FALSE(errors.empty());
-    std::sort(errors.begin(), errors.end());
-    return {errors[errors.size() / 2], errors[errors.size() * 99 / 100],
-            errors.back()};
-  }
 };
 
 // Eight bits of weights and eight of activations against bf16's 8 bits of
@@ -87,8 +62,8 @@ TEST_P(CpuRunnerInt8Test, ErrorIsBoundedMixedAndTheSameAlone) {
   ASSERT_NE(nullptr, beside);
   const auto bf16 = Drive(beside.get(), sequences);
   ASSERT_TRUE(bf16.ok()) << bf16.status();
-  const Error error = ErrorOf(*mixed);
-  const Error yardstick = ErrorOf(*bf16);
+  const ErrorQuantiles error = QuantilesOf(golden_, *mixed);
+  const ErrorQuantiles yardstick = QuantilesOf(golden_, *bf16);
   std::printf(
       "%-22s %-8s int8: p50 %.4f p99 %.4f max %.4f (bf16: p50 %.4f p99 %.4f "
       "max %.4f)\n",

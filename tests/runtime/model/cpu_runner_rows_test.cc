@@ -69,8 +69,8 @@ TEST(FillRowItemsTest, GoesByColumnsWhereRowsDoNotPay) {
 
 class CpuRunnerRowsTest
     : public CpuRunnerFixture,
-      public testing::WithParamInterface<std::tuple<std::string, WeightType>> {
-};
+      public testing::WithParamInterface<
+          std::tuple<std::string, WeightType, AdapterWeightType>> {};
 
 // Ten sequences, three of them without an adapter or with one that another
 // has too: in chunks of 3 their prompts go by rows, several a segment, and so
@@ -85,6 +85,7 @@ TEST_P(CpuRunnerRowsTest, RowsAndColumnsHaveTheSameBits) {
   config.num_heads = group * config.num_kv_heads;
   model_ = MakeSyntheticModel(config, 3);
   weights_ = std::get<1>(GetParam());
+  adapter_weights_ = std::get<2>(GetParam());
   constexpr int32_t kAdapters = 7;
   constexpr int32_t kSequences = 10;
   constexpr int32_t kPrompt = 25;
@@ -124,8 +125,10 @@ TEST_P(CpuRunnerRowsTest, RowsAndColumnsHaveTheSameBits) {
 
 std::string NameOf(
     const testing::TestParamInfo<CpuRunnerRowsTest::ParamType>& info) {
-  std::string name = std::get<0>(info.param) + "_" +
-                     std::string(WeightTypeName(std::get<1>(info.param)));
+  std::string name =
+      std::get<0>(info.param) + "_" +
+      std::string(WeightTypeName(std::get<1>(info.param))) + "_adapters_" +
+      std::string(AdapterWeightTypeName(std::get<2>(info.param)));
   for (char& c : name) {
     if (!std::isalnum(c)) c = '_';
   }
@@ -133,12 +136,14 @@ std::string NameOf(
 }
 
 // Fused modules, no gate, post norms, biases and layer norms are among them.
-INSTANTIATE_TEST_SUITE_P(All, CpuRunnerRowsTest,
-                         testing::Combine(testing::ValuesIn(SyntheticShapes()),
-                                          testing::Values(WeightType::kBf16,
-                                                          WeightType::kInt8,
-                                                          WeightType::kInt4)),
-                         &NameOf);
+INSTANTIATE_TEST_SUITE_P(
+    All, CpuRunnerRowsTest,
+    testing::Combine(testing::ValuesIn(SyntheticShapes()),
+                     testing::Values(WeightType::kBf16, WeightType::kInt8,
+                                     WeightType::kInt4),
+                     testing::Values(AdapterWeightType::kBf16,
+                                     AdapterWeightType::kInt8)),
+    &NameOf);
 
 }  // namespace
 }  // namespace descant

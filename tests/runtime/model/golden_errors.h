@@ -55,6 +55,23 @@ struct GoldenErrors {
   }
 };
 
+struct ErrorQuantiles {
+  float p50, p99, max;
+};
+inline ErrorQuantiles QuantilesOf(const GoldenFile& golden,
+                                  const std::vector<DrivenResult>& results) {
+  GoldenErrors errors;
+  for (size_t i = 0; i < results.size(); ++i) {
+    errors.Add(golden.cases[i], results[i]);
+  }
+  std::vector<float>& values = errors.values;
+  EXPECT_FALSE(values.empty());
+  if (values.empty()) return {};
+  std::sort(values.begin(), values.end());
+  return {values[values.size() / 2], values[values.size() * 99 / 100],
+          values.back()};
+}
+
 // `what`: for the line that is printed. `slack`: of the median, where only some
 // of the cases that the yardstick is of were computed.
 inline void ExpectWithinYardstick(const std::string& name, const char* what,

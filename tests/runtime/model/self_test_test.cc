@@ -106,6 +106,17 @@ class SelfTestOfKernels : public kernels::KernelsTest {
     change(&table, &groups);
     return FailedOf(ChecksOfKernels(table));
   }
+  // The same where one of LoRA's kernels, of `type`, does nothing.
+  template <typename Kernel>
+  std::vector<std::string> FailedWithoutLora(
+      const kernels::LoraKernels* kernels::CpuKernels::*type,
+      Kernel kernels::LoraKernels::*kernel) {
+    kernels::LoraKernels lora = *(kernels_->*type);
+    Nothing(&(lora.*kernel));
+    return FailedAfter([&](kernels::CpuKernels* table, kernels::GroupKernels*) {
+      table->*type = &lora;
+    });
+  }
   template <typename Result, typename... Args>
   static void Nothing(Result (**kernel)(Args...)) {
     *kernel = [](Args...) -> Result {};
@@ -127,8 +138,6 @@ TEST_P(SelfTestOfKernels, NamesTheKernelThatIsWrong) {
             }),                                                \
             Names{name})
   EXPECT_FOUND(gemm, "kernel gemm");
-  EXPECT_FOUND(shrink, "kernel shrink");
-  EXPECT_FOUND(expand, "kernel expand");
   EXPECT_FOUND(rms_norm, "kernel rms_norm");
   EXPECT_FOUND(layer_norm, "kernel layer_norm");
   EXPECT_FOUND(add_rms_norm, "kernel add_rms_norm");
@@ -147,6 +156,15 @@ TEST_P(SelfTestOfKernels, NamesTheKernelThatIsWrong) {
   EXPECT_FOUND(int8.quantise, "kernel int8 quantise");
   EXPECT_FOUND(int8.rms_norm, "kernel int8 rms_norm");
   EXPECT_FOUND(int8.layer_norm, "kernel int8 layer_norm");
+  using Lora = kernels::LoraKernels;
+  EXPECT_EQ(FailedWithoutLora(&CpuKernels::lora, &Lora::shrink),
+            Names{"kernel shrink"});
+  EXPECT_EQ(FailedWithoutLora(&CpuKernels::lora, &Lora::expand),
+            Names{"kernel expand"});
+  EXPECT_EQ(FailedWithoutLora(&CpuKernels::lora_int8, &Lora::shrink),
+            Names{"kernel shrink of int8"});
+  EXPECT_EQ(FailedWithoutLora(&CpuKernels::lora_int8, &Lora::expand),
+            Names{"kernel expand of int8"});
   if (kernels_->attention_part != nullptr) {
     EXPECT_FOUND(attention_part, "kernel attention in parts");
     EXPECT_FOUND(attention_merge, "kernel attention in parts");
