@@ -7,7 +7,7 @@ cover the kernel until one fails. Needs no GPU.
               [--folder FOLDER]
 
 A crash, an error of the emulation, a failed expectation and a run without an
-end (--timeout, 30 seconds of CPU time: no test takes a fifth of that) all kill
+end (--timeout, 120 seconds of CPU time: no test takes a tenth of that) all kill
 a mutant. One line a mutant, `killed|SURVIVED
 file:line rule`; exit code 1 when one survives that allowed_mutants.toml does
 not name, with its reason, or when that file names one that there isn't.
@@ -320,7 +320,7 @@ def main() -> int:
         "--allowed", action="store_true", help="runs those that may survive, too"
     )
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--timeout", type=int, default=30, help="seconds of CPU")
+    parser.add_argument("--timeout", type=int, default=120, help="seconds of CPU")
     parser.add_argument(
         "--folder", type=pathlib.Path, default=ROOT / "build/cuda-mutants"
     )
