@@ -20,6 +20,7 @@
 #include "absl/strings/strip.h"
 #include "runtime/base/check.h"
 #include "runtime/base/log.h"
+#include "server/connection_watch.h"
 
 namespace descant {
 namespace {
@@ -121,14 +122,18 @@ void Acceptor::Run() {
 }
 
 void Acceptor::AcceptOne(int listener) {
-  const int fd =
-      accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  sockaddr_storage peer{};
+  socklen_t peer_size = sizeof(peer);
+  const int fd = accept4(listener, reinterpret_cast<sockaddr*>(&peer),
+                         &peer_size, SOCK_NONBLOCK | SOCK_CLOEXEC);
   if (fd < 0) {
     if (LacksSomething(errno)) RefuseOne(listener);
     return;  // else the client has gone already
   }
+  const std::string address = AddressBytes(peer);
   struct stat file {};
-  if (!HasRoom() || fstat(fd, &file) != 0) {
+  if (floods_->Refuses(address, std::chrono::steady_clock::now()) ||
+      !HasRoom() || fstat(fd, &file) != 0) {
     ++refused_;
     close(fd);
     return;
@@ -136,6 +141,9 @@ void Acceptor::AcceptOne(int listener) {
   const int one = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
   connections_[fd] = file.st_ino;
+  WatchConnection(fd, file.st_ino, [floods = floods_, address] {
+    floods->Add(address, std::chrono::steady_clock::now());
+  });
   Sink::NewConnectionParameters connection;
   connection.listener_fd = listener;
   connection.fd = fd;

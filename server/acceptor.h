@@ -16,13 +16,16 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "grpcpp/server_builder.h"
+#include "server/flooding_addresses.h"
 
 namespace descant {
 
 // gRPC up to 1.53 stops to listen for good once accept() fails, as it does when
 // a process has no file descriptors left (CVE-2023-4785), and knows no greatest
 // number of connections. This does: one beyond it is closed at once, and an
-// accept() that fails is tried again. One thread of its own.
+// accept() that fails is tried again. Connections are watched for floods
+// (connection_watch.h), and who flooded one is refused for a moment. One thread
+// of its own.
 class Acceptor {
  public:
   using Sink = grpc::experimental::ExternalConnectionAcceptor;
@@ -43,8 +46,8 @@ class Acceptor {
   // Takes no more; connections live on. Before the server's Shutdown.
   void Stop();
 
-  // Connections that were closed because there were too many, or nothing left
-  // for them. Thread-safe.
+  // Connections that were closed because there were too many, nothing left for
+  // them, or a flood from their address. Thread-safe.
   uint64_t refused() const { return refused_; }
 
  private:
@@ -64,6 +67,9 @@ class Acceptor {
   // them, and another file may have the number then.
   absl::flat_hash_map<int, ino_t> connections_;
   std::chrono::steady_clock::time_point next_sweep_;
+  // Shared with connections, which outlive this.
+  const std::shared_ptr<FloodingAddresses> floods_ =
+      std::make_shared<FloodingAddresses>();
   std::atomic<uint64_t> refused_{0};
   std::thread thread_;
 };

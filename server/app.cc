@@ -17,6 +17,7 @@
 #include "runtime/base/reason.h"
 #include "runtime/base/status_macros.h"
 #include "server/adapter_message.h"
+#include "server/connection_watch.h"
 #include "server/errors.h"
 #include "server/limits.h"
 #include "server/version.h"
@@ -317,6 +318,7 @@ void App::MakeMetrics(const ServerConfig& config, const Backend& backend) {
   sources.refused_connections = [this] {
     return acceptor_.refused() + admin_acceptor_.refused();
   };
+  sources.flooding_connections = &FloodingConnections;
   if (audit_ != nullptr) {
     sources.security.audit = [this] { return audit_->counts(); };
   }

@@ -84,6 +84,13 @@ void LifecycleMetrics::Collect(Families* families) const {
         "Connections closed because there were too many.", MetricType::Counter,
         static_cast<double>(sources_.refused_connections()), {}, families);
   }
+  if (sources_.flooding_connections != nullptr) {
+    AddSingle("descant_flooding_connections_total",
+              "Connections closed because their client flooded them.",
+              MetricType::Counter,
+              static_cast<double>(sources_.flooding_connections()), {},
+              families);
+  }
   const bool stale = sources_.tenants_stale && sources_.tenants_stale();
   AddSingle("descant_tenants_stale",
             "1 where the tenants file could not be read again.",

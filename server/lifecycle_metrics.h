@@ -33,6 +33,7 @@ struct LifecycleSources {
   uint64_t request_memory_capacity = 0;
   // Connections; null: not counted.
   std::function<uint64_t()> refused_connections;
+  std::function<uint64_t()> flooding_connections;
   // Null where tenants are off.
   std::function<bool()> tenants_stale;
   SecuritySources security;

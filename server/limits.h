@@ -45,6 +45,26 @@ inline constexpr int kMaxPingStrikes = 2;
 // Without a call; then the client connects anew when it has one.
 inline constexpr Duration kMaxConnectionIdle = std::chrono::minutes(15);
 
+// What a client may send of frames that cost it nothing; beyond that it floods,
+// and its connection is closed (server/http2_meter.h).
+struct FrameRate {
+  int32_t burst;
+  double per_second;
+};
+// Calls that a client gives up. A proxy gives up those of all its clients.
+inline constexpr FrameRate kResets = {1000, 100};
+// Clients measure the bandwidth with them: one a round trip while data comes.
+inline constexpr FrameRate kPings = {1000, 500};
+// With acknowledgements of the server's, which change with the bandwidth.
+inline constexpr FrameRate kSettings = {100, 10};
+// Of one HEADERS frame and its CONTINUATION frames. (Beyond kMaxMetadataBytes
+// the call is refused; this is where the connection ends.)
+inline constexpr int64_t kMaxHeaderBlockBytes = 256 << 10;
+inline constexpr int32_t kMaxHeaderBlockFrames = 128;
+// For so long the address of a client that flooded gets no new connection.
+inline constexpr Duration kFloodPenalty = std::chrono::seconds(1);
+inline constexpr size_t kMaxFloodingAddresses = 4096;  // that are remembered
+
 // Generate.
 inline constexpr uint64_t kMaxPromptBytes = 1 << 20;
 inline constexpr int32_t kMaxChatMessages = 256;

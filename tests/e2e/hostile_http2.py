@@ -1,11 +1,12 @@
 """Attacks on a server's HTTP/2, one at a time.
 
-    hostile_http2.py ATTACK PORT SECONDS [--many]
+    hostile_http2.py ATTACK PORT SECONDS [--many] [--tls]
 
 Repeats the attack on 127.0.0.1:PORT for SECONDS, at least once, and prints one
 JSON object: what was sent and what the server did. The exit code is 0 when the
 attack ran, whatever the server did, and 3 when nobody took the first
-connection. `--many`: at the size of a long run. `list` prints the attacks.
+connection. `--many`: at the size of a long run. `--tls`: inside TLS, whoever
+the server is. `list` prints the attacks.
 
 Row numbers are those of tests/BAD_INPUTS.md. Needs python3-hpack and
 python3-hyperframe for what is well formed; what is not is made by hand. (Over
@@ -18,6 +19,7 @@ import json
 import resource
 import select
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -32,6 +34,9 @@ STREAM = "/descant.v1.GenerationService/GenerateStream"
 # 400 and ignore_eos (4).
 REQUEST = bytes([0x12, 5]) + b"Hello" + bytes([0x3A, 5, 0x08, 0x90, 3, 0x20, 1])
 STREAM_REQUEST = bytes([0x0A, len(REQUEST)]) + REQUEST
+
+TLS = "--tls" in sys.argv
+NOT_YET = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 END_STREAM, END_HEADERS, ACK = 0x1, 0x4, 0x1
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION = (
@@ -93,7 +98,10 @@ class Connection:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         report.add("connections")
-        if greet:
+        if TLS:
+            self.encrypt()
+        self.socket.setblocking(False)
+        if greet and self.open:
             first = frames.SettingsFrame(0, settings=settings or {})
             self.send(PREFACE + first.serialize())
             # gRPC's limits on streams and headers count from here on only.
@@ -108,14 +116,13 @@ class Connection:
         view = memoryview(data)
         end = time.monotonic() + 5
         while view and self.open:
-            readable, writable, _ = select.select(
-                [self.socket], [self.socket], [], 1)
+            readable, writable = self.ready(1, writes=True)
             if readable:
                 self.receive()
             if writable and self.open:
                 try:
-                    view = view[self.socket.send(view, socket.MSG_DONTWAIT):]
-                except BlockingIOError:
+                    view = view[self.socket.send(view[:1 << 17]):]
+                except NOT_YET:
                     pass
                 except OSError:
                     self.end()
@@ -126,6 +133,24 @@ class Connection:
             self.report.add("sent", count)
         return self.open
 
+    def encrypt(self):
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.set_alpn_protocols(["h2"])
+        try:
+            self.socket = context.wrap_socket(self.socket)
+        except OSError:
+            self.end()
+
+    def ready(self, seconds, writes=False):
+        """(there is something to read, there is room to write)"""
+        poller = select.poll()
+        poller.register(self.socket,
+                        select.POLLIN | (select.POLLOUT if writes else 0))
+        events = sum(event for _, event in poller.poll(1000 * seconds))
+        return events & ~select.POLLOUT != 0, events & select.POLLOUT != 0
+
     def end(self):
         if self.open:
             self.open = False
@@ -133,16 +158,18 @@ class Connection:
             self.socket.close()
 
     def receive(self):
-        try:
-            data = self.socket.recv(1 << 16, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self.end()
-            return
-        self.buffer += data
+        # (TLS gives a record at a time, and may hold more of them.)
+        for _ in range(16 if TLS else 1):
+            try:
+                data = self.socket.recv(1 << 16)
+            except NOT_YET:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                self.end()
+                return
+            self.buffer += data
         while len(self.buffer) >= 9:
             size = int.from_bytes(self.buffer[:3], "big")
             if len(self.buffer) < 9 + size:
@@ -179,9 +206,7 @@ class Connection:
         while self.open and time.monotonic() < end:
             if stream is not None and stream in self.ended:
                 return True
-            readable, _, _ = select.select(
-                [self.socket], [], [], max(0, end - time.monotonic()))
-            if readable:
+            if self.ready(max(0, end - time.monotonic()))[0]:
                 self.receive()
         return not self.open
 
@@ -470,6 +495,7 @@ ATTACKS = {
     "streams": flood(many_streams(open_frames)),
     "streams-unacknowledged": flood(many_streams(open_frames), ack=False),
     # Row 86.
+    "pings": bytes_of(raw_frame(PING, 0, 0, b"12345678") * 50),
     "ping-flood": flood(repeated(raw_frame(PING, 0, 0, b"12345678"))),
     "settings-flood": flood(repeated(raw_frame(SETTINGS, 0, 0))),
     "priority-flood": flood(many_streams(

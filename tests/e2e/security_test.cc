@@ -14,6 +14,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "adapters/identity.h"
 #include "server/cli/child_process.h"
 #include "server/cli/exit_code.h"
@@ -190,6 +191,32 @@ TEST_F(SecurityTest, ANewCertificateIsTakenWhileItServes) {
   WriteFileAtomically(Path("ca.crt"), next.certificate());
   EXPECT_EQ(Run(models).exit_code, 0);
   EXPECT_TRUE(absl::StrContains(server_->Log(), "TLS: certificate read"));
+  EXPECT_EQ(server_->Terminate(), 0);
+}
+
+// What gRPC itself never closes is seen behind the decryption, too.
+TEST_F(SecurityTest, FloodsInsideTls) {
+  const std::string port =
+      std::vector<std::string>(absl::StrSplit(server_->target(), ':'))[1];
+  for (const char* name : {"rapid-reset", "settings-flood",
+                           "continuation-flood", "streams-unacknowledged"}) {
+    const std::string log = Path("flood.json");
+    std::filesystem::remove(log);
+    auto child = cli::ChildProcess::Start(
+        {"/usr/bin/python3", SourcePath("tests/e2e/hostile_http2.py"), name,
+         port, "1", "--tls"},
+        {}, log);
+    ASSERT_TRUE(child.ok()) << child.status();
+    ASSERT_EQ(child->Wait(std::chrono::seconds(120)).value_or(-1), 0)
+        << ReadAll(log);
+    const Json report = Json::parse(ReadAll(log));
+    EXPECT_GT(report.value("closed", 0), 0) << name << " " << report;
+    EXPECT_EQ(
+        Run(Trusting({"--api-key-file", Path("key"), "models"})).exit_code, 0)
+        << name;
+  }
+  EXPECT_TRUE(absl::StrContains(server_->Log(), "its client flooded it"))
+      << server_->Log();
   EXPECT_EQ(server_->Terminate(), 0);
 }
 

@@ -77,8 +77,8 @@ std::string Nameless(const std::string& bytes) {
                                      {"others", "??????"},
                                      {"gone-1", "??????"},
                                      {"absent", "??????"},
-                                     {"acme/", "????/"},
-                                     {"nobo/", "????/"},
+                                     {"acme/", "?\?\?\?/"},
+                                     {"nobo/", "?\?\?\?/"},
                                      {"foreign-", "????????"},
                                      {"unknown-", "????????"}});
 }

@@ -72,6 +72,7 @@ class MetricsTest : public ::testing::Test {
     LifecycleSources sources;
     sources.request_memory = [] { return uint64_t{4096}; };
     sources.refused_connections = [] { return uint64_t{0}; };
+    sources.flooding_connections = [] { return uint64_t{3}; };
     sources.engine = [this] { return stats_; };
     sources.store = [this] { return store_; };
     sources.residents = [this] { return residents_; };
