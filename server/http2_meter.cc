@@ -72,13 +72,11 @@ bool Http2Meter::SkipPreface(absl::string_view* bytes) {
 }
 
 absl::string_view Http2Meter::OnFrame(MonotonicTime now) {
-  const uint32_t length = BigEndian(header_, 3);
   const unsigned char flags = header_[4];
   const uint32_t stream = BigEndian(header_ + 5, 4) & 0x7fffffffu;
-  payload_left_ = length;
+  payload_left_ = BigEndian(header_, 3);
   switch (header_[3]) {
     case kHeaders:
-      block_bytes_ = 0;
       block_frames_ = 0;
       if (stream > last_stream_) {
         last_stream_ = stream;
@@ -88,9 +86,9 @@ absl::string_view Http2Meter::OnFrame(MonotonicTime now) {
           return "streams before an acknowledgement of SETTINGS";
         }
       }
-      return OnHeaderBlock(length, (flags & kEndHeaders) != 0);
+      return OnHeaderBlock((flags & kEndHeaders) != 0);
     case kContinuation:
-      return OnHeaderBlock(length, (flags & kEndHeaders) != 0);
+      return OnHeaderBlock((flags & kEndHeaders) != 0);
     case kResetStream:
       return resets_.Take(now) ? "" : "RST_STREAM";
     case kSettings:
@@ -103,14 +101,9 @@ absl::string_view Http2Meter::OnFrame(MonotonicTime now) {
   }
 }
 
-absl::string_view Http2Meter::OnHeaderBlock(uint32_t length, bool ends) {
-  block_bytes_ += length;
-  ++block_frames_;
-  if (block_bytes_ > limits::kMaxHeaderBlockBytes ||
-      block_frames_ > limits::kMaxHeaderBlockFrames) {
-    return "CONTINUATION";
-  }
-  if (ends) block_bytes_ = block_frames_ = 0;
+absl::string_view Http2Meter::OnHeaderBlock(bool ends) {
+  if (++block_frames_ > limits::kMaxHeaderBlockFrames) return "CONTINUATION";
+  if (ends) block_frames_ = 0;
   return {};
 }
 

@@ -43,7 +43,7 @@ class Http2Meter {
   // Of the preface; false when it is another.
   bool SkipPreface(absl::string_view* bytes);
   absl::string_view OnFrame(MonotonicTime now);
-  absl::string_view OnHeaderBlock(uint32_t length, bool ends);
+  absl::string_view OnHeaderBlock(bool ends);
 
   size_t preface_read_ = 0;
   bool opaque_ = false;  // no HTTP/2
@@ -54,8 +54,7 @@ class Http2Meter {
   uint32_t last_stream_ = 0;
   int32_t streams_unacknowledged_ = 0;
   bool acknowledged_ = false;  // the server's SETTINGS
-  int64_t block_bytes_ = 0;    // of the header block under way
-  int32_t block_frames_ = 0;
+  int32_t block_frames_ = 0;   // of the header block under way
   Allowance resets_{limits::kResets};
   Allowance pings_{limits::kPings};
   Allowance settings_{limits::kSettings};

@@ -57,9 +57,8 @@ inline constexpr FrameRate kResets = {1000, 100};
 inline constexpr FrameRate kPings = {1000, 500};
 // With acknowledgements of the server's, which change with the bandwidth.
 inline constexpr FrameRate kSettings = {100, 10};
-// Of one HEADERS frame and its CONTINUATION frames. (Beyond kMaxMetadataBytes
+// HEADERS and its CONTINUATION frames: 2 MiB at most. (Beyond kMaxMetadataBytes
 // the call is refused; this is where the connection ends.)
-inline constexpr int64_t kMaxHeaderBlockBytes = 256 << 10;
 inline constexpr int32_t kMaxHeaderBlockFrames = 128;
 // For so long the address of a client that flooded gets no new connection.
 inline constexpr Duration kFloodPenalty = std::chrono::seconds(1);

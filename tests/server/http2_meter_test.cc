@@ -111,7 +111,6 @@ TEST_F(Http2MeterTest, NamesWhatThereWasTooMuchOf) {
   EXPECT_EQ(flood(Frame(kHeaders, 0, 1, 100) +
                   Repeated(Frame(kContinuation, 0, 1, 0), 300)),
             "CONTINUATION");
-  EXPECT_EQ(flood(Frame(kHeaders, kEndHeaders, 1, 300 << 10)), "CONTINUATION");
 }
 
 // gRPC bounds, or shrugs off, all else.
@@ -130,8 +129,10 @@ TEST_F(Http2MeterTest, OtherFramesAreFree) {
 TEST_F(Http2MeterTest, HeadersOfCallsAreFree) {
   Greet();
   uint32_t stream = 1;
-  for (int i = 0; i < 5'000; ++i, stream += 2) {
+  for (int i = 0; i < 500; ++i, stream += 2) {
     ASSERT_EQ(Take(Frame(kHeaders, 0, stream, 3000) +
+                   Repeated(Frame(kContinuation, 0, stream, 50),
+                            limits::kMaxHeaderBlockFrames - 2) +
                    Frame(kContinuation, kEndHeaders, stream, 3000) +
                    Frame(kData, 1, stream, 50)),
               "");
