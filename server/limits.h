@@ -51,8 +51,9 @@ struct FrameRate {
   int32_t burst;
   double per_second;
 };
-// Calls that a client gives up. A proxy gives up those of all its clients.
-inline constexpr FrameRate kResets = {1000, 100};
+// Calls that a client gives up; a proxy gives up those of all its clients. gRPC
+// works off some 10,000 a second.
+inline constexpr FrameRate kResets = {2000, 1000};
 // Clients measure the bandwidth with them: one a round trip while data comes.
 inline constexpr FrameRate kPings = {1000, 500};
 // With acknowledgements of the server's, which change with the bandwidth.

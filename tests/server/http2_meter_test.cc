@@ -98,12 +98,12 @@ TEST_F(Http2MeterTest, NamesWhatThereWasTooMuchOf) {
     Greet();
     return Take(frames);
   };
-  EXPECT_EQ(flood(Repeated(Frame(kPing, 0, 0, 8), 2000)), "PING");
+  EXPECT_EQ(flood(Repeated(Frame(kPing, 0, 0, 8), 3000)), "PING");
   EXPECT_EQ(flood(Repeated(Frame(kSettings, 0, 0, 0), 200)), "SETTINGS");
   EXPECT_EQ(flood(Repeated(Frame(kSettings, kAck, 0, 0), 200)), "SETTINGS");
   EXPECT_EQ(flood(Repeated(Frame(kHeaders, kEndHeaders, 1, 20) +
                                Frame(kResetStream, 0, 1, 4),
-                           2000)),
+                           3000)),
             "RST_STREAM");
   EXPECT_EQ(flood(Frame(kHeaders, 0, 1, 100) +
                   Repeated(Frame(kContinuation, 0, 1, 1000), 300)),
