@@ -163,8 +163,9 @@ void PackLayer(const LayerModules& modules, AdapterWeightType type,
   for (int32_t s = 0; s < kLoraSites; ++s) {
     const auto& slices = modules.at[s];
     PackedSite site = PlanSite(slices);
-    if (scratch && type == AdapterWeightType::kInt8)
+    if (scratch && type == AdapterWeightType::kInt8) {
       FindLargest(slices, scratch);
+    }
     const uint64_t begin = layout->size();
     if (site.rank != 0) {
       auto* a = layout->Take<std::byte>(value * site.rank *

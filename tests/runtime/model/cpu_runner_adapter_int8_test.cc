@@ -4,39 +4,20 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <string>
 #include <tuple>
 #include <vector>
 
-#include "runtime/kernels/cpu/cpu_features.h"
-#include "tests/runtime/model/cpu_runner_fixture.h"
+#include "tests/runtime/model/cpu_runner_families.h"
 #include "tests/runtime/model/golden_errors.h"
 
 namespace descant {
 namespace {
 
-using kernels::CpuIsa;
-
-constexpr const char* kFiles[] = {"llama",      "llama_untied_sharded",
-                                  "llama_bias", "mistral",
-                                  "qwen2",      "qwen3",
-                                  "gemma2",     "gemma3",
-                                  "phi3",       "gpt2"};
-
-class CpuRunnerAdapterInt8Test
-    : public CpuRunnerFixture,
-      public testing::WithParamInterface<std::tuple<CpuIsa, const char*>> {
+class CpuRunnerAdapterInt8Test : public CpuRunnerFamiliesTest {
  protected:
-  void SetUp() override {
-    const CpuIsa isa = std::get<0>(GetParam());
-    if (isa > kernels::DetectCpuIsa()) GTEST_SKIP() << "not on this machine";
-    setenv("DESCANT_CPU_ISA", std::string(kernels::CpuIsaName(isa)).c_str(), 1);
-    Load(std::string("tiny_") + std::get<1>(GetParam()));
-    adapter_weights_ = AdapterWeightType::kInt8;
-  }
-  void TearDown() override { unsetenv("DESCANT_CPU_ISA"); }
+  CpuRunnerAdapterInt8Test() { adapter_weights_ = AdapterWeightType::kInt8; }
 };
 
 // A value's error is up to half a 127th of the largest of its row, instead of
@@ -82,16 +63,8 @@ TEST_P(CpuRunnerAdapterInt8Test, ErrorIsBoundedMixedAndTheSameAlone) {
   EXPECT_LE(error.max, 3 * yardstick.max);
 }
 
-// The highest set first: oneDNN reads its limit, which lower ones set, once.
-INSTANTIATE_TEST_SUITE_P(
-    All, CpuRunnerAdapterInt8Test,
-    testing::Combine(testing::Values(CpuIsa::kAmx, CpuIsa::kAvx512,
-                                     CpuIsa::kAvx2),
-                     testing::ValuesIn(kFiles)),
-    [](const auto& info) {
-      return std::string(kernels::CpuIsaName(std::get<0>(info.param))) + "_" +
-             std::get<1>(info.param);
-    });
+INSTANTIATE_TEST_SUITE_P(All, CpuRunnerAdapterInt8Test, AllFamilies(),
+                         &NameOfFamily);
 
 }  // namespace
 }  // namespace descant
