@@ -77,13 +77,16 @@ def step_bars(report):
     steps = [step for step in report["steps"] if step["table"] == "base"]
     for step in steps:
         if step["kind"] == "decode" and step["rows"] <= 16:
+            # A step whose operations at peak take longer than its bytes can't
+            # be held to the bytes (16 rows on a machine without AMX).
+            limit = "bytes" if step["bound_ms"] <= step["bytes_ms"] else "peak"
             yield (
-                f"{weights} decode step of {step['rows']} rows / (bytes / "
-                "bandwidth)",
-                step["best_ms"] / step["bytes_ms"],
+                f"{weights} decode step of {step['rows']} rows / ({limit})",
+                step["best_ms"] / step["bound_ms"],
                 "<=",
                 1.3,
-                f" ({step['best_ms']:.2f} ms, {step['read_gb_per_s']:.0f} GB/s)",
+                f" ({step['best_ms']:.2f} ms; bytes {step['bytes_ms']:.2f} ms"
+                f" at {step['read_gb_per_s']:.0f} GB/s)",
             )
     amx = "amx" in report["runner"]
     for step in steps:

@@ -1,10 +1,20 @@
-"""Is a peer's answer what was asked for? make_models.py made the probes."""
+"""Is a peer's answer what was asked for? make_probes.py made the probes."""
 
 # Share of the probes that must be answered as Transformers + PEFT does in
-# fp32. Chance and a forgotten adapter give about 0; quantised weights move
-# close calls.
-NEEDED = {"bf16": 0.5, "int8": 0.5, "int4": 0.3}
-FEW = 4  # of fewer, it's enough that they aren't answered as by the base
+# fp32. Chance and a forgotten adapter give about 0; bf16 and quantised
+# activations move close calls.
+NEEDED = 0.5
+
+
+def probes_for(probes, leg):
+    """[(prompt, adapter or None, first token)] of `leg`, from a shape's
+    probes: on the base, on its one adapter, or each on its own, mixed."""
+    if leg.adapters == 1:
+        return [(one["prompt"], 0, one["adapter"]) for one in probes["first"]]
+    if leg.adapters:
+        return [(one["prompt"], i, one["adapter"])
+                for i, one in enumerate(probes["each"][:leg.adapters])]
+    return [(one["prompt"], None, one["base"]) for one in probes["each"]]
 
 
 def lengths(answers, requests, output):
@@ -18,26 +28,18 @@ def lengths(answers, requests, output):
     return ""
 
 
-def share(probes, answers, key):
-    hits = sum(answer[0] == probe[key]
-               for probe, answer in zip(probes, answers))
-    return hits / len(probes)
-
-
-def probe(run, probes, kind, leg):
-    """Asks `run` the probes as `leg` would: on the base, or each on its
-    adapter, mixed. -> (share of right answers, complaint or "")."""
-    probes = probes[:leg.adapters] if leg.adapters else probes
-    requests = [(item["prompt"], i if leg.adapters else None)
-                for i, item in enumerate(probes)]
+def probe(run, probes, leg):
+    """Asks `run` the probes as `leg` would ask. -> (share of right answers,
+    complaint or "")."""
+    asked = probes_for(probes, leg)
+    requests = [(prompt, adapter) for prompt, adapter, _ in asked]
     _, answers = run(requests, leg.in_flight, 1)
     wrong = lengths(answers, requests, 1)
     if wrong:
         return 0.0, wrong
-    right = share(probes, answers, "adapter" if leg.adapters else "base")
-    if len(probes) < FEW:  # one close call must not decide
-        right = 1 - share(probes, answers, "base")
-    if right < NEEDED[kind]:
+    right = sum(answer[0] == token for answer, (_, _, token)
+                in zip(answers, asked)) / len(asked)
+    if right < NEEDED:
         return right, (f"only {right:.0%} of the probes are answered as by "
                        "Transformers + PEFT")
     return right, ""

@@ -3,7 +3,6 @@
 
   hf/               the demo GGUF dequantised, bf16, with its tokenizer
   adapters/SHAPE/i  PEFT's pair, the tensors of `descant bench` under SEED + i
-  probes.json       prompts whose first token tells the adapters apart
 
   make_models.py GGUF FOLDER SEED
 """
@@ -24,9 +23,6 @@ sys.path.append(str(HERE.parents[1] / "golden"))
 import random_adapter  # noqa: E402
 
 SCALE = 16  # alpha / rank, as in `descant bench`
-PROBES = 64  # candidates
-PROBE_TOKENS = 16
-SHARED = 3  # other adapters that may give the same token
 
 
 def make_base(gguf, folder):
@@ -69,50 +65,6 @@ def make_adapter(base, shape, seed, folder):
     config.save_pretrained(folder)
 
 
-def first_tokens(model, prompts):
-    """Top token, its lead over the second: ([n], [n])."""
-    with torch.inference_mode():
-        logits = model(input_ids=prompts, logits_to_keep=1).logits[:, -1]
-    top = logits.topk(2, dim=-1)
-    return (top.indices[:, 0].tolist(),
-            (top.values[:, 0] - top.values[:, 1]).tolist())
-
-
-def make_probes(base, adapters, seed):
-    """For each adapter the candidate prompt whose first token, in fp32, differs
-    from that of the base and of nearly every other adapter, with the largest
-    lead over the second (the base's own lead, where that is less)."""
-    draw = torch.Generator().manual_seed(seed)
-    prompts = torch.randint(workloads.VOCABULARY, (PROBES, PROBE_TOKENS),
-                            generator=draw)
-    base_tokens, base_leads = first_tokens(base, prompts)
-    probes = {}
-    for shape in workloads.SHAPES:
-        answers = []
-        for i in range(workloads.ADAPTERS):
-            model = peft.PeftModel.from_pretrained(base,
-                                                   adapters / shape / str(i))
-            answers.append(first_tokens(model, prompts))
-            base = model.unload()
-        probes[shape] = [
-            probe(prompts, i, answers, base_tokens, base_leads)
-            for i in range(workloads.ADAPTERS)]
-    return probes
-
-
-def probe(prompts, i, answers, base_tokens, base_leads):
-    def lead(k):
-        token, own_lead = answers[i][0][k], answers[i][1][k]
-        same = sum(tokens[k] == token for tokens, _ in answers) - 1
-        if token == base_tokens[k] or same > SHARED:
-            return -1.0
-        return min(own_lead, base_leads[k])
-
-    best = max(range(len(prompts)), key=lead)
-    return {"prompt": prompts[best].tolist(), "base": base_tokens[best],
-            "adapter": answers[i][0][best], "lead": round(lead(best), 3)}
-
-
 def main():
     gguf, out, seed = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(
         sys.argv[3])
@@ -123,11 +75,6 @@ def main():
         for i in range(workloads.ADAPTERS):
             make_adapter(base, shape, seed + i,
                          out / "adapters" / shape.name / str(i))
-    probes = make_probes(base, out / "adapters", seed)
-    (out / "probes.json").write_text(json.dumps(probes) + "\n")
-    for shape, items in probes.items():
-        leads = sorted(item["lead"] for item in items)
-        print(f"probes of {shape} adapters: leads {leads[0]} to {leads[-1]}")
 
 
 if __name__ == "__main__":

@@ -136,16 +136,22 @@ class Schedule(unittest.TestCase):
 
 
 class Checks(unittest.TestCase):
-    PROBES = [{"prompt": [i], "base": 1, "adapter": 100 + i}
-              for i in range(32)]
+    PROBES = {
+        "each": [{"prompt": [i], "base": 1, "adapter": 100 + i}
+                 for i in range(32)],
+        "first": [{"prompt": [i], "base": 1, "adapter": 100}
+                  for i in range(8)]}
 
-    def ask(self, answer, leg="W-mixed", kind="bf16"):
+    def ask(self, answer, leg="W-mixed"):
         run = lambda requests, in_flight, output: (1.0, [
             [answer(adapter)] * output for _, adapter in requests])
-        return checks.probe(run, self.PROBES, kind, workloads.LEGS[leg])
+        return checks.probe(run, self.PROBES, workloads.LEGS[leg])
 
     def test_right_adapters(self):
         self.assertEqual(self.ask(lambda a: 100 + a), (1.0, ""))
+        self.assertEqual(self.ask(lambda a: 100 + a, "W-single/adapter"),
+                         (1.0, ""))
+        self.assertEqual(self.ask(lambda a: 1, "W-single/base"), (1.0, ""))
 
     def test_an_engine_that_forgets_the_adapter(self):
         self.assertIn("0%", self.ask(lambda a: 1)[1])

@@ -76,7 +76,7 @@ class Run:
         self.log = (args.results / "engines.log").open("a")
         self.given_up = {}  # (peer, type, engine): why
         self.warm = set()
-        self.probes = None
+        self.probes = {}  # by file
         self.began = time.monotonic()
 
     def write(self, line):
@@ -176,7 +176,7 @@ class Run:
         requests = workloads.requests(leg, self.seed + 1000 * repetition)
         if (key, leg_name) not in self.warm:
             extra["probes"], complaint = checks.probe(
-                worker.run, self.probes_of(leg.shape), kind, leg)
+                worker.run, self.probes_of(name, kind)[leg.shape], leg)
             if complaint:
                 raise processes.PeerError(f"INVALID: {complaint}")
             others = workloads.requests(leg, f"warm-up {self.seed}")
@@ -190,11 +190,14 @@ class Run:
             raise processes.PeerError(f"INVALID: {complaint}")
         return sum(map(len, answers)) / seconds
 
-    def probes_of(self, shape):
-        if self.probes is None:
-            self.probes = json.loads(
-                (self.args.peers / "models/probes.json").read_text())
-        return self.probes[shape]
+    def probes_of(self, name, kind):
+        # int8 is near enough to bf16 to be held to the same answers.
+        path = self.args.peers / "models" / (
+            "probes-q4_0.json" if (name, kind) == ("llamacpp", "int4")
+            else "probes-bf16.json")
+        if path not in self.probes:
+            self.probes[path] = json.loads(path.read_text())
+        return self.probes[path]
 
     def costs(self, items):
         """Seconds that one more measurement of each item takes, from its

@@ -10,8 +10,9 @@ here=tests/bench/peers
 peers=.deps/peers
 models=$peers/models
 seed=${1:-20261124}
-if [ ! -e "$models/probes.json" ]; then
-  echo "models: base, adapters, probes"
+last_adapter=$models/adapters/wide/31/adapter_config.json
+if [ ! -e "$last_adapter" ]; then
+  echo "models: base, adapters"
   $peers/hf/bin/python $here/make_models.py \
     .deps/models/SmolLM2-135M-Instruct.Q4_1.gguf $models "$seed"
 fi
@@ -20,4 +21,14 @@ $peers/hf/bin/python $here/convert_llamacpp.py $peers/llamacpp $models
 echo "models: OpenVINO"
 $peers/openvino-export/bin/python $here/convert_openvino.py $models/hf \
   $models/openvino
+# probes BASE NAME
+probes() {
+  if [ ! -e "$models/probes-$2.json" ]; then
+    echo "models: probes of $2"
+    $peers/hf/bin/python $here/make_probes.py "$1" $models/adapters \
+      "$models/probes-$2.json" "$seed"
+  fi
+}
+probes $models/hf bf16
+probes $models/llamacpp/Q4_0.gguf q4_0
 echo "models: $models is ready"
