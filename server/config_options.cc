@@ -128,7 +128,9 @@ const std::vector<ConfigOption>& ConfigOptions() {
        "auto, cpu, reference (fp32, slow) or cuda. Default auto: cuda if "
        "built and present, else cpu.",
        SetDevice},
-      {"threads", "N", "Kernel threads. Default: one for each CPU.",
+      {"threads", "N",
+       "Kernel threads. Default: one for each CPU that the process may use, "
+       "within its cgroup's quota.",
        Number(&C::threads, 1, 1024)},
       {"listen", "HOST:PORT",
        "Generation and adapters. Default 127.0.0.1:50051.",

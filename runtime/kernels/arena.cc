@@ -6,11 +6,12 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "runtime/kernels/numa.h"
 
 namespace descant::kernels {
 namespace {
 
-constexpr uint64_t kHugePage = uint64_t{2} << 20;
+constexpr uint64_t kHugePage = Arena::kPageBytes;
 
 }  // namespace
 
@@ -35,6 +36,10 @@ absl::StatusOr<Arena> Arena::Create(uint64_t bytes) {
   arena.size_ = bytes;
   // Refused where huge pages are off: then these are ordinary pages.
   (void)madvise(arena.data_, rounded, MADV_HUGEPAGE);
+  const NumaNodes& nodes = NumaNodes::OfMachine();
+  if (nodes.several()) {
+    (void)InterleaveNodes(arena.data_, rounded, nodes.nodes());
+  }
   return arena;
 }
 

@@ -9,10 +9,13 @@
 
 namespace descant::kernels {
 
-// Zeroed, aligned to 2 MiB, on huge pages where the system gives them. Frees
-// its memory when it goes. Movable; thread-compatible.
+// Zeroed, aligned to 2 MiB, on huge pages where the system gives them, from all
+// nodes of memory in turn (numa.h). Frees its memory when it goes. Movable;
+// thread-compatible.
 class Arena {
  public:
+  static constexpr uint64_t kPageBytes = uint64_t{2} << 20;
+
   // RESOURCE_EXHAUSTED: the system has no such amount of address space.
   static absl::StatusOr<Arena> Create(uint64_t bytes);
 

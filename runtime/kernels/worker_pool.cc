@@ -9,9 +9,10 @@
 #include <algorithm>
 #include <chrono>
 #include <climits>
-#include <cstdio>
 
 #include "runtime/base/check.h"
+#include "runtime/kernels/cgroup_quota.h"
+#include "runtime/kernels/numa.h"
 
 namespace descant::kernels {
 namespace {
@@ -22,20 +23,8 @@ constexpr std::chrono::microseconds kSpin{100};
 // Flush to zero, denormals are zero: as vdpbf16ps does anyway.
 constexpr unsigned kFlushDenormals = 0x8040;
 
-// CPUs the cgroup's quota allows; INT32_MAX without one.
-int32_t CgroupQuota() {
-  std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "re");
-  long long quota = 0, period = 0;
-  int fields = 0;
-  if (file != nullptr) {
-    fields = std::fscanf(file, "%lld %lld", &quota, &period);
-    std::fclose(file);
-  }
-  if (fields != 2 || quota <= 0 || period <= 0) return INT32_MAX;
-  return static_cast<int32_t>(
-      std::clamp<long long>(quota / period, 1, INT32_MAX));
-}
-
+// A node's CPUs one behind the other: neighbouring workers share a node, and a
+// quota is spent on as few of them as can be.
 std::vector<int32_t> ReadCpus() {
   std::vector<int32_t> cpus;
   cpu_set_t set;
@@ -44,7 +33,11 @@ std::vector<int32_t> ReadCpus() {
       if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
     }
   }
-  const size_t quota = static_cast<size_t>(CgroupQuota());
+  const NumaNodes& nodes = NumaNodes::OfMachine();
+  std::stable_sort(cpus.begin(), cpus.end(), [&](int32_t a, int32_t b) {
+    return nodes.NodeOf(a) < nodes.NodeOf(b);
+  });
+  const size_t quota = static_cast<size_t>(CgroupCpus());
   if (cpus.size() > quota) cpus.resize(quota);
   return cpus;
 }
@@ -108,6 +101,10 @@ WorkerPool::WorkerPool(int32_t threads) {
   for (int32_t worker = 1; worker < threads; ++worker) {
     threads_.emplace_back([this, worker] { Work(worker); });
   }
+}
+
+int32_t WorkerPool::NodeOf(int32_t worker) const {
+  return cpus_.empty() ? 0 : NumaNodes::OfMachine().NodeOf(cpus_[worker]);
 }
 
 WorkerPool::~WorkerPool() {

@@ -29,6 +29,8 @@ class WorkerPool {
   ~WorkerPool();
 
   int32_t size() const { return static_cast<int32_t>(threads_.size()) + 1; }
+  // The node of memory (numa.h) near a worker; 0 for workers that float.
+  int32_t NodeOf(int32_t worker) const;
 
   // Calls task(context, worker) once for every worker in [0, size()), the
   // caller being worker 0 (pinned for the time of the call); returns when

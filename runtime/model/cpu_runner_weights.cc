@@ -11,6 +11,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mutex.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/kernels/numa.h"
 #include "runtime/kernels/packing.h"
 #include "runtime/model/weights_cache.h"
 
@@ -260,6 +261,31 @@ Tensors LayOut(const ModelConfig& config, const CpuShape& shape,
   return tensors;
 }
 
+// Blocks near the workers that multiply them: REQUIRES that nobody touched
+// them.
+void PlaceBlocks(const CpuShape& shape, const Tensors& tensors,
+                 const kernels::WorkerPool& pool, const kernels::Arena& arena) {
+  if (!kernels::NumaNodes::OfMachine().several()) return;
+  std::vector<kernels::SharedItems> shares;
+  const auto add = [&](const CpuLinear& linear, int64_t width, int64_t each) {
+    shares.push_back(
+        {linear.blocks, width / kColumnBlock, each * linear.block_bytes});
+  };
+  for (const CpuLayerWeights& layer : tensors.layers) {
+    add(layer.qkv, shape.qkv_width, 1);
+    add(layer.out, shape.hidden_width, 1);
+    add(layer.gate_up, shape.mlp_width, shape.mlp_slices);
+    add(layer.down, shape.hidden_width, 1);
+  }
+  add(tensors.head, shape.vocab_width, 1);
+  std::vector<int32_t> nodes;
+  for (int32_t worker = 0; worker < pool.size(); ++worker) {
+    nodes.push_back(pool.NodeOf(worker));
+  }
+  kernels::PlaceNearWorkers(shares, nodes, arena.data(), arena.size(),
+                            kernels::Arena::kPageBytes);
+}
+
 // What the workers share while they read.
 struct LoadRegion {
   const WeightSource* source;
@@ -406,6 +432,7 @@ absl::StatusOr<std::unique_ptr<CpuWeights>> CpuWeights::Load(
                            kernels::Arena::Create(count.size()));
   Layout layout(config, source, format, weights->arena_.data());
   Tensors tensors = LayOut(config, weights->shape_, &layout);
+  PlaceBlocks(weights->shape_, tensors, *pool, weights->arena_);
 
   const bool cached = TakeFromCache(
       place, source, layout.jobs(), pool,
