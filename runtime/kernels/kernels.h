@@ -168,6 +168,7 @@ struct CpuKernels {
   // Called by each thread at the end of a parallel region, or null.
   void (*end_region)();
   GemmBesideFn gemm_beside = nullptr;  // lora.h; or null
+  int32_t gemm_beside_from = 0;        // rows with which it begins to fetch
   // `gemm` is LibTorch's: BrgemmPrepare it first, and never accumulate.
   bool gemm_is_brgemm = false;
 };

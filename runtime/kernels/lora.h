@@ -2,6 +2,7 @@
 #ifndef DESCANT_RUNTIME_KERNELS_LORA_H_
 #define DESCANT_RUNTIME_KERNELS_LORA_H_
 
+#include <cstddef>
 #include <cstdint>
 
 #include "runtime/kernels/layout.h"
@@ -24,15 +25,30 @@ using ExpandFn = void (*)(const ExpandSegment* segments, int32_t count,
                           int64_t block, int32_t begin, int32_t end, float* c,
                           int64_t ldc);
 
-// What is to be fetched into the second-level cache.
+// Memory that is to be fetched into the second-level cache.
+struct FetchRange {
+  const std::byte* at;
+  int64_t bytes;  // a multiple of 512, or somewhat more is fetched
+};
+struct FetchRanges {
+  const FetchRange* next = nullptr;
+  const FetchRange* end = nullptr;
+};
 struct FetchStream {
-  const bf16_t* at;
-  int64_t left;  // elements; below zero when more was fetched
+  FetchRanges soon;   // read behind this product
+  FetchRanges later;  // fetched behind `soon`
+  // What is left of a range that was taken.
+  const std::byte* at = nullptr;
+  int64_t left = 0;
+
+  bool empty() const {
+    return left <= 0 && soon.next == soon.end && later.next == later.end;
+  }
 };
 
 // The base weights' product (GemmFn) without accumulation, to the same bits.
-// Where that leaves memory idle it fetches adapters, which are read next: what
-// lies at beside->at, which it moves on.
+// Where that leaves memory idle it fetches adapters, which are read next, and
+// takes what it fetched out of `beside`.
 using GemmBesideFn = void (*)(int32_t m, int32_t k_pairs, const bf16_t* a,
                               int64_t lda, const bf16_t* b, int64_t ldb,
                               const bf16_t* next, float* c, int64_t ldc,

@@ -105,6 +105,9 @@ void LayOutScratch(const ModelConfig& config, const BatchLimits& limits,
     for (auto& expands : worker.expands) {
       expands.reserve(limits.max_sequences);
     }
+    // Blocks of two slices at most; with them A for a share of the shrinks.
+    worker.soon.reserve(2 * limits.max_sequences);
+    worker.later.reserve(2 * limits.max_sequences + limits.max_rows);
   }
   if (state->weights->type() == WeightType::kInt8) {
     LayOutQuantised(std::max(rows, outputs), shape, layout, state);
@@ -283,6 +286,16 @@ void CpuRunner::FillRopeTables() {
   }
 }
 
+// A step of up to so many rows may take LoRA by rows.
+int32_t MostRowsByRow(const CpuStepState& state) {
+  const kernels::CpuKernels& kernels = *state.kernels;
+  // The library's kernels are prepared for other strides.
+  if (kernels.gemm_is_brgemm) return 0;
+  // Larger products fetch what columns of theirs will read.
+  if (FetchesBeside(state)) return kernels.gemm_beside_from - 1;
+  return kMaxRowsByRow;
+}
+
 absl::Status CpuRunner::Launch(const Batch& batch) {
   DESCANT_CHECK(batch.rows() <= limits_.max_rows);
   DESCANT_CHECK(batch.outputs() <= limits_.max_outputs);
@@ -300,10 +313,7 @@ absl::Status CpuRunner::Launch(const Batch& batch) {
   if (batch.empty()) return absl::OkStatus();
   FillPlan(batch, last_tokens_, *adapters_, state_.attention_sizes,
            &state_.plan);
-  // The library's kernels are prepared for other strides.
-  FillRowItems(2 * pool_.size(),
-               state_.kernels->gemm_is_brgemm ? 0 : kMaxRowsByRow,
-               &state_.plan);
+  FillRowItems(2 * pool_.size(), MostRowsByRow(state_), &state_.plan);
   for (ItemCounter& counter : state_.counters) {
     counter.taken.store(0, std::memory_order_relaxed);
   }

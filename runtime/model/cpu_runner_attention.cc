@@ -1,5 +1,6 @@
 // From q, k and v to what attention makes of them.
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 #include "runtime/model/cpu_runner_phases.h"
@@ -9,6 +10,10 @@ namespace descant {
 namespace {
 
 using kernels::bf16_t;
+
+// Of keys and values that a worker fetches while it computes q, k and v: what
+// stays in its second-level cache beside the weights.
+constexpr int64_t kFetchedKvBytes = int64_t{512} << 10;
 
 // The first position that an attention item reads.
 int32_t FirstSeen(const PlanAttention& plan, int32_t window) {
@@ -125,6 +130,35 @@ void CpuStep::Attend(int32_t layer) {
                             PartialOf(plan, index / parts % heads, part));
   });
   if (parts > 1) MergeParts(layer);
+}
+
+void CpuStep::FetchKv(int32_t layer) {
+  if (!FetchesBeside(state_)) return;
+  mine_.later.clear();
+  const int32_t window = WindowOf(config_, layer);
+  const int32_t heads = config_.num_kv_heads;
+  const int64_t stride = state_.kv->block_stride();
+  const int64_t bytes = stride / heads * static_cast<int64_t>(sizeof(bf16_t));
+  const int32_t items =
+      static_cast<int32_t>(plan_.attention.size()) * heads * plan_.most_parts;
+  const int32_t end = FirstOf(items, worker_ + 1);
+  int64_t left = kFetchedKvBytes;
+  for (int32_t i = FirstOf(items, worker_); i < end; i += plan_.most_parts) {
+    const int32_t item = i / plan_.most_parts;
+    const PlanAttention& plan = plan_.attention[item / heads];
+    const bf16_t* kv = state_.kv->Head(layer, item % heads);
+    const int32_t last = (plan.first_position + plan.tokens - 1) / kBlockSize;
+    for (int32_t block = FirstSeen(plan, window) / kBlockSize; block <= last;
+         ++block) {
+      mine_.later.push_back(
+          {reinterpret_cast<const std::byte*>(kv + plan.blocks[block] * stride),
+           bytes});
+      left -= bytes;
+      if (left <= 0) break;
+    }
+    if (left <= 0) break;
+  }
+  beside_.later = {mine_.later.data(), mine_.later.data() + mine_.later.size()};
 }
 
 float* CpuStep::PartialOf(const PlanAttention& plan, int32_t head,

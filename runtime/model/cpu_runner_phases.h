@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "runtime/model/cpu_runner_step.h"
 
@@ -54,6 +55,10 @@ class CpuStep {
   void End(CpuPhase phase) {
     if (state_.timer != nullptr) state_.timer->End(worker_, phase);
   }
+  // The first of `items` that is in a worker's share.
+  int32_t FirstOf(int32_t items, int32_t worker) const {
+    return static_cast<int32_t>(int64_t{items} * worker / state_.pool->size());
+  }
   // Calls body(item) for every item in [0, items), each on one worker, and
   // waits for all.
   template <typename Body>
@@ -97,6 +102,9 @@ class CpuStep {
   void RotateHead(const float* x, const float* norm, const RopeTable& rope,
                   int32_t position, kernels::bf16_t* out);
   void Attend(int32_t layer);
+  // If FetchesBeside: the products of q, k and v fetch, with what they have
+  // left, the first of the keys and values that this worker attends to.
+  void FetchKv(int32_t layer);
   kernels::AttentionItem AttentionOf(int32_t layer, const PlanAttention& plan,
                                      int32_t head);
   // Sums of a part of a split item; parts are counted from position 0.
@@ -119,6 +127,17 @@ class CpuStep {
   }
   // Before the items of a site's projection.
   void BeginSite(int32_t layer, LoraSite site);
+  // What an item of a site's projection (a block of columns of each slice)
+  // reads of the adapters' B. `index`: layer * kLoraSites + site.
+  void AddBlocks(int32_t index, int32_t item,
+                 std::vector<kernels::FetchRange>* ranges) const;
+  // If FetchesBeside: the products of the current site fetch, with what they
+  // have left, this worker's part of A and its first blocks of B of the site
+  // `index`, which is the next one.
+  void FetchLater(int32_t index);
+  // Likewise the blocks of `item`, this worker's next one of the current site,
+  // before that.
+  void FetchSoon(int32_t layer, LoraSite site, int32_t item);
   // Pairs of K of a site's A.
   int32_t ShrinkPairs(LoraSite site) const;
   // Its block of columns from `column` on.
@@ -139,8 +158,6 @@ class CpuStep {
   void ForLoraRows(int32_t layer, LoraSite site, const kernels::bf16_t* a,
                    int64_t lda, float* c, int64_t ldc, const int32_t* columns,
                    const int32_t* widths, const Finish& finish);
-  // Fetches the first of these during the site's projection: `beside_`.
-  void BesideNext();
   void LoraOfItem(const PlanSegment& segment, const PackedSite& packed,
                   int32_t k_pairs, const kernels::bf16_t* a, int64_t lda,
                   float* c, int64_t ldc, const int32_t* columns,
@@ -153,6 +170,15 @@ class CpuStep {
   void AddProjection(int32_t layer, LoraSite site, const Product& product,
                      const float* post_norm);
   void AddNormed(const float* post_norm);
+  // The slice (q, k, v) of a block of qkv, and a slice's first block.
+  int32_t QkvFirst(int32_t slice) const {
+    return slice == 0 ? 0
+                      : (shape_.q_width + (slice - 1) * shape_.kv_width) /
+                            kernels::kColumnBlock;
+  }
+  int32_t QkvSlice(int32_t block) const {
+    return block < QkvFirst(1) ? 0 : (block < QkvFirst(2) ? 1 : 2);
+  }
   // C [end - begin, 32] = rows of product times one block, plus bias.
   void Multiply(const Product& product, int64_t block, int32_t begin,
                 int32_t end, float* c, int64_t ldc);
@@ -177,13 +203,10 @@ class CpuStep {
   int32_t phase_ = 0;
   // What mine_.expanded holds.
   const std::byte* expanded_[2] = {nullptr, nullptr};
-  // A site ByRows: what this worker is going to read, while it multiplies.
-  kernels::FetchStream beside_ = {nullptr, 0};
-  int32_t beside_site_ = 0;    // layer * kLoraSites + site
-  int32_t beside_item_ = 0;    // after that of beside_
-  int64_t beside_budget_ = 0;  // bytes
-  bool last_chunk_ = false;    // of rows that meet the current block
-  bool last_block_ = false;    // of this worker's share
+  // What this worker is going to read of adapters, while it multiplies.
+  kernels::FetchStream beside_;
+  bool last_chunk_ = false;  // of rows that meet the current block
+  bool last_block_ = false;  // of this worker's share
 };
 
 template <typename Body>
@@ -197,10 +220,8 @@ void CpuStep::ForEach(int32_t items, const Body& body) {
   ++phase_;
   for (int32_t i = 0; i < workers; ++i) {
     const int32_t owner = (worker_ + i) % workers;
-    const int32_t begin =
-        static_cast<int32_t>(int64_t{items} * owner / workers);
-    const int32_t end =
-        static_cast<int32_t>(int64_t{items} * (owner + 1) / workers);
+    const int32_t begin = FirstOf(items, owner);
+    const int32_t end = FirstOf(items, owner + 1);
     for (;;) {
       const int32_t item =
           begin + counters[owner].taken.fetch_add(1, std::memory_order_relaxed);
@@ -226,8 +247,7 @@ void CpuStep::ForBlocks(int32_t blocks, int32_t rows, const Body& body) {
   // Rows are split only where there are too few blocks for all workers.
   const int32_t parts = std::clamp(4 * state_.pool->size() / blocks, 1, chunks);
   const int32_t items = blocks * parts;
-  const int32_t end = static_cast<int32_t>(int64_t{items} * (worker_ + 1) /
-                                           state_.pool->size());
+  const int32_t end = FirstOf(items, worker_ + 1);
   ForEach(items, [&](int32_t item) {
     last_block_ = item + 1 == end;
     const int32_t block = item / parts;

@@ -20,12 +20,11 @@ void CpuStep::Multiply(const Product& product, int64_t block, int32_t begin,
   if (last_chunk_) next = last_block_ ? product.after : b + weights.block_bytes;
   switch (weights.type) {
     case WeightType::kBf16:
-      if (beside_.left > 0) {
+      if (!beside_.empty()) {
         kernels_.gemm_beside(
             end - begin, product.k_pairs, product.a + begin * product.lda,
             product.lda, reinterpret_cast<const bf16_t*>(b), 2 * kColumnBlock,
             reinterpret_cast<const bf16_t*>(next), c, ldc, &beside_);
-        if (beside_.left <= 0) BesideNext();
         break;
       }
       kernels_.gemm(end - begin, product.k_pairs,
@@ -75,8 +74,8 @@ void CpuStep::MultiplyGroups(const Product& product, int64_t block,
 
 const std::byte* CpuStep::FirstBlock(const CpuLinear& weights, int32_t items,
                                      int32_t each) const {
-  const int64_t first = int64_t{items} * worker_ / state_.pool->size();
-  return weights.blocks + first * each * weights.block_bytes;
+  return weights.blocks +
+         int64_t{FirstOf(items, worker_)} * each * weights.block_bytes;
 }
 
 void CpuStep::ProjectQkv(int32_t layer) {
@@ -88,17 +87,16 @@ void CpuStep::ProjectQkv(int32_t layer) {
       weights.qkv,
       scratch_.normed_int8,
       FirstBlock(weights.out, shape_.hidden_width / kColumnBlock, 1)};
-  const int32_t starts[] = {0, shape_.q_width / kColumnBlock,
-                            (shape_.q_width + shape_.kv_width) / kColumnBlock};
   BeginSite(layer, LoraSite::kQkv);
+  FetchKv(layer);
   ForBlocks(shape_.qkv_width / kColumnBlock, rows_,
             [&](int32_t block, int32_t begin, int32_t end) {
               float* c = scratch_.qkv + int64_t{begin} * shape_.qkv_width +
                          block * kColumnBlock;
+              FetchSoon(layer, LoraSite::kQkv, block + 1);
               Multiply(product, block, begin, end, c, shape_.qkv_width);
-              const int32_t slice =
-                  block < starts[1] ? 0 : (block < starts[2] ? 1 : 2);
-              Expand(slice, block - starts[slice], begin, end, c,
+              const int32_t slice = QkvSlice(block);
+              Expand(slice, block - QkvFirst(slice), begin, end, c,
                      shape_.qkv_width);
             });
 }
@@ -112,6 +110,7 @@ void CpuStep::AddProjection(int32_t layer, LoraSite site,
   ForBlocks(shape_.hidden_width / kColumnBlock, rows_,
             [&](int32_t block, int32_t begin, int32_t end) {
               const int64_t at = begin * width + block * kColumnBlock;
+              FetchSoon(layer, site, block + 1);
               if (by_rows) {
                 float* c = scratch_.sums + begin * scratch_.sums_stride +
                            block * kColumnBlock;
@@ -169,6 +168,7 @@ void CpuStep::ProjectMlp(int32_t layer) {
       shape_.mlp_width / kColumnBlock, rows_,
       [&](int32_t block, int32_t begin, int32_t end) {
         const bool last = last_block_;
+        FetchSoon(layer, LoraSite::kGateUp, block + 1);
         for (int32_t i = 0; i < slices; ++i) {
           last_block_ = last && i + 1 == slices;
           float* c = tiles[i];

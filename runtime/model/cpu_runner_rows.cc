@@ -1,6 +1,7 @@
-// LoRA by rows, for steps of many short segments. By columns such a step reads
-// each adapter's B a kilobyte at a time, in turns with those of all others, and
-// memory delivers half of what it could. Here a worker reads all matrices of
+// LoRA by rows, for steps of many short segments whose products fetch nothing
+// beside their weights. By columns such a step reads each adapter's B a kilobyte
+// at a time, in turns with those of all others, and memory delivers half of what
+// it could. Here a worker reads all matrices of
 // an adapter at a site, which lie one behind the other, for the segment's rows
 // and then finishes these rows. Every sum takes its terms in the same order as
 // by columns.
@@ -26,23 +27,6 @@ void Fetch(const std::byte* from, int64_t bytes) {
 }
 
 }  // namespace
-
-void CpuStep::BesideNext() {
-  beside_ = {nullptr, 0};
-  const int32_t end = static_cast<int32_t>(int64_t{1} * plan_.row_items.size() *
-                                           (worker_ + 1) / state_.pool->size());
-  while (beside_budget_ > 0 && beside_item_ < end) {
-    const int32_t segment = plan_.row_items[beside_item_++].segment;
-    if (segment < 0) continue;
-    const PackedSite& packed =
-        plan_.segments[segment].adapter->sites[beside_site_];
-    if (packed.rank == 0) continue;
-    beside_ = {reinterpret_cast<const bf16_t*>(packed.a),
-               packed.bytes / static_cast<int64_t>(sizeof(bf16_t))};
-    beside_budget_ -= packed.bytes;
-    return;
-  }
-}
 
 void CpuStep::LoraOfItem(const PlanSegment& segment, const PackedSite& packed,
                          int32_t k_pairs, const bf16_t* a, int64_t lda,
@@ -88,7 +72,6 @@ void CpuStep::ForLoraRows(int32_t layer, LoraSite site, const bf16_t* a,
                           int64_t lda, float* c, int64_t ldc,
                           const int32_t* columns, const int32_t* widths,
                           const Finish& finish) {
-  beside_ = {nullptr, 0};
   const int32_t index = layer * kLoraSites + static_cast<int32_t>(site);
   const int32_t k_pairs = ShrinkPairs(site);
   const int32_t items = static_cast<int32_t>(plan_.row_items.size());

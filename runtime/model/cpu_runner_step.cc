@@ -140,6 +140,7 @@ void CpuStep::Head() {
                            shape_.hidden_pairs, state_.weights->head(),
                            scratch_.normed_int8};
   const float cap = config_.final_logit_cap;
+  beside_ = {};
   ForBlocks(shape_.vocab_width / kColumnBlock, batch.outputs(),
             [&](int32_t block, int32_t begin, int32_t end) {
               float* c = scratch_.logits +

@@ -30,10 +30,6 @@ inline constexpr int32_t kGemmRows = 64;
 // the work and wait for the others.
 inline constexpr int32_t kOwnQuantisedRows = 8;
 
-// What a worker fetches of a site's LoRA while it multiplies, at most about:
-// the rest is read faster when it is needed.
-inline constexpr int64_t kBesideBytes = 1 << 20;
-
 // A step of up to this many rows may take LoRA by rows (PlanRowItem).
 inline constexpr int32_t kMaxRowsByRow = 64;
 
@@ -78,6 +74,9 @@ struct CpuWorkerScratch {
   SamplerScratch* sampler;
   // Of the current site, by slice; room for a segment of each sequence.
   std::vector<kernels::ExpandSegment> expands[kMaxSlices];
+  // What this worker reads after the current item, and after the site.
+  std::vector<kernels::FetchRange> soon;
+  std::vector<kernels::FetchRange> later;
 };
 
 // How far a worker's share of a phase has been handed out.
@@ -115,6 +114,12 @@ struct CpuStepState {
   StepOutput* output = nullptr;
   CpuPhaseTimer* timer = nullptr;  // or null: nothing is timed
 };
+
+// Whether products fetch, beside their weights, what follows of adapters.
+inline bool FetchesBeside(const CpuStepState& state) {
+  return state.kernels->gemm_beside != nullptr &&
+         state.weights->type() == WeightType::kBf16;
+}
 
 // Computes state->batch by state->plan: every worker calls it inside one
 // region of the pool.

@@ -1,6 +1,7 @@
 #include "runtime/model/cpu_self_test.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -68,17 +69,20 @@ void CheckGemm(const CpuKernels& kernels, LargestDifference* difference) {
 
 void CheckGemmBeside(const CpuKernels& kernels, LargestDifference* difference) {
   if (kernels.gemm_beside == nullptr) return;
+  const int32_t rows = kernels.gemm_beside_from + kRows;
   SelfTestValues values(2);
-  const auto a = Bf16s(kRows * kLda, &values);
+  const auto a = Bf16s(rows * kLda, &values);
   const auto b = Bf16s(kPairs * kLdb, &values);
-  const auto fetched = Bf16s(4096, &values);
-  kernels::FetchStream beside = {fetched.data(), 4096};
-  CacheLines<float> wanted(kRows * kColumnBlock), got(kRows * kColumnBlock);
-  kScalarKernels.gemm(kRows, kPairs, a.data(), kLda, b.data(), kLdb, nullptr,
+  const kernels::FetchRange range = {
+      reinterpret_cast<const std::byte*>(b.data()), 512};
+  kernels::FetchStream beside;
+  beside.soon = beside.later = {&range, &range + 1};
+  CacheLines<float> wanted(rows * kColumnBlock), got(rows * kColumnBlock);
+  kScalarKernels.gemm(rows, kPairs, a.data(), kLda, b.data(), kLdb, nullptr,
                       wanted.data(), kColumnBlock, false);
-  kernels.gemm_beside(kRows, kPairs, a.data(), kLda, b.data(), kLdb, nullptr,
+  kernels.gemm_beside(rows, kPairs, a.data(), kLda, b.data(), kLdb, nullptr,
                       got.data(), kColumnBlock, &beside);
-  AddAll(wanted, got, kRows * kColumnBlock, difference);
+  AddAll(wanted, got, rows * kColumnBlock, difference);
 }
 
 CacheLines<bf16_t> LoraValues(size_t count, SelfTestValues* values, bf16_t) {

@@ -14,15 +14,13 @@ namespace {
 // A pair of bf16 values, read where arrays of bf16 are.
 typedef int32_t __attribute__((may_alias)) PairBits;
 
-constexpr int32_t kTileRows = 12;
+constexpr int32_t kTileRows = kAvx512TileRows;
 constexpr int32_t kShrinkRows = 6;
 // How far ahead a stream of weights is fetched, in elements: 12 KiB, about
 // what arrives within the latency of memory at full bandwidth.
 constexpr int64_t kNear = 6144;
 // The same of LoRA's A, whose blocks are small.
 constexpr int64_t kShrinkNear = 2048;
-// Pairs of K out of four that a tile fetches of a stream beside its weights.
-constexpr int kBeside = 2;
 // A next block of up to this many elements is fetched whole instead.
 constexpr int64_t kSmallBlock = 4096;
 
@@ -64,39 +62,96 @@ inline __attribute__((always_inline)) void Step(const bf16_t* const* a,
   }
 }
 
-// Where a stream of weights is fetched meanwhile: `at`, a place laid out as the
-// block, until `left` pairs of K have gone by; then `then`.
-struct Ahead {
-  const bf16_t* at;
-  int32_t left;
-  const bf16_t* then;
+// What is fetched while a tile is multiplied: Four() before each four pairs of
+// K, Pair(u) before each of them. Nothing:
+struct FetchNothing {
+  void Four(int32_t) {}
+  void Pair(int, int64_t) {}
+  void End() {}
 };
 
-// `kAhead` pairs of K out of every four are fetched from `ahead`: all four of
-// them when they are soon to be read.
-template <int R, int kAhead, typename Value>
+// A stream of weights, `kPairs` pairs of K out of every four, laid out as the
+// block: from `at`, and from pair `left` on from `then`.
+template <int kPairs>
+struct FetchWeights {
+  const bf16_t* at;
+  int32_t left = INT32_MAX;
+  const bf16_t* then = nullptr;
+
+  inline __attribute__((always_inline)) void Four(int32_t k) {
+    if (kPairs < 4 || k < left) return;
+    at = then;
+    left = INT32_MAX;
+  }
+  inline __attribute__((always_inline)) void Pair(int u, int64_t ldb) {
+    if (u >= kPairs) return;
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) {
+      // All four: they are soon to be read.
+      _mm_prefetch(at + 32 * v, kPairs == 4 ? _MM_HINT_T0 : _MM_HINT_T1);
+    }
+    at += ldb;
+  }
+  void End() {}
+};
+
+// The same, and ranges of adapters in the places of the other pairs.
+template <int kPairs>
+struct FetchBoth {
+  FetchWeights<kPairs> weights;
+  FetchStream* stream;
+  // Bytes for a pair of K.
+  static constexpr int64_t kFetched = 128;
+
+  const std::byte* at = stream->at;
+  int64_t left = stream->left;
+  int64_t step = kFetched;
+
+  inline __attribute__((always_inline)) void Four(int32_t k) {
+    weights.Four(k);
+    if (left <= 0) Take();
+    left -= (4 - kPairs) * step;
+  }
+  inline __attribute__((always_inline)) void Take() {
+    FetchRanges* ranges =
+        stream->soon.next != stream->soon.end ? &stream->soon : &stream->later;
+    if (ranges->next == ranges->end) {
+      at -= step;  // the last line again and again
+      step = 0;
+      return;
+    }
+    at = ranges->next->at;
+    left = ranges->next->bytes;
+    ++ranges->next;
+  }
+  inline __attribute__((always_inline)) void Pair(int u, int64_t ldb) {
+    if (u < kPairs) {
+      weights.Pair(u, ldb);
+      return;
+    }
+    _mm_prefetch(at, _MM_HINT_T1);
+    _mm_prefetch(at + kFetched / 2, _MM_HINT_T1);
+    at += step;
+  }
+  void End() {
+    stream->at = at;
+    stream->left = left;
+  }
+};
+
+template <int R, typename Value, typename Fetch>
 inline __attribute__((always_inline)) void Accumulate(
     int32_t k_pairs, const bf16_t* a, int64_t lda, const Value* b, int64_t ldb,
-    Ahead ahead, __m512 (&c)[R][2]) {
+    Fetch& fetch, __m512 (&c)[R][2]) {
   const bf16_t* rows[(R + 2) / 3];
 #pragma GCC unroll 4
   for (int i = 0; i < (R + 2) / 3; ++i) rows[i] = a + 3 * i * lda;
   int32_t k = 0;
   for (; k + 4 <= k_pairs; k += 4) {
-    if (kAhead == 4 && k >= ahead.left) {
-      ahead.at = ahead.then;
-      ahead.left = k_pairs;
-    }
+    fetch.Four(k);
 #pragma GCC unroll 4
     for (int u = 0; u < 4; ++u) {
-      if (u < kAhead) {
-#pragma GCC unroll 2
-        for (int v = 0; v < 2; ++v) {
-          _mm_prefetch(ahead.at + 32 * v,
-                       kAhead == 4 ? _MM_HINT_T0 : _MM_HINT_T1);
-        }
-        ahead.at += ldb;
-      }
+      fetch.Pair(u, ldb);
       Step<R>(rows, lda, 2 * u, b, c);
       b += ldb;
     }
@@ -111,10 +166,9 @@ inline __attribute__((always_inline)) void Accumulate(
   }
 }
 
-template <int R, int kAhead, typename Value>
+template <int R, typename Value, typename Fetch>
 void Tile(int32_t k_pairs, const bf16_t* a, int64_t lda, const Value* b,
-          int64_t ldb, const Ahead& ahead, float* c, int64_t ldc,
-          bool accumulate) {
+          int64_t ldb, Fetch fetch, float* c, int64_t ldc, bool accumulate) {
   __m512 sum[R][2];
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
@@ -122,7 +176,8 @@ void Tile(int32_t k_pairs, const bf16_t* a, int64_t lda, const Value* b,
     sum[r][1] =
         accumulate ? _mm512_loadu_ps(c + r * ldc + 16) : _mm512_setzero_ps();
   }
-  Accumulate<R, kAhead>(k_pairs, a, lda, b, ldb, ahead, sum);
+  Accumulate<R>(k_pairs, a, lda, b, ldb, fetch, sum);
+  fetch.End();
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
     _mm512_storeu_ps(c + r * ldc, sum[r][0]);
@@ -177,80 +232,107 @@ void ShrinkTile(int32_t k_pairs, const bf16_t* a, int64_t lda, const Value* b,
   }
 }
 
-template <typename Value>
+template <typename Value, typename Fetch>
 using TileFn = void (*)(int32_t, const bf16_t*, int64_t, const Value*, int64_t,
-                        const Ahead&, float*, int64_t, bool);
+                        Fetch, float*, int64_t, bool);
 template <typename Value>
 using ShrinkTileFn = void (*)(int32_t, const bf16_t*, int64_t, const Value*,
                               const float*, bf16_t*, int64_t);
 
 // For 1 to 12 rows.
-template <int kAhead, typename Value = bf16_t>
-constexpr TileFn<Value> kTiles[] = {
-    &Tile<1, kAhead, Value>,  &Tile<2, kAhead, Value>,
-    &Tile<3, kAhead, Value>,  &Tile<4, kAhead, Value>,
-    &Tile<5, kAhead, Value>,  &Tile<6, kAhead, Value>,
-    &Tile<7, kAhead, Value>,  &Tile<8, kAhead, Value>,
-    &Tile<9, kAhead, Value>,  &Tile<10, kAhead, Value>,
-    &Tile<11, kAhead, Value>, &Tile<12, kAhead, Value>};
+template <typename Fetch, typename Value = bf16_t>
+constexpr TileFn<Value, Fetch> kTiles[] = {
+    &Tile<1, Value, Fetch>,  &Tile<2, Value, Fetch>,  &Tile<3, Value, Fetch>,
+    &Tile<4, Value, Fetch>,  &Tile<5, Value, Fetch>,  &Tile<6, Value, Fetch>,
+    &Tile<7, Value, Fetch>,  &Tile<8, Value, Fetch>,  &Tile<9, Value, Fetch>,
+    &Tile<10, Value, Fetch>, &Tile<11, Value, Fetch>, &Tile<12, Value, Fetch>};
 template <typename Value>
 constexpr ShrinkTileFn<Value> kShrinkTiles[] = {
     &ShrinkTile<1, Value>, &ShrinkTile<2, Value>, &ShrinkTile<3, Value>,
     &ShrinkTile<4, Value>, &ShrinkTile<5, Value>, &ShrinkTile<6, Value>};
 
-// One tile streams B, so it fetches just ahead of itself. Several tiles read B
-// from the second-level cache after the first: meanwhile memory would be idle,
-// so they share the fetching of the next block.
-inline __attribute__((always_inline)) void Gemm(int32_t m, int32_t k_pairs,
-                                                const bf16_t* a, int64_t lda,
-                                                const bf16_t* b, int64_t ldb,
-                                                const bf16_t* next, float* c,
-                                                int64_t ldc, bool accumulate,
-                                                FetchStream* beside) {
-  int32_t tiles = (m + kTileRows - 1) / kTileRows;
-  if (tiles == 1) {
-    const TileFn<bf16_t>* variants = kTiles<4>;
-    Ahead ahead = {b + kNear, k_pairs, b};
-    if (k_pairs * ldb <= kSmallBlock) {
-      ahead.at = next;
-      if (next == nullptr) variants = kTiles<0>;
-    } else if (next != nullptr) {
-      const int64_t near_pairs = kNear / ldb;
-      ahead.left = k_pairs > near_pairs ? k_pairs - near_pairs : 0;
-      ahead.then = next;
-    }
-    variants[m - 1](k_pairs, a, lda, b, ldb, ahead, c, ldc, accumulate);
-    return;
+// A product of one block: what Gemm is asked for.
+struct Block {
+  int32_t k_pairs;
+  const bf16_t* b;
+  int64_t ldb;
+  int64_t lda;
+  int64_t ldc;
+  bool accumulate;
+
+  template <typename Fetch>
+  void Rows(int32_t rows, const bf16_t* a, float* c, const Fetch& fetch) const {
+    kTiles<Fetch>[rows - 1](k_pairs, a, lda, b, ldb, fetch, c, ldc, accumulate);
   }
-  const int32_t each = tiles > 3 ? 1 : 2;
-  const TileFn<bf16_t>* fetching = each == 1 ? kTiles<1> : kTiles<2>;
-  const int64_t share = k_pairs / 4 * each;
+};
+
+// One tile streams B, so it fetches just ahead of itself.
+inline void OneTile(const Block& block, int32_t m, const bf16_t* a,
+                    const bf16_t* next, float* c) {
+  FetchWeights<4> fetch = {block.b + kNear};
+  if (block.k_pairs * block.ldb <= kSmallBlock) {
+    if (next == nullptr) {
+      block.Rows(m, a, c, FetchNothing{});
+      return;
+    }
+    fetch.at = next;
+  } else if (next != nullptr) {
+    const int64_t near_pairs = kNear / block.ldb;
+    fetch.left = block.k_pairs > near_pairs
+                     ? static_cast<int32_t>(block.k_pairs - near_pairs)
+                     : 0;
+    fetch.then = next;
+  }
+  block.Rows(m, a, c, fetch);
+}
+
+// Several tiles read B from the second-level cache after the first: meanwhile
+// memory would be idle, so they share the fetching of the next block, `kEach`
+// pairs of K out of four each.
+template <int kEach>
+inline void ManyTiles(const Block& block, int32_t m, const bf16_t* a,
+                      const bf16_t* next, float* c, FetchStream* beside) {
+  int32_t tiles = (m + kTileRows - 1) / kTileRows;
+  const int64_t share = block.k_pairs / 4 * kEach;
   for (int64_t fetched = 0; tiles > 0; --tiles, fetched += share) {
     // Tiles of nearly equal height.
     const int32_t rows = (m + tiles - 1) / tiles;
-    const bool fetch = next != nullptr && fetched < k_pairs;
-    const TileFn<bf16_t>* variants = fetch ? fetching : kTiles<0>;
-    const bf16_t* at = fetch ? next + fetched * ldb : b;
-    if (!fetch && beside != nullptr && beside->left > 0) {
-      variants = kTiles<kBeside>;
-      at = beside->at;
-      const int64_t moved = k_pairs / 4 * kBeside * ldb;
-      beside->at += moved;
-      beside->left -= moved;
+    const bool fetch = next != nullptr && fetched < block.k_pairs;
+    const FetchWeights<kEach> weights = {fetch ? next + fetched * block.ldb
+                                               : nullptr};
+    if (beside != nullptr && !beside->empty()) {
+      if (fetch) {
+        block.Rows(rows, a, c, FetchBoth<kEach>{weights, beside});
+      } else {
+        block.Rows(rows, a, c, FetchBoth<0>{{nullptr}, beside});
+      }
+    } else if (fetch) {
+      block.Rows(rows, a, c, weights);
+    } else {
+      block.Rows(rows, a, c, FetchNothing{});
     }
-    variants[rows - 1](k_pairs, a, lda, b, ldb, {at, k_pairs, b}, c, ldc,
-                       accumulate);
-    a += rows * lda;
-    c += rows * ldc;
+    a += rows * block.lda;
+    c += rows * block.ldc;
     m -= rows;
+  }
+}
+
+inline void Gemm(int32_t m, const Block& block, const bf16_t* a,
+                 const bf16_t* next, float* c, FetchStream* beside) {
+  if (m <= kTileRows) {
+    OneTile(block, m, a, next, c);
+  } else if (m <= 3 * kTileRows) {
+    ManyTiles<2>(block, m, a, next, c, beside);
+  } else {
+    ManyTiles<1>(block, m, a, next, c, beside);
   }
 }
 
 // C[m, 32] += A B, B in the second-level cache.
 inline void AddProduct(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
                        const bf16_t* b, float* c, int64_t ldc) {
-  Gemm(m, k_pairs, a, lda, b, 2 * kColumnBlock, nullptr, c, ldc,
-       /*accumulate=*/true, nullptr);
+  Gemm(m, {k_pairs, b, 2 * kColumnBlock, lda, ldc, /*accumulate=*/true}, a,
+       nullptr, c, nullptr);
 }
 
 inline void AddProduct(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
@@ -258,8 +340,9 @@ inline void AddProduct(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
   int32_t tiles = (m + kTileRows - 1) / kTileRows;
   for (; tiles > 0; --tiles) {
     const int32_t rows = (m + tiles - 1) / tiles;
-    kTiles<0, int8_t>[rows - 1](k_pairs, a, lda, b, 2 * kColumnBlock, {}, c,
-                                ldc, /*accumulate=*/true);
+    kTiles<FetchNothing, int8_t>[rows - 1](k_pairs, a, lda, b, 2 * kColumnBlock,
+                                           {}, c, ldc,
+                                           /*accumulate=*/true);
     a += rows * lda;
     c += rows * ldc;
     m -= rows;
@@ -317,13 +400,14 @@ void Shrink(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
 void GemmAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
                 const bf16_t* b, int64_t ldb, const bf16_t* next, float* c,
                 int64_t ldc, bool accumulate) {
-  Gemm(m, k_pairs, a, lda, b, ldb, next, c, ldc, accumulate, nullptr);
+  Gemm(m, {k_pairs, b, ldb, lda, ldc, accumulate}, a, next, c, nullptr);
 }
 
 void GemmBesideAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
                       const bf16_t* b, int64_t ldb, const bf16_t* next,
                       float* c, int64_t ldc, FetchStream* beside) {
-  Gemm(m, k_pairs, a, lda, b, ldb, next, c, ldc, /*accumulate=*/false, beside);
+  Gemm(m, {k_pairs, b, ldb, lda, ldc, /*accumulate=*/false}, a, next, c,
+       beside);
 }
 
 const LoraKernels kAvx512Lora = {&Shrink<bf16_t>, &Expand<bf16_t>};

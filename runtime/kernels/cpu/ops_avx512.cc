@@ -41,6 +41,7 @@ const CpuKernels kAvx512Kernels = {.name = "avx512_bf16",
                                    .attention_merge = &AttentionMerge,
                                    .int8 = kInt8,
                                    .end_region = nullptr,
-                                   .gemm_beside = &GemmBesideAvx512};
+                                   .gemm_beside = &GemmBesideAvx512,
+                                   .gemm_beside_from = kAvx512TileRows + 1};
 
 }  // namespace descant::kernels

@@ -29,6 +29,9 @@ extern const LoraKernels kAvx512LoraInt8;
 void GemmAvx2(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
               const bf16_t* b, int64_t ldb, const bf16_t* next, float* c,
               int64_t ldc, bool accumulate);
+// Rows of the largest tile of AVX-512's products, which fetch beside their
+// weights where they have several.
+inline constexpr int32_t kAvx512TileRows = 12;
 void GemmBesideAvx512(int32_t m, int32_t k_pairs, const bf16_t* a, int64_t lda,
                       const bf16_t* b, int64_t ldb, const bf16_t* next,
                       float* c, int64_t ldc, FetchStream* beside);
