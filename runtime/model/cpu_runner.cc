@@ -291,8 +291,8 @@ int32_t MostRowsByRow(const CpuStepState& state) {
   const kernels::CpuKernels& kernels = *state.kernels;
   // The library's kernels are prepared for other strides.
   if (kernels.gemm_is_brgemm) return 0;
-  // Larger products fetch what columns of theirs will read.
-  if (FetchesBeside(state)) return kernels.gemm_beside_from - 1;
+  // Larger products fetch what they read by columns.
+  if (FetchesBeside(state, kMaxRowsByRow)) return kernels.gemm_beside_from - 1;
   return kMaxRowsByRow;
 }
 

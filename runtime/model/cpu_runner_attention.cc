@@ -133,7 +133,7 @@ void CpuStep::Attend(int32_t layer) {
 }
 
 void CpuStep::FetchKv(int32_t layer) {
-  if (!FetchesBeside(state_)) return;
+  if (!FetchesBeside(state_, rows_)) return;
   mine_.later.clear();
   const int32_t window = WindowOf(config_, layer);
   const int32_t heads = config_.num_kv_heads;

@@ -74,7 +74,9 @@ void CpuStep::BeginSite(int32_t layer, LoraSite site) {
                                   segment.row_begin, segment.row_end});
     }
   }
-  if (!last && FetchesBeside(state_)) FetchLater(index + 1);
+  // Attention comes between q, k and v and the next site: FetchKv.
+  if (last || site == LoraSite::kQkv || !FetchesBeside(state_, rows_)) return;
+  FetchLater(index + 1);
 }
 
 void CpuStep::AddBlocks(int32_t index, int32_t item,
@@ -98,8 +100,8 @@ void CpuStep::AddBlocks(int32_t index, int32_t item,
     for (int32_t i = slice; i < slice + slices; ++i) {
       const int64_t bytes = int64_t{packed.slices[i].rank_pairs} * 2 *
                             kColumnBlock * AdapterWeightBytes(state_.lora_type);
-      if (bytes > 0)
-        ranges->push_back({packed.slices[i].b + block * bytes, bytes});
+      if (bytes == 0) continue;
+      ranges->push_back({packed.slices[i].b + block * bytes, bytes});
     }
   }
 }
@@ -107,7 +109,7 @@ void CpuStep::AddBlocks(int32_t index, int32_t item,
 void CpuStep::FetchLater(int32_t index) {
   const auto site = static_cast<LoraSite>(index % kLoraSites);
   mine_.later.clear();
-  if (!HasLora(site) || ByRows(site)) return;
+  if (!HasLora(site)) return;
   const int32_t k_pairs = ShrinkPairs(site);
   const int32_t shrinks = static_cast<int32_t>(plan_.shrinks.size());
   const int32_t end = FirstOf(shrinks, worker_ + 1);
@@ -125,7 +127,7 @@ void CpuStep::FetchLater(int32_t index) {
 }
 
 void CpuStep::FetchSoon(int32_t layer, LoraSite site, int32_t item) {
-  if (!last_chunk_ || last_block_ || !FetchesBeside(state_)) return;
+  if (!last_chunk_ || last_block_ || !FetchesBeside(state_, rows_)) return;
   mine_.soon.clear();
   AddBlocks(layer * kLoraSites + static_cast<int32_t>(site), item, &mine_.soon);
   beside_.soon = {mine_.soon.data(), mine_.soon.data() + mine_.soon.size()};

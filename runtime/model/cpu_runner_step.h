@@ -115,9 +115,10 @@ struct CpuStepState {
   CpuPhaseTimer* timer = nullptr;  // or null: nothing is timed
 };
 
-// Whether products fetch, beside their weights, what follows of adapters.
-inline bool FetchesBeside(const CpuStepState& state) {
+// Whether products of so many rows fetch, beside their weights, what follows.
+inline bool FetchesBeside(const CpuStepState& state, int32_t rows) {
   return state.kernels->gemm_beside != nullptr &&
+         rows >= state.kernels->gemm_beside_from &&
          state.weights->type() == WeightType::kBf16;
 }
 
