@@ -105,9 +105,11 @@ void LayOutScratch(const ModelConfig& config, const BatchLimits& limits,
     for (auto& expands : worker.expands) {
       expands.reserve(limits.max_sequences);
     }
-    // Blocks of two slices at most; with them A for a share of the shrinks.
+    // Blocks of two slices at most. With them A for a share of the shrinks; or
+    // keys and values.
     worker.soon.reserve(2 * limits.max_sequences);
-    worker.later.reserve(2 * limits.max_sequences + limits.max_rows);
+    worker.later.reserve(
+        std::max(2 * limits.max_sequences + limits.max_rows, kFetchedKvBlocks));
   }
   if (state->weights->type() == WeightType::kInt8) {
     LayOutQuantised(std::max(rows, outputs), shape, layout, state);

@@ -11,10 +11,6 @@ namespace {
 
 using kernels::bf16_t;
 
-// Of keys and values that a worker fetches while it computes q, k and v: what
-// stays in its second-level cache beside the weights.
-constexpr int64_t kFetchedKvBytes = int64_t{512} << 10;
-
 // The first position that an attention item reads.
 int32_t FirstSeen(const PlanAttention& plan, int32_t window) {
   return window > 0 ? std::max(plan.first_position - window + 1, 0) : 0;
@@ -133,30 +129,28 @@ void CpuStep::Attend(int32_t layer) {
 }
 
 void CpuStep::FetchKv(int32_t layer) {
-  if (!FetchesBeside(state_, rows_)) return;
+  // Items in parts are few and long: attention's own fetching is enough.
+  if (!FetchesBeside(state_, rows_) || plan_.most_parts > 1) return;
   mine_.later.clear();
   const int32_t window = WindowOf(config_, layer);
   const int32_t heads = config_.num_kv_heads;
   const int64_t stride = state_.kv->block_stride();
   const int64_t bytes = stride / heads * static_cast<int64_t>(sizeof(bf16_t));
-  const int32_t items =
-      static_cast<int32_t>(plan_.attention.size()) * heads * plan_.most_parts;
+  const int32_t items = static_cast<int32_t>(plan_.attention.size()) * heads;
   const int32_t end = FirstOf(items, worker_ + 1);
-  int64_t left = kFetchedKvBytes;
-  for (int32_t i = FirstOf(items, worker_); i < end; i += plan_.most_parts) {
-    const int32_t item = i / plan_.most_parts;
-    const PlanAttention& plan = plan_.attention[item / heads];
-    const bf16_t* kv = state_.kv->Head(layer, item % heads);
+  int64_t left = std::min<int64_t>(kFetchedKvBytes / bytes, kFetchedKvBlocks);
+  for (int32_t i = FirstOf(items, worker_); i < end && left > 0; ++i) {
+    const PlanAttention& plan = plan_.attention[i / heads];
+    // Rows of one sequence read the same.
+    if (i >= heads && (&plan)[-1].blocks == plan.blocks) continue;
+    const bf16_t* kv = state_.kv->Head(layer, i % heads);
     const int32_t last = (plan.first_position + plan.tokens - 1) / kBlockSize;
-    for (int32_t block = FirstSeen(plan, window) / kBlockSize; block <= last;
-         ++block) {
-      mine_.later.push_back(
-          {reinterpret_cast<const std::byte*>(kv + plan.blocks[block] * stride),
-           bytes});
-      left -= bytes;
-      if (left <= 0) break;
+    for (int32_t block = FirstSeen(plan, window) / kBlockSize;
+         block <= last && left > 0; ++block) {
+      const bf16_t* at = kv + plan.blocks[block] * stride;
+      mine_.later.push_back({reinterpret_cast<const std::byte*>(at), bytes});
+      --left;
     }
-    if (left <= 0) break;
   }
   beside_.later = {mine_.later.data(), mine_.later.data() + mine_.later.size()};
 }

@@ -1,10 +1,10 @@
 // LoRA by rows, for steps of many short segments whose products fetch nothing
-// beside their weights. By columns such a step reads each adapter's B a kilobyte
-// at a time, in turns with those of all others, and memory delivers half of what
-// it could. Here a worker reads all matrices of
-// an adapter at a site, which lie one behind the other, for the segment's rows
-// and then finishes these rows. Every sum takes its terms in the same order as
-// by columns.
+// beside their weights. By columns such a step reads each adapter's B a
+// kilobyte at a time, in turns with those of all others, and memory delivers
+// half of what it could. Here a worker reads all matrices of an adapter at a
+// site, which lie one behind the other, for the segment's rows and then
+// finishes these rows. Every sum takes its terms in the same order as by
+// columns.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>

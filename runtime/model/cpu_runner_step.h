@@ -33,6 +33,11 @@ inline constexpr int32_t kOwnQuantisedRows = 8;
 // A step of up to this many rows may take LoRA by rows (PlanRowItem).
 inline constexpr int32_t kMaxRowsByRow = 64;
 
+// Keys and values that a worker fetches while it computes q, k and v, at most:
+// what stays in its second-level cache beside the weights.
+inline constexpr int64_t kFetchedKvBytes = int64_t{512} << 10;
+inline constexpr int32_t kFetchedKvBlocks = 256;  // of a head
+
 // Activations as kernels of int8 weights read them (kernels/int8.h).
 struct QuantisedRows {
   uint8_t* values = nullptr;
