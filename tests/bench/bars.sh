@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Takes the figures of the bars that need no other engine (README.md), prints
-# which are met, and exits with 1 when one is not. For a quiet machine; about
-# ten minutes. (Not through SCHED_FIFO: spinning workers would starve the RPC
+# which are met, and exits with 1 when one is not. For a quiet machine; 10 to 25
+# minutes. (Not through SCHED_FIFO: spinning workers would starve the RPC
 # threads and the client.)
 #
 #   bars.sh [--pairs N] [--smoke] [--weights TYPE] [--output FOLDER] BIN MODEL
