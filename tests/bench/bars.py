@@ -51,7 +51,7 @@ def serving_bars(report):
     if busy:
         itl = busy["itl_ms"]
         yield (
-            "W-open at 80 %, --target-itl-ms=50: ITL p99 / p50",
+            "W-open at 80 %, --target-itl-ms=40: ITL p99 / p50",
             itl["p99"] / itl["p50"],
             "<=",
             4,

@@ -66,7 +66,7 @@ bench scale W-mixed,W-scale-1000 7
 bench memory W-scale-10000 1
 # Gaps between tokens are what this flag is for; without it a prompt of 128
 # tokens is one chunk, as long as it takes.
-bench open W-open 5 --server-flag=--target-itl-ms=50
+bench open W-open 5 --server-flag=--target-itl-ms=40
 # Within 3 % of 1: the interval counts.
 bench unused W-unused "$pairs"
 "$bin/step_bench" --weights "$weights" --json "$output/step.json" "$model"
