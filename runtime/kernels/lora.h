@@ -47,8 +47,9 @@ struct FetchStream {
 };
 
 // The base weights' product (GemmFn) without accumulation, to the same bits.
-// Where that leaves memory idle it fetches adapters, which are read next, and
-// takes what it fetched out of `beside`.
+// Where that leaves memory idle it fetches what is read next (adapters, keys
+// and values), and takes what it fetched out of `beside`. Products of fewer
+// rows than CpuKernels::gemm_beside_from fetch nothing.
 using GemmBesideFn = void (*)(int32_t m, int32_t k_pairs, const bf16_t* a,
                               int64_t lda, const bf16_t* b, int64_t ldb,
                               const bf16_t* next, float* c, int64_t ldc,

@@ -158,6 +158,16 @@ void PrepareTask(void* context, int32_t worker) {
   kernels::BrgemmRelease();
 }
 
+// A step of up to so many rows may take LoRA by rows.
+int32_t MostRowsByRow(const CpuStepState& state) {
+  const kernels::CpuKernels& kernels = *state.kernels;
+  // The library's kernels are prepared for other strides.
+  if (kernels.gemm_is_brgemm) return 0;
+  // Larger products fetch what they read by columns.
+  if (FetchesBeside(state, kMaxRowsByRow)) return kernels.gemm_beside_from - 1;
+  return kMaxRowsByRow;
+}
+
 void StepTask(void* context, int32_t worker) {
   RunCpuStep(static_cast<CpuStepState*>(context), worker);
 }
@@ -286,16 +296,6 @@ void CpuRunner::FillRopeTables() {
   for (int32_t layer = 0; layer < config.num_layers; ++layer) {
     state_.rope[layer] = WindowOf(config, layer) > 0 ? windowed : all;
   }
-}
-
-// A step of up to so many rows may take LoRA by rows.
-int32_t MostRowsByRow(const CpuStepState& state) {
-  const kernels::CpuKernels& kernels = *state.kernels;
-  // The library's kernels are prepared for other strides.
-  if (kernels.gemm_is_brgemm) return 0;
-  // Larger products fetch what they read by columns.
-  if (FetchesBeside(state, kMaxRowsByRow)) return kernels.gemm_beside_from - 1;
-  return kMaxRowsByRow;
 }
 
 absl::Status CpuRunner::Launch(const Batch& batch) {

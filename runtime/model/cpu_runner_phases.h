@@ -203,7 +203,7 @@ class CpuStep {
   int32_t phase_ = 0;
   // What mine_.expanded holds.
   const std::byte* expanded_[2] = {nullptr, nullptr};
-  // What this worker is going to read of adapters, while it multiplies.
+  // What this worker fetches while it multiplies.
   kernels::FetchStream beside_;
   bool last_chunk_ = false;  // of rows that meet the current block
   bool last_block_ = false;  // of this worker's share

@@ -95,7 +95,7 @@ struct FetchWeights {
   void End() {}
 };
 
-// The same, and ranges of adapters in the places of the other pairs.
+// The same, and ranges of a stream in the places of the other pairs.
 template <int kPairs>
 struct FetchBoth {
   FetchWeights<kPairs> weights;
