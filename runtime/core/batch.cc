@@ -10,6 +10,7 @@ void Batch::Clear() {
   output_rows.clear();
   segments.clear();
   output_segments.clear();
+  merged = nullptr;
 }
 
 void StepOutput::Clear() {

@@ -12,6 +12,8 @@
 
 namespace descant {
 
+class MergedWeights;  // runtime/model/merged_weights.h
+
 // Tokens of one KV block. Fixed: kernels and cache layout know it.
 inline constexpr int32_t kBlockSize = 32;
 
@@ -96,6 +98,10 @@ struct Batch {
   std::vector<int32_t> output_rows;      // [outputs] -> row, ascending
   std::vector<Segment> segments;         // over rows
   std::vector<Segment> output_segments;  // over outputs
+  // Not null: all rows belong to one segment of weight 1, and these weights,
+  // which live until Collect, hold its adapter: the runner computes with them
+  // and leaves the segments aside. Set by the engine, after Schedule.
+  const MergedWeights* merged = nullptr;
 
   int32_t rows() const { return static_cast<int32_t>(tokens.size()); }
   int32_t outputs() const { return static_cast<int32_t>(output_rows.size()); }

@@ -25,6 +25,7 @@ void SliceBatch(const Batch& batch, int32_t begin, int32_t end, Batch* slice) {
                 end <= static_cast<int32_t>(batch.sequences.size()));
   slice->Clear();
   slice->step = batch.step;
+  slice->merged = batch.merged;
   const BatchSequence& first = batch.sequences[begin];
   const BatchSequence& last = batch.sequences[end - 1];
   const int32_t rows = first.row_begin;

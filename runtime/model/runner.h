@@ -11,6 +11,7 @@
 #include "absl/types/span.h"
 #include "adapters/adapter_image.h"
 #include "runtime/core/batch.h"
+#include "runtime/model/merged_weights.h"
 
 namespace descant {
 
@@ -79,6 +80,34 @@ class Runner {
   virtual void ClearBlocks(absl::Span<const int32_t> blocks) {}
 
   virtual StepKinds step_kinds() const { return {}; }
+
+  // Hot merge. Whether MergeAdapter works; where not, why.
+  virtual absl::Status can_merge() const {
+    return absl::UnimplementedError("this runner merges no adapters");
+  }
+  // Bytes that merged weights of the adapter take.
+  virtual uint64_t MergedBytes(const Adapter& adapter) const { return 0; }
+  // Base weights with `adapter`, which has its tensors, merged into them: for
+  // Batch::merged and Rehearse. Thread-safe, beside steps; long work in pieces,
+  // as PackAdapter's. RESOURCE_EXHAUSTED: no memory. Errors of the weights'
+  // file.
+  virtual absl::StatusOr<std::shared_ptr<const MergedWeights>> MergeAdapter(
+      const std::shared_ptr<const Adapter>& adapter) const {
+    return can_merge();
+  }
+  // Computes the batch to its samples, and drops those: with `merged`, or where
+  // that is null with W0 and no adapter. Returns when it is done. The keys and
+  // values that it writes are written again by the Launch of the same batch,
+  // which must follow. REQUIRES: no step in flight; no kTokenFromLastStep.
+  virtual absl::Status Rehearse(const Batch& batch,
+                                const MergedWeights* merged) {
+    return can_merge();
+  }
+  // What the step collected last gave, beside the Rehearse of its batch with
+  // merged weights that came before it. REQUIRES: no Launch since.
+  virtual absl::StatusOr<LogprobDifference> CompareWithRehearsal() {
+    return can_merge();
+  }
 
   // Bytes an adapter would take in the arena.
   virtual uint64_t AdapterBytes(const Adapter& adapter) const = 0;
