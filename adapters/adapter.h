@@ -64,6 +64,14 @@ struct Adapter {
   std::shared_ptr<const AdapterSource> source;
 };
 
+// The adapter with its tensors: itself, or as its source reads it. Errors of
+// AdapterSource::Load.
+inline absl::StatusOr<std::shared_ptr<const Adapter>> WithTensors(
+    std::shared_ptr<const Adapter> adapter) {
+  if (adapter->source == nullptr) return adapter;
+  return adapter->source->Load(*adapter);
+}
+
 // Free text of the owner, part of a version. See adapters/labels.h.
 using AdapterLabels = std::map<std::string, std::string>;
 

@@ -1,50 +1,13 @@
 #include "runtime/adapter_loader.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "runtime/base/check.h"
 #include "runtime/base/pacing.h"
+#include "runtime/steps_first.h"
 
 namespace descant {
-namespace {
-
-// Below the kernel workers, which share the cores with it: added to the nice
-// value that it starts with.
-constexpr int kNice = 5;
-
-// While steps run: after this much work the thread sleeps that many times as
-// long, so that a step loses little.
-constexpr std::chrono::microseconds kPiece{300};
-constexpr int kRest = 3;
-
-class StepsFirst final : public Pacer {
- public:
-  explicit StepsFirst(const std::atomic<bool>* steps_run)
-      : steps_run_(steps_run) {}
-  void Begin() { piece_began_ = Now(); }
-  void Breathe() override {
-    const auto worked = Now() - piece_began_;
-    if (worked < kPiece) return;
-    if (steps_run_->load(std::memory_order_relaxed)) {
-      std::this_thread::sleep_for(worked * kRest);
-    }
-    piece_began_ = Now();
-  }
-
- private:
-  static std::chrono::steady_clock::time_point Now() {
-    return std::chrono::steady_clock::now();
-  }
-  const std::atomic<bool>* const steps_run_;
-  std::chrono::steady_clock::time_point piece_began_;
-};
-
-}  // namespace
-
 AdapterLoader::AdapterLoader(Runner* runner, std::function<void()> wake)
     : runner_(runner), wake_(std::move(wake)) {
   thread_ = std::thread([this] { Run(); });
@@ -140,9 +103,7 @@ LoadedAdapter AdapterLoader::TakeJob() {
 }
 
 void AdapterLoader::Run() {
-  // On Linux a thread has a nice value of its own; 0 is this thread. No harm
-  // where it fails.
-  ::setpriority(PRIO_PROCESS, 0, ::getpriority(PRIO_PROCESS, 0) + kNice);
+  WorkBehindSteps();
   StepsFirst pacer(&steps_run_);
   const ScopedPacer paced(&pacer);
   std::vector<std::shared_ptr<const AdapterImage>> discarded;
@@ -183,18 +144,14 @@ void AdapterLoader::Run() {
 
 void AdapterLoader::Pack(LoadedAdapter* job) {
   if (job->image != nullptr) return;
-  std::shared_ptr<const Adapter> adapter = job->adapter;
-  if (adapter->source != nullptr) {
-    absl::StatusOr<std::shared_ptr<const Adapter>> read =
-        adapter->source->Load(*adapter);
-    if (!read.ok()) {
-      job->status = std::move(read).status();
-      return;
-    }
-    adapter = *std::move(read);
+  absl::StatusOr<std::shared_ptr<const Adapter>> adapter =
+      WithTensors(job->adapter);
+  if (!adapter.ok()) {
+    job->status = std::move(adapter).status();
+    return;
   }
   absl::StatusOr<std::shared_ptr<const AdapterImage>> image =
-      runner_->PackAdapter(adapter);
+      runner_->PackAdapter(*adapter);
   if (!image.ok()) {
     job->status = std::move(image).status();
     return;

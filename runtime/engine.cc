@@ -61,6 +61,10 @@ class ThreadedEngine final : public Engine {
   }
   EngineStats Stats() const override;
   void Inspect(std::function<void(const EngineActivity&)> done) override;
+  void SetMergeMode(
+      MergeMode mode, std::shared_ptr<const Adapter> adapter,
+      std::function<void(const AdapterActionResult&)> done) override;
+  void InspectMerges(std::function<void(const MergeReport&)> done) override;
   MonotonicTime LastProgress() const override;
   int32_t FailInFlight(const absl::Status& status) override;
   void Stop(MonotonicTime deadline) override;
@@ -76,15 +80,17 @@ class ThreadedEngine final : public Engine {
     AdapterActions::Done done;
   };
 
-  using Inspection = std::function<void(const EngineActivity&)>;
+  // Something to do between two steps; without a loop when it has ended.
+  using Call = std::function<void(EngineLoop*)>;
 
   void Run();
-  void AnswerInspections();
+  // Calls it on the engine thread; without a loop, here, after Stop.
+  void Post(Call call);
   // Waits for something to do and takes it. False: the thread is done.
   bool TakeWork(bool progressed);
   bool Woken() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return wake_ || draining_ || !inbox_.empty() || !cancelled_.empty() ||
-           !orders_.empty() || !inspections_.empty();
+           !orders_.empty() || !calls_.empty();
   }
   void Publish();
   void Watch(std::shared_ptr<GuardedSink> sink)
@@ -101,14 +107,14 @@ class ThreadedEngine final : public Engine {
   std::vector<Submission> taken_;
   std::vector<RequestId> taken_cancelled_;
   std::vector<Order> taken_orders_;
-  std::vector<Inspection> taken_inspections_;
+  std::vector<Call> taken_calls_;
 
   mutable Mutex mutex_;
   CondVar changed_;
   std::vector<Submission> inbox_ ABSL_GUARDED_BY(mutex_);
   std::vector<RequestId> cancelled_ ABSL_GUARDED_BY(mutex_);
   std::vector<Order> orders_ ABSL_GUARDED_BY(mutex_);
-  std::vector<Inspection> inspections_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Call> calls_ ABSL_GUARDED_BY(mutex_);
   // Of the inbox and of the scheduler's queue together; a request counts as
   // many times as it wants answers.
   int32_t waiting_requests_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -213,16 +219,38 @@ void ThreadedEngine::Manage(
   done({Draining()});
 }
 
-void ThreadedEngine::Inspect(Inspection done) {
+void ThreadedEngine::Post(Call call) {
   {
     MutexLock lock(&mutex_);
     if (!draining_) {
-      inspections_.push_back(std::move(done));
+      calls_.push_back(std::move(call));
       changed_.Signal();
       return;
     }
   }
-  done({});
+  call(nullptr);
+}
+
+void ThreadedEngine::Inspect(std::function<void(const EngineActivity&)> done) {
+  Post([done = std::move(done)](EngineLoop* loop) {
+    done(loop == nullptr ? EngineActivity() : ActivityOf(loop->scheduler()));
+  });
+}
+
+void ThreadedEngine::SetMergeMode(
+    MergeMode mode, std::shared_ptr<const Adapter> adapter,
+    std::function<void(const AdapterActionResult&)> done) {
+  Post([mode, adapter = std::move(adapter),
+        done = std::move(done)](EngineLoop* loop) {
+    done({loop == nullptr ? Draining() : loop->SetMergeMode(mode, adapter)});
+  });
+}
+
+void ThreadedEngine::InspectMerges(
+    std::function<void(const MergeReport&)> done) {
+  Post([done = std::move(done)](EngineLoop* loop) {
+    done(loop == nullptr ? MergeReport() : loop->Merges());
+  });
 }
 
 void ThreadedEngine::Wake() {
@@ -269,7 +297,7 @@ bool ThreadedEngine::TakeWork(bool progressed) {
   inbox_requests_ = 0;
   taken_cancelled_.swap(cancelled_);
   taken_orders_.swap(orders_);
-  taken_inspections_.swap(inspections_);
+  taken_calls_.swap(calls_);
   if (!draining_) return true;
   if (taken_.empty() && loop_.idle()) return false;
   return clock_->Now() < stop_deadline_;
@@ -302,17 +330,11 @@ void ThreadedEngine::Run() {
       loop_.FailAll(Draining());
     }
     Publish();
-    AnswerInspections();
+    for (const Call& call : taken_calls_) call(&loop_);
+    taken_calls_.clear();
   }
   loop_.StopLoads(Draining());
   busy_.store(false, std::memory_order_release);
-}
-
-void ThreadedEngine::AnswerInspections() {
-  if (taken_inspections_.empty()) return;
-  const EngineActivity activity = ActivityOf(loop_.scheduler());
-  for (const Inspection& done : taken_inspections_) done(activity);
-  taken_inspections_.clear();
 }
 
 void ThreadedEngine::Publish() {

@@ -15,6 +15,7 @@
 #include "absl/types/span.h"
 #include "runtime/base/clock.h"
 #include "runtime/core/batch.h"
+#include "runtime/core/merge_policy.h"
 #include "runtime/core/request.h"
 #include "runtime/model/runner.h"
 
@@ -36,6 +37,52 @@ struct ResidentAdapter {
   uint64_t bytes = 0;  // at that level; 0 on disk
 };
 
+// How an adapter's merged weights are doing.
+struct MergeStatus {
+  std::string tenant;  // "" where tenants are off
+  std::string name;    // that its last request had
+  MergeRecord record;
+  LogprobDifference check;  // merged beside unmerged; no outputs: not yet
+};
+
+// Something that happened to an adapter's merged weights.
+struct MergeEvent {
+  double unix_seconds = 0;
+  std::string tenant;
+  std::string name;
+  std::string digest;
+  MergeState state = MergeState::kUnmerged;  // from then on
+  std::string reason;
+};
+
+struct MergeReport {
+  bool enabled = false;
+  std::string unavailable;  // not empty: why this server can't merge
+  uint64_t memory_used = 0;
+  uint64_t memory_capacity = 0;
+  std::vector<MergeStatus> adapters;  // by tenant and name
+  std::vector<MergeEvent> history;    // the last ones, oldest first
+};
+
+// What hot merge did since the start.
+struct MergeStats {
+  struct Adapter {
+    std::string label;  // "tenant/name" or "name"
+    std::string digest;
+  };
+  std::vector<Adapter> merged;  // that have merged weights
+  uint64_t merged_steps = 0;
+  uint64_t switches = 0;  // a step merged, the one before not, or the reverse
+  uint64_t builds = 0;    // that ended well
+  uint64_t failed_builds = 0;
+  uint64_t refused = 0;        // merged weights that gave other tokens
+  double build_seconds = 0;    // summed work of one core
+  double measure_seconds = 0;  // of steps computed twice
+  double saved_seconds = 0;    // estimated, by merged steps
+  uint64_t memory_used = 0;
+  uint64_t memory_capacity = 0;
+};
+
 struct EngineOptions {
   int32_t max_model_len = 0;
   int32_t max_waiting_requests = 1024;   // answers that wait: the inbox's cap
@@ -51,6 +98,11 @@ struct EngineOptions {
   // Of adapters in host memory, ready for the device. 0: there is no host
   // tier; what is read from disk is used once.
   uint64_t host_adapter_bytes = uint64_t{1} << 30;
+  // Merges adapters that have steps for themselves, where that pays.
+  bool hot_merge = false;
+  // Of merged weights together; 0: twice what those of one adapter on all
+  // modules take.
+  uint64_t merge_memory = 0;
   // Level or pin of an adapter changed: called on the engine thread, in order,
   // quick. May call the engine.
   std::function<void(const ResidentAdapter&)> on_residency;
@@ -181,6 +233,7 @@ struct EngineStats {
   uint64_t device_hits = 0;
   uint64_t device_misses = 0;
   int32_t pinned_adapters = 0;
+  MergeStats merges;
   // "tenant/name" or "name" of adapters resident in a slot, and of those with
   // waiting requests.
   std::vector<std::string> running_adapters;
@@ -257,6 +310,18 @@ class Engine {
                                bool* pinned) const = 0;
   // All that are in memory, by tenant, name and digest.
   virtual std::vector<ResidentAdapter> ResidentAdapters() const = 0;
+
+  // Sets what hot merge may do with the adapter from now on, and calls `done`
+  // once, on the engine thread; after Stop was called on the caller's, with
+  // UNAVAILABLE DRAINING. FAILED_PRECONDITION HOT_MERGE_OFF or
+  // MERGE_UNSUPPORTED (why this server can't merge), unless it is kAuto;
+  // RESOURCE_EXHAUSTED MERGE_MEMORY_FULL: a pin that does not fit beside the
+  // others. Wishes end with the server.
+  virtual void SetMergeMode(
+      MergeMode mode, std::shared_ptr<const Adapter> adapter,
+      std::function<void(const AdapterActionResult&)> done) = 0;
+  // What is merged, and why; as Inspect.
+  virtual void InspectMerges(std::function<void(const MergeReport&)> done) = 0;
 
   virtual EngineStats Stats() const = 0;
   // Calls `done` once, with what there is after the step at hand: on the engine

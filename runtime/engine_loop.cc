@@ -66,8 +66,18 @@ EngineLoop::EngineLoop(Runner* runner, const Tokenizer* tokenizer,
                  const absl::Status& status) {
             LoadFailed(slot, adapter, status);
           },
-          std::move(wake)),
-      actions_(&tiers_, &scheduler_) {}
+          wake),
+      actions_(&tiers_, &scheduler_),
+      wants_hot_merge_(options.hot_merge) {
+  if (!options.hot_merge) return;
+  const absl::Status can = runner->can_merge();
+  if (can.ok()) {
+    hot_merge_ = std::make_unique<HotMerge>(runner, clock, options.merge_memory,
+                                            std::move(wake));
+  } else {
+    LogWarning("hot merge is off: ", can.message());
+  }
+}
 
 void EngineLoop::Add(Request request, std::shared_ptr<TokenSink> sink) {
   const RequestId id = request.id;
@@ -118,9 +128,23 @@ bool EngineLoop::Step() {
   }
   if (!scheduled) return ahead;
   step_began_ = ahead ? clock_->Now() : begin;
+  if (hot_merge_ != nullptr) PlanMerge(batch);
+  launched_ = clock_->Now();
   step_runner_.Launch(batch);
-  if (!runner_->overlaps()) Finish();
+  if (!runner_->overlaps() ||
+      (hot_merge_ != nullptr && hot_merge_->must_collect())) {
+    Finish();
+  }
   return true;
+}
+
+void EngineLoop::PlanMerge(const Batch& batch) {
+  const int32_t slot = HotMerge::SlotOf(batch);
+  if (slot == kNoSlot) return;
+  const MergedWeights* merged =
+      hot_merge_->PlanStep(batch, scheduler_.slots().adapter(slot));
+  if (merged != nullptr) scheduler_.UseMerged(merged);
+  if (hot_merge_->must_collect()) step_began_ = clock_->Now();
 }
 
 // Operators' actions on adapters go on between steps.
@@ -138,6 +162,10 @@ bool EngineLoop::Schedule(MonotonicTime now) {
   tiers_.BeginLoads();
   const bool scheduled = !scheduler_.batch().empty();
   tiers_.SetStepsRun(scheduled);
+  if (hot_merge_ != nullptr) {
+    hot_merge_->SetStepsRun(scheduled);
+    hot_merge_->Advance();
+  }
   return scheduled;
 }
 
@@ -150,9 +178,10 @@ void EngineLoop::ClearTainted() {
 void EngineLoop::Finish() {
   const Batch& batch = *step_runner_.in_flight();
   const StepOutput& output = step_runner_.Collect();
+  const Duration computed = clock_->Now() - launched_;
   scheduler_.Update(output);
   Deliver(&output, absl::OkStatus());
-  CountStep(batch, output);
+  CountStep(batch, output, computed);
   absl::Status device = runner_->health();
   device.Update(Failpoint("engine.device"));
   if (!device.ok() && counts_.device_failure.empty()) {
@@ -160,7 +189,8 @@ void EngineLoop::Finish() {
   }
 }
 
-void EngineLoop::CountStep(const Batch& batch, const StepOutput& output) {
+void EngineLoop::CountStep(const Batch& batch, const StepOutput& output,
+                           Duration computed) {
   ++counts_.steps;
   counts_.rows += batch.rows();
   for (const StepOutput::PerSequence& sequence : output.sequences) {
@@ -169,6 +199,10 @@ void EngineLoop::CountStep(const Batch& batch, const StepOutput& output) {
   }
   const double seconds = ToSeconds(clock_->Now() - step_began_);
   counts_.step_seconds += seconds;
+  if (hot_merge_ != nullptr) {
+    hot_merge_->StepEnded(
+        batch, step_runner_.failure().ok() ? ToSeconds(computed) : 0);
+  }
   // A step in pieces says nothing about others.
   if (!step_runner_.failure().ok()) return;
   counts_.longest_step_seconds =
@@ -197,6 +231,29 @@ void EngineLoop::LoadFailed(int32_t slot, const Adapter& adapter,
 void EngineLoop::StopLoads(const absl::Status& status) {
   actions_.FailAll(status);
   tiers_.Stop();
+  if (hot_merge_ != nullptr) hot_merge_->Stop();
+}
+
+absl::Status EngineLoop::SetMergeMode(
+    MergeMode mode, const std::shared_ptr<const Adapter>& adapter) {
+  if (hot_merge_ != nullptr) return hot_merge_->SetMode(mode, adapter);
+  if (mode == MergeMode::kAuto) return absl::OkStatus();
+  if (!wants_hot_merge_) {
+    return ReasonedError(absl::StatusCode::kFailedPrecondition, "HOT_MERGE_OFF",
+                         "the server runs with --hot-merge=off");
+  }
+  return ReasonedError(absl::StatusCode::kFailedPrecondition,
+                       "MERGE_UNSUPPORTED", runner_->can_merge().message());
+}
+
+MergeReport EngineLoop::Merges() const {
+  if (hot_merge_ != nullptr) return hot_merge_->Report();
+  MergeReport report;
+  report.enabled = wants_hot_merge_;
+  if (wants_hot_merge_) {
+    report.unavailable = std::string(runner_->can_merge().message());
+  }
+  return report;
 }
 
 absl::Status EngineLoop::StatusOf(FinishReason reason,
@@ -270,6 +327,7 @@ void EngineLoop::UpdateStats(EngineStats* stats) {
   counts_.step_kinds = runner_->step_kinds();
   counts_.pinned_adapters = actions_.pins();
   tiers_.UpdateStats(&counts_);
+  if (hot_merge_ != nullptr) hot_merge_->UpdateStats(&counts_.merges);
   const uint64_t version = adapter_lists_version_ + tiers_.version();
   if (adapter_lists_seen_ != version || last_running_ != counts_.running) {
     adapter_lists_seen_ = version;

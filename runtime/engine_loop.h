@@ -15,6 +15,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/core/scheduler.h"
 #include "runtime/engine.h"
+#include "runtime/hot_merge.h"
 #include "runtime/step_runner.h"
 
 namespace descant {
@@ -41,6 +42,11 @@ class EngineLoop {
               AdapterActions::Done done) {
     actions_.Add(action, std::move(adapter), std::move(done));
   }
+
+  // See Engine::SetMergeMode and InspectMerges.
+  absl::Status SetMergeMode(MergeMode mode,
+                            const std::shared_ptr<const Adapter>& adapter);
+  MergeReport Merges() const;
 
   // One step: take the adapters that were loaded, schedule, have others
   // loaded, launch, collect, deliver. False when there was nothing to compute.
@@ -74,6 +80,8 @@ class EngineLoop {
   bool MayScheduleAhead() const;
   // False: nothing to launch.
   bool Schedule(MonotonicTime now);
+  // Whether one adapter's merged weights serve the scheduled step.
+  void PlanMerge(const Batch& batch);
   // The step in flight.
   void Finish();
   // Blocks that faults left are had by nobody before. No step is in flight.
@@ -85,7 +93,9 @@ class EngineLoop {
   // or null; `failure` explains kError.
   void Deliver(const StepOutput* output, const absl::Status& failure);
   absl::Status StatusOf(FinishReason reason, const absl::Status& failure);
-  void CountStep(const Batch& batch, const StepOutput& output);
+  // `computed`: from its launch to its result.
+  void CountStep(const Batch& batch, const StepOutput& output,
+                 Duration computed);
 
   Runner* const runner_;
   const Tokenizer* const tokenizer_;
@@ -94,6 +104,7 @@ class EngineLoop {
   StepRunner step_runner_;
   const bool has_drafts_;     // steps may
   MonotonicTime step_began_;  // the one launched last
+  MonotonicTime launched_;    // when
   int32_t steps_ahead_ = 0;   // since one was scheduled with nothing in flight
   bool drafted_ = false;      // that one had drafts
   absl::flat_hash_map<RequestId, std::unique_ptr<Answer>> answers_;
@@ -104,6 +115,8 @@ class EngineLoop {
   // With the scheduler's slots.
   AdapterTiers tiers_;
   AdapterActions actions_;
+  std::unique_ptr<HotMerge> hot_merge_;  // null: off, or the runner can't
+  const bool wants_hot_merge_;
 };
 
 }  // namespace descant

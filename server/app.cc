@@ -199,6 +199,8 @@ absl::Status App::StartEngine(const ServerConfig& config, Backend* backend) {
   options.max_draft_tokens = config.max_draft_tokens;
   options.max_running_sequences = backend->runner->limits().max_sequences;
   options.host_adapter_bytes = config.host_adapter_memory;
+  options.hot_merge = config.hot_merge;
+  options.merge_memory = config.merge_memory;
   options.on_residency = [this](const ResidentAdapter& adapter) {
     feed_.Publish({AdapterChange::kChanged, adapter.tenant, adapter.name,
                    adapter.digest});

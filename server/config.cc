@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <numeric>
 #include <set>
 #include <utility>
 
@@ -142,15 +143,17 @@ absl::StatusOr<Given> SplitArguments(const std::vector<std::string>& arguments,
 absl::Status CheckMemory(const ServerConfig& config) {
   const uint64_t machine = MachineMemoryBytes();
   const uint64_t parts[] = {config.kv_memory, config.adapter_memory,
-                            config.host_adapter_memory, config.request_memory};
+                            config.host_adapter_memory, config.request_memory,
+                            config.merge_memory};
   // The sum may wrap where they are absurd; each alone is checked first.
   if (std::any_of(std::begin(parts), std::end(parts),
                   [machine](uint64_t part) { return part > machine; }) ||
-      parts[0] + parts[1] + parts[2] + parts[3] > machine) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--kv-memory, --adapter-memory, --host-adapter-memory, "
-                     "--request-memory: together more than the ",
-                     machine >> 20, "MiB of memory there are"));
+      std::accumulate(std::begin(parts), std::end(parts), uint64_t{0}) >
+          machine) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--kv-memory, --adapter-memory, --host-adapter-memory, "
+        "--request-memory, --merge-memory: together more than the ",
+        machine >> 20, "MiB of memory there are"));
   }
   return absl::OkStatus();
 }

@@ -55,10 +55,12 @@ struct ServerConfig {
   int32_t max_draft_tokens = 7;  // of a sequence in a step; 0: no speculation
   int32_t max_running = 64;
   int32_t max_waiting = 1024;
-  int32_t max_waiting_tokens = 1 << 20;                // of prompts
-  uint64_t request_memory = uint64_t{512} << 20;       // bytes
-  uint64_t kv_memory = 0;                              // bytes; 0: chosen
-  uint64_t adapter_memory = 0;                         // bytes; 0: chosen
+  int32_t max_waiting_tokens = 1 << 20;           // of prompts
+  uint64_t request_memory = uint64_t{512} << 20;  // bytes
+  uint64_t kv_memory = 0;                         // bytes; 0: chosen
+  uint64_t adapter_memory = 0;                    // bytes; 0: chosen
+  bool hot_merge = false;
+  uint64_t merge_memory = 0;                           // bytes; 0: chosen
   uint64_t host_adapter_memory = uint64_t{256} << 20;  // bytes; 0: none kept
   int32_t max_adapters = 64;                           // slots on the device
   int32_t max_adapters_per_step = 0;                   // 0: max_adapters

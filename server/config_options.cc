@@ -105,13 +105,12 @@ absl::Status SetPrefixCache(absl::string_view text, ServerConfig* config) {
   return absl::OkStatus();
 }
 
-// A flag that states what this version does anyway, and can't ask for more.
-auto Only(absl::string_view served) {
-  return [served](absl::string_view text, ServerConfig*) -> absl::Status {
-    if (text == served) return absl::OkStatus();
-    return absl::InvalidArgumentError(
-        absl::StrCat("must be ", served, ": this version serves nothing else"));
-  };
+absl::Status SetHotMerge(absl::string_view text, ServerConfig* config) {
+  if (text != "auto" && text != "off") {
+    return absl::InvalidArgumentError("must be auto or off");
+  }
+  config->hot_merge = text == "auto";
+  return absl::OkStatus();
 }
 
 using C = ServerConfig;
@@ -221,8 +220,15 @@ const std::vector<ConfigOption>& ConfigOptions() {
        "--device=cuda, at a model's first start there (a file in "
        "--weights-cache says so to later ones). Default auto.",
        SetStartupSelfTest},
-      {"hot-merge", "off", "Adapters merged into the weights. Only off so far.",
-       Only("off")},
+      {"hot-merge", "MODE",
+       "auto or off. auto: an adapter that has steps for itself is merged into "
+       "weights of its own, where that was measured to pay; its tokens then "
+       "hold to a tolerance, not to the bit. bf16 weights only. Default off.",
+       SetHotMerge},
+      {"merge-memory", "SIZE",
+       "Most memory of merged weights. Default: twice what an adapter on all "
+       "modules takes, the weights of the model's layers in bf16.",
+       Bytes(&C::merge_memory, 1 << 20)},
       {"max-model-len", "N",
        "Prompt and answer together, in tokens. Default: the model's.",
        Number(&C::max_model_len, 1, kMega)},

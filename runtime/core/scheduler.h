@@ -75,6 +75,9 @@ class Scheduler {
   // Puts the tokens into the batch that were in flight when it was scheduled
   // and are known by now: those of sequences that go on.
   void CompleteBatch();
+  // The batch of the last Schedule, all of whose rows use one adapter, is
+  // computed with weights that hold it: see Batch::merged.
+  void UseMerged(const MergedWeights* merged);
   // Slots that the last Schedule gave to adapters which are not loaded. The
   // caller loads slots().adapter(slot) into each, in time, then calls one of
   // the next three. Until then no batch uses it; who waits for it is passed

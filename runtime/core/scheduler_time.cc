@@ -38,6 +38,13 @@ int32_t Scheduler::RowsInTime(const Sequence& sequence, int32_t most) const {
   return std::max(rows, std::clamp(floor_left_, 0, most));
 }
 
+void Scheduler::UseMerged(const MergedWeights* merged) {
+  Step& step = steps_[newest_];
+  DESCANT_CHECK(scheduled_ == &step.batch && !step.batch.empty());
+  step.batch.merged = merged;
+  step.work.adapter_bytes = 0;  // of its own: it reads none
+}
+
 void Scheduler::SlotLoaded(int32_t slot, uint64_t bytes) {
   slot_bytes_[slot] = bytes;
   slots_.EndLoad(slot, true);

@@ -13,6 +13,8 @@
 #include "runtime/kernels/cpu/brgemm.h"
 #include "runtime/kernels/cpu/cpu_features.h"
 #include "runtime/kernels/packing.h"
+#include "runtime/model/cpu_merged_weights.h"
+#include "runtime/model/logprob_comparison.h"
 #include "runtime/model/memory_layout.h"
 
 namespace descant {
@@ -309,20 +311,34 @@ absl::Status CpuRunner::Launch(const Batch& batch) {
       return absl::UnimplementedError("pooled output of a decoder");
     }
   }
-  state_.batch = &batch;
-  LayOutStepOutput(batch, model_->config.vocab_size, &output_);
   result_ = absl::OkStatus();
-  if (batch.empty()) return absl::OkStatus();
-  FillPlan(batch, last_tokens_, *adapters_, state_.attention_sizes,
-           &state_.plan);
+  if (batch.empty()) {
+    LayOutStepOutput(batch, model_->config.vocab_size, &output_);
+    return absl::OkStatus();
+  }
+  if (batch.merged != nullptr) {
+    Compute(batch, static_cast<const CpuMergedWeights*>(batch.merged)->layers(),
+            /*with_adapters=*/false);
+  } else {
+    Compute(batch, weights_->layers(), /*with_adapters=*/true);
+  }
+  RememberLastTokens(output_, &last_tokens_);
+  return absl::OkStatus();
+}
+
+void CpuRunner::Compute(const Batch& batch, const CpuLayerWeights* layers,
+                        bool with_adapters) {
+  state_.batch = &batch;
+  state_.layers = layers;
+  LayOutStepOutput(batch, model_->config.vocab_size, &output_);
+  FillPlan(batch, last_tokens_, *adapters_, with_adapters,
+           state_.attention_sizes, &state_.plan);
   FillRowItems(2 * pool_.size(), MostRowsByRow(state_), &state_.plan);
   for (ItemCounter& counter : state_.counters) {
     counter.taken.store(0, std::memory_order_relaxed);
   }
   pool_.Run(&StepTask, &state_);
   result_ = kernels::BrgemmTakeError();
-  RememberLastTokens(output_, &last_tokens_);
-  return absl::OkStatus();
 }
 
 absl::StatusOr<const StepOutput*> CpuRunner::Collect() {
@@ -342,6 +358,64 @@ absl::Status CpuRunner::LoadImage(
 }
 
 void CpuRunner::UnloadAdapter(int32_t slot) { adapters_->Unload(slot); }
+
+// Int8 and int4 weights are not rounded as they are multiplied: what BA adds
+// would be rounded to their few steps, or lost.
+absl::Status CpuRunner::can_merge() const {
+  if (weights_->type() == WeightType::kBf16) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("adapters are merged into bf16 weights; those here are ",
+                   WeightTypeName(weights_->type()),
+                   ", and would have to be quantised anew, which loses more "
+                   "of an adapter than merging saves"));
+}
+
+uint64_t CpuRunner::MergedBytes(const Adapter& adapter) const {
+  return CpuMergedWeights::Bytes(model_->config, *weights_, adapter);
+}
+
+uint64_t CpuRunner::MostMergedBytes() const {
+  return CpuMergedWeights::MostBytes(model_->config, *weights_);
+}
+
+absl::StatusOr<std::shared_ptr<const MergedWeights>> CpuRunner::MergeAdapter(
+    const std::shared_ptr<const Adapter>& adapter) const {
+  DESCANT_RETURN_IF_ERROR(can_merge());
+  return CpuMergedWeights::Build(model_->config, *model_->weights, *weights_,
+                                 pool_, adapter);
+}
+
+absl::Status CpuRunner::Rehearse(const Batch& batch,
+                                 const MergedWeights* merged) {
+  DESCANT_CHECK(!batch.empty());
+  Compute(batch,
+          merged == nullptr
+              ? weights_->layers()
+              : static_cast<const CpuMergedWeights*>(merged)->layers(),
+          /*with_adapters=*/false);
+  if (!result_.ok() || merged == nullptr) return result_;
+  const int64_t vocabulary = model_->config.vocab_size;
+  rehearsed_.resize(batch.outputs() * vocabulary);
+  for (int32_t output = 0; output < batch.outputs(); ++output) {
+    const absl::Span<const float> logits = Logits(output);
+    std::copy(logits.begin(), logits.end(),
+              rehearsed_.begin() + output * vocabulary);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<LogprobDifference> CpuRunner::CompareWithRehearsal() {
+  const int64_t vocabulary = model_->config.vocab_size;
+  LogprobDifference difference;
+  const int64_t outputs = static_cast<int64_t>(rehearsed_.size()) / vocabulary;
+  for (int64_t output = 0; output < outputs; ++output) {
+    difference.Add(CompareLogits(absl::MakeConstSpan(rehearsed_)
+                                     .subspan(output * vocabulary, vocabulary),
+                                 Logits(static_cast<int32_t>(output))));
+  }
+  rehearsed_ = {};
+  return difference;
+}
 
 uint64_t CpuRunner::AdapterBytes(const Adapter& adapter) const {
   return adapters_->Bytes(adapter);

@@ -40,6 +40,14 @@ class CpuRunner final : public Runner {
   absl::Status LoadImage(
       int32_t slot, const std::shared_ptr<const AdapterImage>& image) override;
   void UnloadAdapter(int32_t slot) override;
+  absl::Status can_merge() const override;
+  uint64_t MergedBytes(const Adapter& adapter) const override;
+  uint64_t MostMergedBytes() const override;
+  absl::StatusOr<std::shared_ptr<const MergedWeights>> MergeAdapter(
+      const std::shared_ptr<const Adapter>& adapter) const override;
+  absl::Status Rehearse(const Batch& batch,
+                        const MergedWeights* merged) override;
+  absl::StatusOr<LogprobDifference> CompareWithRehearsal() override;
   AdapterMemory adapter_memory() const override { return adapters_->memory(); }
   uint64_t AdapterBytes(const Adapter& adapter) const override;
   int32_t num_blocks() const override { return kv_.num_blocks(); }
@@ -63,6 +71,9 @@ class CpuRunner final : public Runner {
   absl::Status PrepareBrgemm();
   absl::Status AllocateScratch();
   void FillRopeTables();
+  // A step with these layers, [num_layers]. REQUIRES: the batch isn't empty.
+  void Compute(const Batch& batch, const CpuLayerWeights* layers,
+               bool with_adapters);
 
   const std::shared_ptr<const Model> model_;
   const BatchLimits limits_;
@@ -78,6 +89,8 @@ class CpuRunner final : public Runner {
   std::vector<int32_t> last_tokens_;  // by state slot
   CpuStepState state_;
   StepOutput output_;
+  // The logits of the last Rehearse, as Logits(); until they were compared.
+  std::vector<float> rehearsed_;
   absl::Status result_;
 };
 

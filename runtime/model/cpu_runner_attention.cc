@@ -40,7 +40,7 @@ void CpuStep::RotateAndStore(int32_t layer) {
 }
 
 void CpuStep::RotateAndStoreRow(int32_t layer, int64_t row) {
-  const CpuLayerWeights& weights = state_.weights->layer(layer);
+  const CpuLayerWeights& weights = LayerWeights(layer);
   const RopeTable& rope = state_.rope[layer];
   const int32_t dim = config_.head_dim;
   const PlanRow& plan = plan_.rows[row];

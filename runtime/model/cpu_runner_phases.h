@@ -45,6 +45,9 @@ class CpuStep {
   void Run();
 
  private:
+  const CpuLayerWeights& LayerWeights(int32_t layer) const {
+    return state_.layers[layer];
+  }
   // Waits for all workers.
   void Barrier() {
     if (state_.timer != nullptr) state_.timer->Arrive(worker_);

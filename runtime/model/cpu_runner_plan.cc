@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/types/span.h"
 #include "adapters/peft_config.h"
 #include "runtime/base/check.h"
 #include "runtime/kernels/packing.h"
@@ -70,14 +71,14 @@ void FillAttention(const Batch& batch, const AttentionSizes& sizes,
   SplitAttention(sizes, plan);
 }
 
-void FillSegments(const Batch& batch, const AdapterPool& adapters,
-                  CpuPlan* plan) {
+void FillSegments(absl::Span<const Segment> segments,
+                  const AdapterPool& adapters, CpuPlan* plan) {
   plan->segments.clear();
   plan->shrinks.clear();
   plan->site_mask = 0;
   plan->max_rank = 0;
   int64_t elements = 0;
-  for (const Segment& segment : batch.segments) {
+  for (const Segment& segment : segments) {
     const PackedAdapter* adapter = adapters.Find(segment.slot);
     DESCANT_CHECK(adapter != nullptr);
     if (adapter->site_mask == 0) continue;
@@ -121,11 +122,13 @@ void ReservePlan(const BatchLimits& limits, CpuPlan* plan) {
 }
 
 void FillPlan(const Batch& batch, const std::vector<int32_t>& last_tokens,
-              const AdapterPool& adapters, const AttentionSizes& sizes,
-              CpuPlan* plan) {
+              const AdapterPool& adapters, bool with_adapters,
+              const AttentionSizes& sizes, CpuPlan* plan) {
   FillRows(batch, last_tokens, plan);
   FillAttention(batch, sizes, plan);
-  FillSegments(batch, adapters, plan);
+  FillSegments(with_adapters ? absl::MakeConstSpan(batch.segments)
+                             : absl::Span<const Segment>(),
+               adapters, plan);
 }
 
 void FillRowItems(int32_t least_segments, int32_t most_rows, CpuPlan* plan) {

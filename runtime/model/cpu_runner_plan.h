@@ -79,11 +79,12 @@ struct AttentionSizes {
 // Room for the largest batch within `limits`, of adapters of the highest rank.
 void ReservePlan(const BatchLimits& limits, CpuPlan* plan);
 
-// `last_tokens[state_slot]` stands for kTokenFromLastStep. Allocates only where
-// segments overlap so much that they have more rows than the batch.
+// `last_tokens[state_slot]` stands for kTokenFromLastStep. Without
+// `with_adapters` segments are left aside. Allocates only where segments
+// overlap so much that they have more rows than the batch.
 void FillPlan(const Batch& batch, const std::vector<int32_t>& last_tokens,
-              const AdapterPool& adapters, const AttentionSizes& sizes,
-              CpuPlan* plan);
+              const AdapterPool& adapters, bool with_adapters,
+              const AttentionSizes& sizes, CpuPlan* plan);
 
 // Fills plan->row_items, if that pays: a step with many short segments reads
 // each adapter's matrices of a site in one go. REQUIRES: FillPlan. A step goes

@@ -79,7 +79,7 @@ const std::byte* CpuStep::FirstBlock(const CpuLinear& weights, int32_t items,
 }
 
 void CpuStep::ProjectQkv(int32_t layer) {
-  const CpuLayerWeights& weights = state_.weights->layer(layer);
+  const CpuLayerWeights& weights = LayerWeights(layer);
   const Product product = {
       scratch_.normed,
       shape_.hidden_stride,
@@ -146,7 +146,7 @@ void CpuStep::AddNormed(const float* post_norm) {
 }
 
 void CpuStep::ProjectMlp(int32_t layer) {
-  const CpuLayerWeights& weights = state_.weights->layer(layer);
+  const CpuLayerWeights& weights = LayerWeights(layer);
   const Product product = {
       scratch_.normed,
       shape_.hidden_stride,

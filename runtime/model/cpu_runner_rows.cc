@@ -110,25 +110,24 @@ void CpuStep::AddRows(int32_t layer, LoraSite site, const Product& product,
   const int32_t widths[kMaxSlices] = {shape_.hidden_width};
   const bool out = site == LoraSite::kOut;
   const bool last = !out && layer + 1 == config_.num_layers;
-  ForLoraRows(layer, site, product.a, product.lda, scratch_.sums,
-              scratch_.sums_stride, columns, widths, [&](int64_t row) {
-                const float* c = scratch_.sums + row * scratch_.sums_stride;
-                float* x = scratch_.x + row * shape_.hidden_width;
-                if (post_norm != nullptr) {
-                  kernels_.add_rms_norm(c, post_norm, shape_.hidden,
-                                        shape_.hidden_width, config_.norm_eps,
-                                        x);
-                } else {
-                  // A row is its blocks of columns one below the other.
-                  kernels_.residual_add(shape_.hidden_width / kColumnBlock, c,
-                                        x, kColumnBlock);
-                }
-                if (last) return;
-                const CpuLayerWeights& next =
-                    state_.weights->layer(out ? layer : layer + 1);
-                NormRow(out ? next.mlp_norm : next.attention_norm,
-                        out ? LoraSite::kGateUp : LoraSite::kQkv, row);
-              });
+  ForLoraRows(
+      layer, site, product.a, product.lda, scratch_.sums, scratch_.sums_stride,
+      columns, widths, [&](int64_t row) {
+        const float* c = scratch_.sums + row * scratch_.sums_stride;
+        float* x = scratch_.x + row * shape_.hidden_width;
+        if (post_norm != nullptr) {
+          kernels_.add_rms_norm(c, post_norm, shape_.hidden,
+                                shape_.hidden_width, config_.norm_eps, x);
+        } else {
+          // A row is its blocks of columns one below the other.
+          kernels_.residual_add(shape_.hidden_width / kColumnBlock, c, x,
+                                kColumnBlock);
+        }
+        if (last) return;
+        const CpuLayerWeights& next = LayerWeights(out ? layer : layer + 1);
+        NormRow(out ? next.mlp_norm : next.attention_norm,
+                out ? LoraSite::kGateUp : LoraSite::kQkv, row);
+      });
 }
 
 void CpuStep::MlpRows(int32_t layer) {

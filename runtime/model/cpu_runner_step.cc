@@ -49,12 +49,12 @@ void CpuStep::Start() {
 }
 
 void CpuStep::Layer(int32_t layer) {
-  const CpuLayerWeights& weights = state_.weights->layer(layer);
+  const CpuLayerWeights& weights = LayerWeights(layer);
   const bool last = layer + 1 == config_.num_layers;
   const std::byte* next = last
                               ? FirstBlock(state_.weights->head(),
                                            shape_.vocab_width / kColumnBlock, 1)
-                              : FirstBlock(state_.weights->layer(layer + 1).qkv,
+                              : FirstBlock(LayerWeights(layer + 1).qkv,
                                            shape_.qkv_width / kColumnBlock, 1);
   if (layer == 0 || !ByRows(LoraSite::kDown)) {
     Norm(weights.attention_norm, LoraSite::kQkv);

@@ -107,6 +107,8 @@ struct CpuStepState {
   const kernels::LoraKernels* lora = nullptr;  // for lora_type
   AdapterWeightType lora_type = AdapterWeightType::kBf16;
   const CpuWeights* weights = nullptr;
+  // [num_layers]: those of `weights`, or merged ones.
+  const CpuLayerWeights* layers = nullptr;
   std::vector<RopeTable> rope;  // [num_layers]
   kernels::WorkerPool* pool = nullptr;
   KvCache* kv = nullptr;

@@ -13,6 +13,7 @@
 #include "runtime/base/status_macros.h"
 #include "runtime/kernels/numa.h"
 #include "runtime/kernels/packing.h"
+#include "runtime/model/cpu_linear_parts.h"
 #include "runtime/model/weights_cache.h"
 
 namespace descant {
@@ -158,59 +159,21 @@ CpuNorm LayOutNorm(const CpuShape& shape, WeightKind weight, WeightKind bias,
           layout->Vector(bias, layer, shape.hidden_width)};
 }
 
-CpuLinear LayOutQkv(const ModelConfig& config, const CpuShape& shape,
-                    int32_t layer, Layout* layout) {
-  const struct {
-    WeightKind weight;
-    WeightKind bias;
-    int64_t first;  // of its columns
-  } parts[] = {
-      {WeightKind::kQuery, WeightKind::kQueryBias, 0},
-      {WeightKind::kKey, WeightKind::kKeyBias, shape.q_width},
-      {WeightKind::kValue, WeightKind::kValueBias,
-       shape.q_width + shape.kv_width},
-  };
-  CpuLinear qkv = layout->Blocks(
-      shape.qkv_width,
-      {WeightKind::kQuery, WeightKind::kKey, WeightKind::kValue}, layer);
-  float* bias =
-      config.qkv_bias ? layout->Take<float>(shape.qkv_width) : nullptr;
-  for (const auto& part : parts) {
-    layout->Pack(part.weight, layer, qkv, part.first / kColumnBlock);
-    if (config.qkv_bias) layout->Fill(part.bias, layer, bias + part.first);
+// `width` output channels, of these parts.
+CpuLinear LayOutLinear(const ModelConfig& config, int64_t width,
+                       const std::vector<LinearPart>& parts, int32_t layer,
+                       Layout* layout) {
+  std::vector<WeightKind> kinds;
+  for (const LinearPart& part : parts) kinds.push_back(part.weight);
+  CpuLinear linear = layout->Blocks(width, kinds, layer);
+  float* bias = HasWeight(config, parts.front().bias)
+                    ? layout->Take<float>(width)
+                    : nullptr;
+  for (const LinearPart& part : parts) {
+    layout->Pack(part.weight, layer, linear, part.first, part.step);
+    if (!HasWeight(config, part.bias)) continue;
+    layout->Fill(part.bias, layer, bias + part.first * kColumnBlock, part.step);
   }
-  qkv.bias = bias;
-  return qkv;
-}
-
-// Back to the residual stream.
-CpuLinear LayOutToHidden(const ModelConfig& config, const CpuShape& shape,
-                         WeightKind weight, WeightKind bias, int32_t layer,
-                         Layout* layout) {
-  CpuLinear linear = layout->Blocks(shape.hidden_width, {weight}, layer);
-  layout->Pack(weight, layer, linear);
-  linear.bias = layout->Vector(bias, layer, shape.hidden_width);
-  return linear;
-}
-
-CpuLinear LayOutGateUp(const ModelConfig& config, const CpuShape& shape,
-                       int32_t layer, Layout* layout) {
-  const int32_t slices = shape.mlp_slices;
-  const int64_t width = int64_t{slices} * shape.mlp_width;
-  const WeightKind kinds[] = {WeightKind::kUp, WeightKind::kGate};
-  CpuLinear linear =
-      layout->Blocks(width, absl::MakeConstSpan(kinds, slices), layer);
-  if (config.gated_mlp) {
-    layout->Pack(WeightKind::kGate, layer, linear, 0, slices);
-  }
-  layout->Pack(WeightKind::kUp, layer, linear, slices - 1, slices);
-  if (!config.mlp_bias) return linear;
-  float* bias = layout->Take<float>(width);
-  if (config.gated_mlp) {
-    layout->Fill(WeightKind::kGateBias, layer, bias, slices);
-  }
-  layout->Fill(WeightKind::kUpBias, layer, bias + (slices - 1) * kColumnBlock,
-               slices);
   linear.bias = bias;
   return linear;
 }
@@ -230,12 +193,15 @@ CpuLayerWeights LayOutLayer(const ModelConfig& config, const CpuShape& shape,
       layout->Vector(WeightKind::kMlpPostNorm, layer, shape.hidden_width);
   weights.query_norm = layout->Vector(WeightKind::kQueryNorm, layer, head);
   weights.key_norm = layout->Vector(WeightKind::kKeyNorm, layer, head);
-  weights.qkv = LayOutQkv(config, shape, layer, layout);
-  weights.out = LayOutToHidden(config, shape, WeightKind::kAttentionOut,
-                               WeightKind::kAttentionOutBias, layer, layout);
-  weights.gate_up = LayOutGateUp(config, shape, layer, layout);
-  weights.down = LayOutToHidden(config, shape, WeightKind::kDown,
-                                WeightKind::kDownBias, layer, layout);
+  weights.qkv =
+      LayOutLinear(config, shape.qkv_width, QkvParts(shape), layer, layout);
+  weights.out =
+      LayOutLinear(config, shape.hidden_width, OutParts(), layer, layout);
+  weights.gate_up =
+      LayOutLinear(config, int64_t{shape.mlp_slices} * shape.mlp_width,
+                   GateUpParts(shape), layer, layout);
+  weights.down =
+      LayOutLinear(config, shape.hidden_width, DownParts(), layer, layout);
   return weights;
 }
 
@@ -267,17 +233,12 @@ void PlaceBlocks(const CpuShape& shape, const Tensors& tensors,
                  const kernels::WorkerPool& pool, const kernels::Arena& arena) {
   if (!kernels::NumaNodes::OfMachine().several()) return;
   std::vector<kernels::SharedItems> shares;
-  const auto add = [&](const CpuLinear& linear, int64_t width, int64_t each) {
-    shares.push_back(
-        {linear.blocks, width / kColumnBlock, each * linear.block_bytes});
-  };
   for (const CpuLayerWeights& layer : tensors.layers) {
-    add(layer.qkv, shape.qkv_width, 1);
-    add(layer.out, shape.hidden_width, 1);
-    add(layer.gate_up, shape.mlp_width, shape.mlp_slices);
-    add(layer.down, shape.hidden_width, 1);
+    const auto layer_shares = SharesOf(shape, layer);
+    shares.insert(shares.end(), layer_shares.begin(), layer_shares.end());
   }
-  add(tensors.head, shape.vocab_width, 1);
+  shares.push_back({tensors.head.blocks, shape.vocab_width / kColumnBlock,
+                    tensors.head.block_bytes});
   std::vector<int32_t> nodes;
   for (int32_t worker = 0; worker < pool.size(); ++worker) {
     nodes.push_back(pool.NodeOf(worker));

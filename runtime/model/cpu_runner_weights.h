@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "runtime/kernels/arena.h"
 #include "runtime/kernels/kernels.h"
 #include "runtime/kernels/worker_pool.h"
@@ -103,10 +104,15 @@ class CpuWeights {
 
   const CpuShape& shape() const { return shape_; }
   const CpuLayerWeights& layer(int32_t index) const { return layers_[index]; }
+  const CpuLayerWeights* layers() const { return layers_.data(); }
   const CpuNorm& final_norm() const { return final_norm_; }
   const CpuLinear& head() const { return head_; }
   WeightType type() const { return head_.type; }
   uint64_t bytes() const { return arena_.size(); }
+  // All that was packed, for tests.
+  absl::Span<const std::byte> packed() const {
+    return {arena_.data(), arena_.size()};
+  }
 
   // x[0, hidden) = scaled embedding of `token`, and that of `position` where
   // positions are learned, in fp32. From the packed head when token embedding

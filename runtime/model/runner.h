@@ -87,6 +87,8 @@ class Runner {
   }
   // Bytes that merged weights of the adapter take.
   virtual uint64_t MergedBytes(const Adapter& adapter) const { return 0; }
+  // The same of an adapter on all modules.
+  virtual uint64_t MostMergedBytes() const { return 0; }
   // Base weights with `adapter`, which has its tensors, merged into them: for
   // Batch::merged and Rehearse. Thread-safe, beside steps; long work in pieces,
   // as PackAdapter's. RESOURCE_EXHAUSTED: no memory. Errors of the weights'

@@ -41,8 +41,10 @@ class Driver {
 
   absl::StatusOr<std::vector<DrivenResult>> Run() {
     for (int32_t step = 1; Fill(); ++step) {
+      if (options_.before_launch) options_.before_launch(&batch_);
       DESCANT_RETURN_IF_ERROR(runner_->Launch(batch_));
       DESCANT_ASSIGN_OR_RETURN(const StepOutput* output, runner_->Collect());
+      if (options_.after_collect) options_.after_collect();
       Take(*output);
       if (options_.preempt_every == 0 || step % options_.preempt_every != 0) {
         continue;

@@ -5,6 +5,7 @@
 #define DESCANT_TESTS_RUNTIME_MODEL_BATCH_DRIVER_H_
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -37,6 +38,9 @@ struct DriverOptions {
   // Each time after so many steps every sequence loses what it computed and
   // starts again with its prompt and the tokens it has; 0: never.
   int32_t preempt_every = 0;
+  // Called around each step.
+  std::function<void(Batch*)> before_launch;
+  std::function<void()> after_collect;
 };
 
 // Limits that hold any batch of `sequences` sequences of up to `max_length`
