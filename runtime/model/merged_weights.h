@@ -3,6 +3,7 @@
 #ifndef DESCANT_RUNTIME_MODEL_MERGED_WEIGHTS_H_
 #define DESCANT_RUNTIME_MODEL_MERGED_WEIGHTS_H_
 
+#include <algorithm>
 #include <cstdint>
 
 namespace descant {
@@ -27,7 +28,13 @@ struct LogprobDifference {
   // two tokens.
   float widest_flip = 0;
 
-  void Add(const LogprobDifference& other);
+  void Add(const LogprobDifference& other) {
+    outputs += other.outputs;
+    finite = finite && other.finite;
+    largest = std::max(largest, other.largest);
+    flips += other.flips;
+    widest_flip = std::max(widest_flip, other.widest_flip);
+  }
 };
 
 // What merged and unmerged log-probabilities may differ by before the merged

@@ -386,6 +386,7 @@ absl::Status FakeRunner::Launch(const Batch& batch) {
   CheckLayout(batch);
   CheckSegments(batch);
   CheckBlocks(batch);
+  CheckMerged(batch);
   output_.Clear();
   output_.step = batch.step;
   fail_ = Fails(batch);

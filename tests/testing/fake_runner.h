@@ -6,6 +6,7 @@
 #ifndef DESCANT_TESTS_TESTING_FAKE_RUNNER_H_
 #define DESCANT_TESTS_TESTING_FAKE_RUNNER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -41,6 +42,7 @@ struct FakeRunnerOptions {
   int32_t arena_adapters = 1 << 20;  // that fit in the arena
   uint64_t adapter_bytes = 1;        // of each
   bool overlaps = false;
+  bool merges = false;  // hot merge: merged weights take 10 bytes each
 };
 
 // Breaches of the Batch contract are collected in violations().
@@ -58,6 +60,14 @@ class FakeRunner final : public Runner {
       int32_t slot, const std::shared_ptr<const AdapterImage>& image) override;
   void UnloadAdapter(int32_t slot) override;
   AdapterMemory adapter_memory() const override;
+  absl::Status can_merge() const override;
+  uint64_t MergedBytes(const Adapter& adapter) const override { return 10; }
+  uint64_t MostMergedBytes() const override { return 10; }
+  absl::StatusOr<std::shared_ptr<const MergedWeights>> MergeAdapter(
+      const std::shared_ptr<const Adapter>& adapter) const override;
+  absl::Status Rehearse(const Batch& batch,
+                        const MergedWeights* merged) override;
+  absl::StatusOr<LogprobDifference> CompareWithRehearsal() override;
   void ClearBlocks(absl::Span<const int32_t> blocks) override;
   uint64_t AdapterBytes(const Adapter& adapter) const override {
     return options_.adapter_bytes;
@@ -78,6 +88,9 @@ class FakeRunner final : public Runner {
   uint64_t draft_rows() const { return draft_rows_; }
   uint64_t wrong_drafts() const { return wrong_drafts_; }
 
+  // Merged weights that somebody holds.
+  int32_t merged_alive() const { return *merged_alive_; }
+
   // Faults to inject; set them before the call they concern.
   std::set<std::string> broken_digests;  // LoadImage: INTERNAL
   std::set<uint64_t> failing_steps;      // Collect: INTERNAL
@@ -90,6 +103,11 @@ class FakeRunner final : public Runner {
   std::function<void(const Batch&)> on_launch;
   std::function<void(const Adapter&)> on_pack;
   std::function<void(const Adapter&)> on_load;
+  // The same of MergeAdapter, which broken_digests breaks, and Rehearse.
+  std::function<void(const Adapter&)> on_merge;
+  std::function<void(const Batch&, const MergedWeights*)> on_rehearse;
+  // What CompareWithRehearsal finds.
+  LogprobDifference difference;
 
  private:
   struct Entry {
@@ -102,6 +120,7 @@ class FakeRunner final : public Runner {
   void CheckLayout(const Batch& batch);
   void CheckSegments(const Batch& batch);
   void CheckBlocks(const Batch& batch);
+  void CheckMerged(const Batch& batch);
   void Compute(const Batch& batch, const BatchSequence& sequence);
   int32_t RowToken(const Batch& batch, const BatchSequence& sequence,
                    int32_t row) const;
@@ -132,6 +151,11 @@ class FakeRunner final : public Runner {
   StepOutput output_;
   bool in_flight_ = false;
   bool fail_ = false;
+  // Of the rehearsal whose Launch must come next; 0: none.
+  uint64_t rehearsed_step_ = 0;
+  bool comparable_ = false;  // the last step had one with merged weights
+  const std::shared_ptr<std::atomic<int32_t>> merged_alive_ =
+      std::make_shared<std::atomic<int32_t>>(0);
   uint64_t shared_entries_ = 0;
   uint64_t draft_rows_ = 0;
   uint64_t wrong_drafts_ = 0;
