@@ -117,9 +117,13 @@ class TorchCudaDevice final : public Device {
         StatusOf(absl::StrCat(bytes, " bytes of the GPU").c_str(),
                  cudaMalloc(&data, bytes)));
     DeviceMemory memory(data, bytes, [](void* freed) { cudaFree(freed); });
-    DESCANT_RETURN_IF_ERROR(StatusOf("memset", cudaMemset(data, 0, bytes)));
-    // The default stream's work isn't ordered before ours.
-    DESCANT_RETURN_IF_ERROR(StatusOf("memset", cudaDeviceSynchronize()));
+    // Beside the steps, whose stream another thread may be capturing: to wait
+    // for the whole device would end the capture.
+    const MutexLock lock(&load_mutex_);
+    DESCANT_RETURN_IF_ERROR(
+        StatusOf("memset", cudaMemsetAsync(data, 0, bytes, copy_stream_)));
+    DESCANT_RETURN_IF_ERROR(
+        StatusOf("memset", cudaStreamSynchronize(copy_stream_)));
     return memory;
   }
 

@@ -8,6 +8,8 @@
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/model/cuda_device.h"
+#include "runtime/model/logprob_comparison.h"
+#include "runtime/model/merged_weight_source.h"
 #include "runtime/model/sampler.h"
 
 namespace descant {
@@ -76,7 +78,9 @@ absl::StatusOr<std::unique_ptr<CudaRunner>> CudaRunner::Create(
                                        &runner->kv_, runner->adapters_.get(),
                                        runner->sampling_->last_tokens(), gpu},
                                       options.limits, gather_bytes));
-  DESCANT_ASSIGN_OR_RETURN(const uint64_t left, gpu->FreeBytes());
+  DESCANT_ASSIGN_OR_RETURN(uint64_t left, gpu->FreeBytes());
+  left -= std::min(left, options.merged_bytes);
+  runner->library_bytes_ = left - ShareOf(0, left, kKvShare);
   const uint64_t kv_bytes =
       std::min(ShareOf(options.kv_bytes, left, kKvShare),
                std::max(options.kv_bytes, MostKvBytes(config, options.limits)));
@@ -87,7 +91,7 @@ absl::StatusOr<std::unique_ptr<CudaRunner>> CudaRunner::Create(
   return runner;
 }
 
-absl::Status CudaRunner::Launch(const Batch& batch) {
+absl::Status CudaRunner::Check(const Batch& batch) const {
   DESCANT_CHECK(batch.rows() <= limits_.max_rows);
   DESCANT_CHECK(batch.outputs() <= limits_.max_outputs);
   for (const int32_t position : batch.positions) {
@@ -98,16 +102,33 @@ absl::Status CudaRunner::Launch(const Batch& batch) {
       return absl::UnimplementedError("pooled output of a decoder");
     }
   }
+  return absl::OkStatus();
+}
+
+absl::Status CudaRunner::Launch(const Batch& batch) {
+  DESCANT_RETURN_IF_ERROR(Check(batch));
+  rehearsed_last_ = std::exchange(rehearsed_next_, std::nullopt);
   batch_ = &batch;
   LayOutStepOutput(batch, model_->config.vocab_size, &output_);
   result_ = batch.empty() ? absl::OkStatus() : Enqueue(batch);
   return absl::OkStatus();
 }
 
-absl::Status CudaRunner::Enqueue(const Batch& batch) {
+const std::shared_ptr<const CudaWeights>& CudaRunner::WeightsOf(
+    const MergedWeights* merged) const {
+  return merged == nullptr
+             ? weights_
+             : static_cast<const CudaMergedWeights*>(merged)->weights();
+}
+
+absl::Status CudaRunner::EnqueuePass(const Batch& batch,
+                                     const MergedWeights* merged,
+                                     Adapters adapters) {
+  static constexpr CudaAdapter kNothing;
   CudaStepShape shape;
   uint64_t bytes = 0;
-  const auto adapter_in = [this](int32_t slot) -> const CudaAdapter& {
+  const auto adapter_in = [&](int32_t slot) -> const CudaAdapter& {
+    if (adapters == Adapters::kLeftOut) return kNothing;
     const CudaAdapter* adapter = adapters_->Find(slot);
     DESCANT_CHECK(adapter != nullptr);
     return *adapter;
@@ -119,7 +140,13 @@ absl::Status CudaRunner::Enqueue(const Batch& batch) {
   }
   DESCANT_RETURN_IF_ERROR(
       device_->CopyToDevice(step_->arrays(), host_arrays_.data(), bytes));
-  DESCANT_RETURN_IF_ERROR(step_->Run(shape, chunks_));
+  return step_->Run(WeightsOf(merged), shape, chunks_);
+}
+
+absl::Status CudaRunner::Enqueue(const Batch& batch) {
+  DESCANT_RETURN_IF_ERROR(EnqueuePass(
+      batch, batch.merged,
+      batch.merged == nullptr ? Adapters::kOnTop : Adapters::kLeftOut));
   if (batch.outputs() == 0) return absl::OkStatus();
   return sampling_->Enqueue(batch, output_, step_->logits(),
                             step_->logits_stride(), step_->tokens());
@@ -139,6 +166,81 @@ absl::StatusOr<const StepOutput*> CudaRunner::Collect() {
     if (batch_->outputs() > 0) sampling_->Collect(&output_);
   }
   return &output_;
+}
+
+uint64_t CudaRunner::MergedBytes(const Adapter& adapter) const {
+  // (Not owned: the source does not outlive the call.)
+  return CudaWeights::MergedBytes(
+      model_->config,
+      MergedWeightSource(
+          model_->config, model_->weights.get(),
+          std::shared_ptr<const Adapter>(std::shared_ptr<void>(), &adapter)));
+}
+
+absl::StatusOr<std::shared_ptr<const MergedWeights>> CudaRunner::MergeAdapter(
+    const std::shared_ptr<const Adapter>& adapter) const {
+  const uint64_t bytes = MergedBytes(*adapter);
+  DESCANT_ASSIGN_OR_RETURN(const uint64_t free, device_->FreeBytes());
+  if (free < bytes + library_bytes_) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "merged weights take ", bytes, " bytes of the GPU, which has ", free,
+        " free, ", library_bytes_, " of them for the library"));
+  }
+  DESCANT_ASSIGN_OR_RETURN(
+      std::shared_ptr<const CudaWeights> weights,
+      CudaWeights::Merge(
+          model_->config,
+          MergedWeightSource(model_->config, model_->weights.get(), adapter),
+          *weights_, device_.get()));
+  return std::make_shared<const CudaMergedWeights>(std::move(weights));
+}
+
+absl::Status CudaRunner::Rehearse(const Batch& batch,
+                                  const MergedWeights* merged) {
+  DESCANT_RETURN_IF_ERROR(Check(batch));
+  DESCANT_CHECK(std::find(batch.tokens.begin(), batch.tokens.end(),
+                          kTokenFromLastStep) == batch.tokens.end());
+  if (merged != nullptr) rehearsed_next_.reset();
+  if (batch.empty()) return absl::OkStatus();
+  absl::Status status = EnqueuePass(batch, merged, Adapters::kLeftOut);
+  status.Update(device_->Synchronize());
+  if (status.ok() && merged != nullptr) {
+    absl::StatusOr<std::vector<float>> logits = TakeLogits(batch.outputs());
+    status = logits.status();
+    if (logits.ok()) rehearsed_next_ = *std::move(logits);
+  }
+  // (result_ is of the step before.)
+  if (!status.ok()) health_.Update(device_->Synchronize());
+  return status;
+}
+
+absl::StatusOr<LogprobDifference> CudaRunner::CompareWithRehearsal() {
+  if (!rehearsed_last_.has_value()) {
+    return absl::FailedPreconditionError(
+        "the last step was not rehearsed with merged weights");
+  }
+  DESCANT_RETURN_IF_ERROR(result_);
+  const auto stride = static_cast<size_t>(step_->logits_stride());
+  const auto vocab = static_cast<size_t>(model_->config.vocab_size);
+  const size_t outputs = rehearsed_last_->size() / stride;
+  DESCANT_ASSIGN_OR_RETURN(const std::vector<float> computed,
+                           TakeLogits(static_cast<int32_t>(outputs)));
+  LogprobDifference difference;
+  for (size_t i = 0; i < outputs; ++i) {
+    difference.Add(CompareLogits({rehearsed_last_->data() + i * stride, vocab},
+                                 {computed.data() + i * stride, vocab}));
+  }
+  return difference;
+}
+
+absl::StatusOr<std::vector<float>> CudaRunner::TakeLogits(int32_t outputs) {
+  std::vector<float> logits(static_cast<size_t>(outputs) *
+                            static_cast<size_t>(step_->logits_stride()));
+  if (logits.empty()) return logits;
+  DESCANT_RETURN_IF_ERROR(device_->CopyToHost(logits.data(), step_->logits(),
+                                              logits.size() * sizeof(float)));
+  DESCANT_RETURN_IF_ERROR(device_->Synchronize());
+  return logits;
 }
 
 absl::StatusOr<std::shared_ptr<const AdapterImage>> CudaRunner::PackAdapter(

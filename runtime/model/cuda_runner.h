@@ -10,7 +10,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -46,6 +48,15 @@ class CudaRunner final : public Runner {
   void UnloadAdapter(int32_t slot) override;
   AdapterMemory adapter_memory() const override { return adapters_->memory(); }
   void ClearBlocks(absl::Span<const int32_t> blocks) override;
+  absl::Status can_merge() const override { return absl::OkStatus(); }
+  uint64_t MergedBytes(const Adapter& adapter) const override;
+  // RESOURCE_EXHAUSTED too where the library would be left with less than its
+  // share of the memory.
+  absl::StatusOr<std::shared_ptr<const MergedWeights>> MergeAdapter(
+      const std::shared_ptr<const Adapter>& adapter) const override;
+  absl::Status Rehearse(const Batch& batch,
+                        const MergedWeights* merged) override;
+  absl::StatusOr<LogprobDifference> CompareWithRehearsal() override;
   uint64_t AdapterBytes(const Adapter& adapter) const override;
   int32_t num_blocks() const override { return kv_.num_blocks(); }
   const BatchLimits& limits() const override { return limits_; }
@@ -58,7 +69,17 @@ class CudaRunner final : public Runner {
   CudaRunner(std::shared_ptr<const Model> model, const RunnerOptions& options,
              std::unique_ptr<Device> device);
 
+  // Whether a pass adds what the batch's segments say.
+  enum class Adapters : uint8_t { kOnTop, kLeftOut };
+
+  absl::Status Check(const Batch& batch) const;
+  const std::shared_ptr<const CudaWeights>& WeightsOf(
+      const MergedWeights* merged) const;
+  absl::Status EnqueuePass(const Batch& batch, const MergedWeights* merged,
+                           Adapters adapters);
   absl::Status Enqueue(const Batch& batch);
+  // Of the pass that was enqueued last, when it is done.
+  absl::StatusOr<std::vector<float>> TakeLogits(int32_t outputs);
   // result_, and where it is an error, whether the device outlived it.
   const absl::Status& Judge();
 
@@ -66,7 +87,7 @@ class CudaRunner final : public Runner {
   const BatchLimits limits_;
   // What is below uses it.
   const std::unique_ptr<Device> device_;
-  std::unique_ptr<CudaWeights> weights_;
+  std::shared_ptr<const CudaWeights> weights_;
   CudaKvCache kv_;
   std::unique_ptr<CudaAdapterPool> adapters_;
   std::unique_ptr<CudaStepSampling> sampling_;
@@ -74,6 +95,11 @@ class CudaRunner final : public Runner {
   CudaChunks chunks_;  // of the step in flight
   DeviceMemory host_arrays_;
   const Batch* batch_ = nullptr;  // in flight
+  // Logits of the last rehearsal with merged weights: of the batch that comes
+  // next, and of the one that was launched last.
+  std::optional<std::vector<float>> rehearsed_next_;
+  std::optional<std::vector<float>> rehearsed_last_;
+  uint64_t library_bytes_ = 0;  // that merged weights leave free
   StepOutput output_;
   absl::Status result_;
   absl::Status health_;

@@ -6,16 +6,6 @@
 #include "runtime/base/status_macros.h"
 
 namespace descant {
-namespace {
-
-// Graphs are kept for so many shapes; a shape is captured when it comes again.
-constexpr size_t kMaxGraphs = 256;
-constexpr size_t kMaxShapesSeen = 4096;
-// Steps of more rows are bound by arithmetic: launches are hidden behind it.
-constexpr int32_t kMaxGraphRows = 512;
-
-}  // namespace
-
 // Of the depth of a shrink. Few rows are few blocks: without splits they would
 // leave most of the device idle (a GPU of this class has 108 to 132
 // multiprocessors).
@@ -23,74 +13,68 @@ int32_t ShrinkSplits(int32_t rows) {
   return rows <= 64 ? 8 : rows <= 512 ? 4 : rows <= 2048 ? 2 : 1;
 }
 
-bool CudaStep::IsWorthAGraph(const CudaStepShape& shape) {
-  if (shape.rows > kMaxGraphRows || graphs_.size() >= kMaxGraphs ||
-      seen_.size() >= kMaxShapesSeen) {
-    return false;
-  }
-  return !seen_.insert(shape).second;
-}
-
-absl::Status CudaStep::Run(const CudaStepShape& shape,
+absl::Status CudaStep::Run(const std::shared_ptr<const CudaWeights>& weights,
+                           const CudaStepShape& shape,
                            const CudaChunks& chunks) {
   DESCANT_CHECK(shape.rows <= layout_.max_rows);
   DESCANT_CHECK(shape.prefill || chunks.chunks.empty());
   chunk_counts_.chunks += chunks.chunks.size();
   chunk_counts_.groups += chunks.groups.size();
-  auto at = graphs_.find(shape);
-  if (at == graphs_.end()) {
-    if (!IsWorthAGraph(shape)) {
+  graphs_.DropDead();
+  const Pass pass = {*weights, shape};
+  const CudaGraphs::Pieces* graphs = graphs_.Find(weights, shape);
+  if (graphs == nullptr) {
+    if (!graphs_.IsWorthCapturing(weights, shape)) {
       ++kinds_.eager;
-      return Whole(shape, chunks);
+      return Whole(pass, chunks);
     }
-    DESCANT_ASSIGN_OR_RETURN(Graphs captured, Capture(shape));
-    at = graphs_.emplace(shape, std::move(captured)).first;
+    DESCANT_ASSIGN_OR_RETURN(CudaGraphs::Pieces captured, Capture(pass));
+    graphs = graphs_.Keep(weights, shape, std::move(captured));
   }
-  const Graphs& graphs = at->second;
   if (!shape.prefill) {
     ++kinds_.graph;
-    return graphs[0]->Replay();
+    return graphs->front()->Replay();
   }
   ++kinds_.piecewise;
   const int32_t layers = parts_.config->num_layers;
   for (int32_t piece = 0; piece <= layers; ++piece) {
-    DESCANT_RETURN_IF_ERROR(graphs[piece]->Replay());
+    DESCANT_RETURN_IF_ERROR((*graphs)[piece]->Replay());
     if (piece == layers) break;
     DESCANT_RETURN_IF_ERROR(Attention(shape, chunks, piece));
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<CudaStep::Graphs> CudaStep::Capture(const CudaStepShape& shape) {
-  Graphs graphs;
-  const int32_t pieces = shape.prefill ? parts_.config->num_layers + 1 : 1;
+absl::StatusOr<CudaGraphs::Pieces> CudaStep::Capture(const Pass& pass) {
+  CudaGraphs::Pieces graphs;
+  const bool prefill = pass.shape.prefill;
+  const int32_t pieces = prefill ? parts_.config->num_layers + 1 : 1;
   for (int32_t piece = 0; piece < pieces; ++piece) {
     DESCANT_ASSIGN_OR_RETURN(graphs.emplace_back(), parts_.device->Capture([&] {
-      return shape.prefill ? Piece(shape, piece) : Whole(shape, {});
+      return prefill ? Piece(pass, piece) : Whole(pass, {});
     }));
   }
   return graphs;
 }
 
-absl::Status CudaStep::Whole(const CudaStepShape& shape,
-                             const CudaChunks& chunks) {
+absl::Status CudaStep::Whole(const Pass& pass, const CudaChunks& chunks) {
   const int32_t layers = parts_.config->num_layers;
   for (int32_t piece = 0; piece <= layers; ++piece) {
-    DESCANT_RETURN_IF_ERROR(Piece(shape, piece));
+    DESCANT_RETURN_IF_ERROR(Piece(pass, piece));
     if (piece == layers) break;
-    DESCANT_RETURN_IF_ERROR(Attention(shape, chunks, piece));
+    DESCANT_RETURN_IF_ERROR(Attention(pass.shape, chunks, piece));
   }
   return absl::OkStatus();
 }
 
-absl::Status CudaStep::Piece(const CudaStepShape& shape, int32_t piece) {
+absl::Status CudaStep::Piece(const Pass& pass, int32_t piece) {
   if (piece == 0) {
-    DESCANT_RETURN_IF_ERROR(Begin(shape));
+    DESCANT_RETURN_IF_ERROR(Begin(pass));
   } else {
-    DESCANT_RETURN_IF_ERROR(AfterAttention(shape, piece - 1));
+    DESCANT_RETURN_IF_ERROR(AfterAttention(pass, piece - 1));
   }
-  if (piece == parts_.config->num_layers) return Head(shape);
-  return QkvOf(shape, piece);
+  if (piece == parts_.config->num_layers) return Head(pass);
+  return QkvOf(pass, piece);
 }
 
 kernels::LoraTiles CudaStep::Tiles(int32_t round, int32_t rows) const {
@@ -100,16 +84,16 @@ kernels::LoraTiles CudaStep::Tiles(int32_t round, int32_t rows) const {
 }
 
 // Embeddings, and which rows each adapter has.
-absl::Status CudaStep::Begin(const CudaStepShape& shape) {
+absl::Status CudaStep::Begin(const Pass& pass) {
   Device& device = *parts_.device;
   const ModelConfig& config = *parts_.config;
-  for (int32_t round = 0; round < shape.lora_rounds; ++round) {
+  for (int32_t round = 0; round < pass.shape.lora_rounds; ++round) {
     kernels::RouteArgs route;
     route.row_slots =
         Array<int32_t>(layout_.row_slots) + int64_t{round} * layout_.max_rows;
-    route.rows = shape.rows;
+    route.rows = pass.shape.rows;
     route.slots = max_slots_;
-    route.tiles = Tiles(round, shape.rows);
+    route.tiles = Tiles(round, pass.shape.rows);
     route.stream = device.stream();
     DESCANT_RETURN_IF_ERROR(device.Launch(device.kernels().route, route));
   }
@@ -117,9 +101,9 @@ absl::Status CudaStep::Begin(const CudaStepShape& shape) {
   embed.tokens = Array<int32_t>(layout_.tokens);
   embed.positions = Array<int32_t>(layout_.positions);
   embed.last_tokens = parts_.last_tokens;
-  embed.rows = shape.rows;
-  embed.embedding = parts_.weights->embedding();
-  embed.position_embedding = parts_.weights->position_embedding();
+  embed.rows = pass.shape.rows;
+  embed.embedding = pass.weights.embedding();
+  embed.position_embedding = pass.weights.position_embedding();
   embed.width = config.hidden_size;
   embed.scale = config.embedding_scale;
   embed.x = x_;
@@ -151,23 +135,23 @@ absl::Status CudaStep::Norm(const CudaNorm& norm, const float* post_weight,
   return device.Launch(device.kernels().norm, args);
 }
 
-absl::Status CudaStep::QkvOf(const CudaStepShape& shape, int32_t layer) {
+absl::Status CudaStep::QkvOf(const Pass& pass, int32_t layer) {
   Device& device = *parts_.device;
   const ModelConfig& config = *parts_.config;
-  const CudaLayerWeights& weights = parts_.weights->layer(layer);
+  const CudaLayerWeights& weights = pass.weights.layer(layer);
   // What the layer before adds comes with this one's norm.
   const float* post =
-      layer == 0 ? nullptr : parts_.weights->layer(layer - 1).mlp_post_norm;
-  DESCANT_RETURN_IF_ERROR(Norm(weights.attention_norm, post, shape.rows,
+      layer == 0 ? nullptr : pass.weights.layer(layer - 1).mlp_post_norm;
+  DESCANT_RETURN_IF_ERROR(Norm(weights.attention_norm, post, pass.shape.rows,
                                nullptr, /*add=*/layer > 0, normed_));
   DESCANT_RETURN_IF_ERROR(
-      Project(shape, layer, LoraSite::kQkv, weights.qkv, normed_, qkv_));
+      Project(pass.shape, layer, LoraSite::kQkv, weights.qkv, normed_, qkv_));
   const bool windowed = WindowOf(config, layer) > 0 && rotations_[1].pairs > 0;
   const Rotations& rotations = rotations_[windowed ? 1 : 0];
   kernels::RopeArgs rope;
   rope.qkv = qkv_;
   rope.qkv_stride = weights.qkv.columns;
-  rope.rows = shape.rows;
+  rope.rows = pass.shape.rows;
   rope.heads = config.num_heads;
   rope.kv_heads = config.num_kv_heads;
   rope.head_dim = config.head_dim;
@@ -184,21 +168,21 @@ absl::Status CudaStep::QkvOf(const CudaStepShape& shape, int32_t layer) {
   return device.Launch(device.kernels().rope, rope);
 }
 
-absl::Status CudaStep::AfterAttention(const CudaStepShape& shape,
-                                      int32_t layer) {
+absl::Status CudaStep::AfterAttention(const Pass& pass, int32_t layer) {
   Device& device = *parts_.device;
   const ModelConfig& config = *parts_.config;
-  const CudaLayerWeights& weights = parts_.weights->layer(layer);
-  DESCANT_RETURN_IF_ERROR(
-      Project(shape, layer, LoraSite::kOut, weights.out, attended_, delta_));
+  const CudaLayerWeights& weights = pass.weights.layer(layer);
+  DESCANT_RETURN_IF_ERROR(Project(pass.shape, layer, LoraSite::kOut,
+                                  weights.out, attended_, delta_));
   DESCANT_RETURN_IF_ERROR(Norm(weights.mlp_norm, weights.attention_post_norm,
-                               shape.rows, nullptr, /*add=*/true, normed_));
-  DESCANT_RETURN_IF_ERROR(Project(shape, layer, LoraSite::kGateUp,
+                               pass.shape.rows, nullptr, /*add=*/true,
+                               normed_));
+  DESCANT_RETURN_IF_ERROR(Project(pass.shape, layer, LoraSite::kGateUp,
                                   weights.gate_up, normed_, gate_up_));
   kernels::ActivateArgs activate;
   activate.gate_up = gate_up_;
   activate.gate_up_stride = weights.gate_up.columns;
-  activate.rows = shape.rows;
+  activate.rows = pass.shape.rows;
   activate.width = config.intermediate_size;
   activate.gated = config.gated_mlp;
   activate.activation = config.activation == Activation::kSilu
@@ -208,27 +192,26 @@ absl::Status CudaStep::AfterAttention(const CudaStepShape& shape,
   activate.out_stride = weights.down.depth;
   activate.stream = device.stream();
   DESCANT_RETURN_IF_ERROR(device.Launch(device.kernels().activate, activate));
-  return Project(shape, layer, LoraSite::kDown, weights.down, activated_,
+  return Project(pass.shape, layer, LoraSite::kDown, weights.down, activated_,
                  delta_);
 }
 
-absl::Status CudaStep::Head(const CudaStepShape& shape) {
-  if (shape.outputs == 0) return absl::OkStatus();
+absl::Status CudaStep::Head(const Pass& pass) {
+  if (pass.shape.outputs == 0) return absl::OkStatus();
   const ModelConfig& config = *parts_.config;
-  const float* post =
-      parts_.weights->layer(config.num_layers - 1).mlp_post_norm;
-  DESCANT_RETURN_IF_ERROR(Norm(parts_.weights->final_norm(), post,
-                               shape.outputs,
+  const float* post = pass.weights.layer(config.num_layers - 1).mlp_post_norm;
+  DESCANT_RETURN_IF_ERROR(Norm(pass.weights.final_norm(), post,
+                               pass.shape.outputs,
                                Array<int32_t>(layout_.output_rows),
                                /*add=*/true, final_normed_));
-  const CudaLinear& head = parts_.weights->head();
+  const CudaLinear& head = pass.weights.head();
   MatrixProduct product;
   product.x = final_normed_;
   product.x_stride = config.hidden_size;
   product.w = head.w;
   product.y = half_logits_;
   product.y_stride = logits_stride_;
-  product.rows = shape.outputs;
+  product.rows = pass.shape.outputs;
   product.columns = head.columns;
   product.depth = head.depth;
   Device& device = *parts_.device;
@@ -236,7 +219,7 @@ absl::Status CudaStep::Head(const CudaStepShape& shape) {
   kernels::WidenLogitsArgs widen;
   widen.logits = half_logits_;
   widen.logits_stride = logits_stride_;
-  widen.rows = shape.outputs;
+  widen.rows = pass.shape.outputs;
   widen.columns = static_cast<int32_t>(logits_stride_);
   widen.cap = config.final_logit_cap;
   widen.out = logits_;

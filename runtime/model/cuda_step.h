@@ -4,13 +4,11 @@
 #define DESCANT_RUNTIME_MODEL_CUDA_STEP_H_
 
 #include <cstdint>
-#include <map>
 #include <memory>
-#include <set>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "runtime/model/cuda_adapter_pool.h"
+#include "runtime/model/cuda_graphs.h"
 #include "runtime/model/cuda_step_plan.h"
 #include "runtime/model/cuda_weights.h"
 #include "runtime/model/device.h"
@@ -55,7 +53,7 @@ class CudaStep {
  public:
   struct Parts {
     const ModelConfig* config;
-    const CudaWeights* weights;
+    const CudaWeights* weights;  // the base's
     const CudaKvCache* kv;
     const CudaAdapterPool* adapters;
     const int32_t* last_tokens;  // on the device, by state slot
@@ -83,35 +81,41 @@ class CudaStep {
   int32_t positions() const { return positions_; }
 
   // Enqueues the pass over the arrays that are there; shape and chunks are
-  // theirs. A shape that comes again is captured, and replayed from then on.
-  absl::Status Run(const CudaStepShape& shape, const CudaChunks& chunks);
+  // theirs. `weights` are the base's, or those with an adapter merged into
+  // them, and live until the pass is done. A shape that comes again with the
+  // same weights is captured, and replayed from then on.
+  absl::Status Run(const std::shared_ptr<const CudaWeights>& weights,
+                   const CudaStepShape& shape, const CudaChunks& chunks);
 
+  // Of all passes.
   const StepKinds& kinds() const { return kinds_; }
   const CudaChunkCounts& chunk_counts() const { return chunk_counts_; }
 
  private:
-  using Graphs = std::vector<std::unique_ptr<DeviceGraph>>;
+  struct Pass {
+    const CudaWeights& weights;
+    const CudaStepShape& shape;
+  };
 
   CudaStep(const Parts& parts, const BatchLimits& limits,
            int32_t gather_tokens);
   absl::Status Allocate(const BatchLimits& limits);
   absl::Status LoadRotations();
 
-  bool IsWorthAGraph(const CudaStepShape& shape);
-  absl::StatusOr<Graphs> Capture(const CudaStepShape& shape);
+  absl::StatusOr<CudaGraphs::Pieces> Capture(const Pass& pass);
   // What lies before, between and after the attentions: num_layers + 1 pieces.
-  absl::Status Piece(const CudaStepShape& shape, int32_t piece);
-  absl::Status Whole(const CudaStepShape& shape, const CudaChunks& chunks);
-  absl::Status Begin(const CudaStepShape& shape);
-  absl::Status QkvOf(const CudaStepShape& shape, int32_t layer);
+  absl::Status Piece(const Pass& pass, int32_t piece);
+  absl::Status Whole(const Pass& pass, const CudaChunks& chunks);
+  absl::Status Begin(const Pass& pass);
+  absl::Status QkvOf(const Pass& pass, int32_t layer);
   absl::Status Attention(const CudaStepShape& shape, const CudaChunks& chunks,
                          int32_t layer);
   absl::Status AttendRows(const CudaStepShape& shape, int32_t layer,
                           int32_t row_begin, int32_t row_end);
   absl::Status AttendGroup(const CudaChunks& chunks,
                            const CudaChunkGroup& group, int32_t layer);
-  absl::Status AfterAttention(const CudaStepShape& shape, int32_t layer);
-  absl::Status Head(const CudaStepShape& shape);
+  absl::Status AfterAttention(const Pass& pass, int32_t layer);
+  absl::Status Head(const Pass& pass);
   absl::Status Norm(const CudaNorm& norm, const float* post_weight,
                     int32_t rows, const int32_t* source_rows, bool add,
                     void* out);
@@ -161,8 +165,7 @@ class CudaStep {
     int32_t pairs = 0;
   };
   Rotations rotations_[2];
-  std::map<CudaStepShape, Graphs> graphs_;
-  std::set<CudaStepShape> seen_;
+  CudaGraphs graphs_;
   StepKinds kinds_;
   CudaChunkCounts chunk_counts_;
 };

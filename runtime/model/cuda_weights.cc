@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "runtime/base/float16.h"
+#include "runtime/base/pacing.h"
 #include "runtime/base/status_macros.h"
 
 namespace descant {
@@ -12,8 +13,33 @@ namespace {
 
 constexpr uint64_t kAlignment = 256;
 constexpr uint64_t kHalfBytes = 2;
-// Of a matrix, read and copied at once.
+// Of a matrix, read and copied at once: in a load, and beside steps.
 constexpr int64_t kPieceElements = int64_t{4} << 20;
+constexpr int64_t kMergedPieceElements = int64_t{128} << 10;
+
+// Matrices that read the same x, and their biases.
+struct LinearGroup {
+  CudaLinear CudaLayerWeights::*linear;
+  absl::Span<const WeightKind> matrices;
+  absl::Span<const WeightKind> biases;
+};
+constexpr WeightKind kQkv[] = {WeightKind::kQuery, WeightKind::kKey,
+                               WeightKind::kValue};
+constexpr WeightKind kQkvBiases[] = {
+    WeightKind::kQueryBias, WeightKind::kKeyBias, WeightKind::kValueBias};
+constexpr WeightKind kOut[] = {WeightKind::kAttentionOut};
+constexpr WeightKind kOutBiases[] = {WeightKind::kAttentionOutBias};
+constexpr WeightKind kGateUp[] = {WeightKind::kGate, WeightKind::kUp};
+constexpr WeightKind kGateUpBiases[] = {WeightKind::kGateBias,
+                                        WeightKind::kUpBias};
+constexpr WeightKind kDown[] = {WeightKind::kDown};
+constexpr WeightKind kDownBiases[] = {WeightKind::kDownBias};
+constexpr WeightKind kHead[] = {WeightKind::kHead};
+constexpr LinearGroup kLinearGroups[] = {
+    {&CudaLayerWeights::qkv, kQkv, kQkvBiases},
+    {&CudaLayerWeights::out, kOut, kOutBiases},
+    {&CudaLayerWeights::gate_up, kGateUp, kGateUpBiases},
+    {&CudaLayerWeights::down, kDown, kDownBiases}};
 
 // One tensor, and where it goes.
 struct Job {
@@ -40,9 +66,8 @@ class Layout {
   const void* Matrix(WeightKind kind, int32_t layer) {
     return Take(kind, layer, /*fp32=*/false);
   }
-  // One below the other; what the model has not is left out.
-  CudaLinear Linear(std::initializer_list<WeightKind> matrices,
-                    std::initializer_list<WeightKind> biases, int32_t layer) {
+  CudaLinear Linear(absl::Span<const WeightKind> matrices,
+                    absl::Span<const WeightKind> biases, int32_t layer) {
     CudaLinear linear;
     linear.w = Stack(matrices, layer);
     linear.bias = Stack(biases, layer);
@@ -55,9 +80,9 @@ class Layout {
     return linear;
   }
 
- private:
-  // Without padding between them. Null: nothing of it.
-  const void* Stack(std::initializer_list<WeightKind> kinds, int32_t layer) {
+  // One below the other, without padding between them; what the model has not
+  // is left out. Null: nothing of it.
+  const void* Stack(absl::Span<const WeightKind> kinds, int32_t layer) {
     const void* first = nullptr;
     bool any = false;
     for (const WeightKind kind : kinds) {
@@ -69,6 +94,8 @@ class Layout {
     }
     return first;
   }
+
+ private:
   const void* Take(WeightKind kind, int32_t layer, bool fp32) {
     Align();
     return Add(kind, layer, fp32);
@@ -101,17 +128,24 @@ CudaLayerWeights LayOutLayer(int32_t layer, Layout* layout) {
   weights.mlp_post_norm = layout->Vector(WeightKind::kMlpPostNorm, layer);
   weights.query_norm = layout->Vector(WeightKind::kQueryNorm, layer);
   weights.key_norm = layout->Vector(WeightKind::kKeyNorm, layer);
-  weights.qkv = layout->Linear(
-      {WeightKind::kQuery, WeightKind::kKey, WeightKind::kValue},
-      {WeightKind::kQueryBias, WeightKind::kKeyBias, WeightKind::kValueBias},
-      layer);
-  weights.out = layout->Linear({WeightKind::kAttentionOut},
-                               {WeightKind::kAttentionOutBias}, layer);
-  weights.gate_up =
-      layout->Linear({WeightKind::kGate, WeightKind::kUp},
-                     {WeightKind::kGateBias, WeightKind::kUpBias}, layer);
-  weights.down =
-      layout->Linear({WeightKind::kDown}, {WeightKind::kDownBias}, layer);
+  for (const LinearGroup& group : kLinearGroups) {
+    weights.*group.linear = layout->Linear(group.matrices, group.biases, layer);
+  }
+  return weights;
+}
+
+// The base's, but for the matrices of groups that the adapter changes.
+CudaLayerWeights LayOutMerged(const MergedWeightSource& source,
+                              const CudaLayerWeights& base, int32_t layer,
+                              Layout* layout) {
+  CudaLayerWeights weights = base;
+  for (const LinearGroup& group : kLinearGroups) {
+    if (std::any_of(
+            group.matrices.begin(), group.matrices.end(),
+            [&](WeightKind kind) { return source.IsMerged(kind, layer); })) {
+      (weights.*group.linear).w = layout->Stack(group.matrices, layer);
+    }
+  }
   return weights;
 }
 
@@ -133,6 +167,26 @@ absl::Status CheckSizes(const ModelConfig& config) {
   return absl::OkStatus();
 }
 
+// Rows on their way to the device, in memory that copies need not wait for.
+struct Staging {
+  int64_t elements = 0;
+  DeviceMemory halves;
+  std::vector<float> values;
+};
+
+// Of `elements`, or of the longest row.
+absl::StatusOr<Staging> MakeStaging(const ModelConfig& config, int64_t elements,
+                                    const Device& device) {
+  Staging staging;
+  staging.elements =
+      std::max<int64_t>({elements, config.hidden_size, config.intermediate_size,
+                         int64_t{config.num_heads} * config.head_dim});
+  DESCANT_ASSIGN_OR_RETURN(staging.halves,
+                           device.AllocateHost(static_cast<uint64_t>(
+                               staging.elements * int64_t{kHalfBytes})));
+  return staging;
+}
+
 absl::Status ReadHalf(const WeightSource& source, const Job& job,
                       int64_t row_begin, kernels::HalfType half,
                       std::vector<float>* scratch, absl::Span<BFloat16> out) {
@@ -150,32 +204,46 @@ absl::Status ReadHalf(const WeightSource& source, const Job& job,
 
 // In pieces of whole rows.
 absl::Status CopyTensor(const ModelConfig& config, const WeightSource& source,
-                        const Job& job, std::byte* to, Device* device) {
+                        const Job& job, std::byte* to, Staging* staging,
+                        Device* device) {
   const WeightShape shape = ShapeOf(config, job.kind);
-  std::vector<float> values;
-  std::vector<BFloat16> halves;
   const int64_t piece =
-      std::clamp<int64_t>(kPieceElements / shape.columns, 1, shape.rows);
+      std::clamp<int64_t>(staging->elements / shape.columns, 1, shape.rows);
   for (int64_t row = 0; row < shape.rows; row += piece) {
     const int64_t rows = std::min(piece, shape.rows - row);
     const auto elements = static_cast<size_t>(rows * shape.columns);
     DeviceCopy copy;
     if (job.fp32) {
-      values.resize(elements);
-      DESCANT_RETURN_IF_ERROR(
-          source.ReadFp32(job.kind, job.layer, row, absl::MakeSpan(values)));
-      copy.from = values.data();
+      staging->values.resize(elements);
+      DESCANT_RETURN_IF_ERROR(source.ReadFp32(job.kind, job.layer, row,
+                                              absl::MakeSpan(staging->values)));
+      copy.from = staging->values.data();
       copy.bytes = elements * sizeof(float);
     } else {
-      halves.resize(elements);
+      auto* halves = staging->halves.data<BFloat16>();
       DESCANT_RETURN_IF_ERROR(ReadHalf(source, job, row, device->half(),
-                                       &values, absl::MakeSpan(halves)));
-      copy.from = halves.data();
+                                       &staging->values,
+                                       absl::MakeSpan(halves, elements)));
+      copy.from = halves;
       copy.bytes = elements * kHalfBytes;
     }
     copy.to = to;
     DESCANT_RETURN_IF_ERROR(device->Load({copy}));
     to += copy.bytes;
+    Breathe();
+  }
+  return absl::OkStatus();
+}
+
+// Every tensor of a layout over `memory`.
+absl::Status CopyTensors(const ModelConfig& config, const WeightSource& source,
+                         absl::Span<const Job> jobs, const DeviceMemory& memory,
+                         int64_t piece_elements, Device* device) {
+  DESCANT_ASSIGN_OR_RETURN(Staging staging,
+                           MakeStaging(config, piece_elements, *device));
+  for (const Job& job : jobs) {
+    DESCANT_RETURN_IF_ERROR(CopyTensor(
+        config, source, job, memory.data() + job.offset, &staging, device));
   }
   return absl::OkStatus();
 }
@@ -202,7 +270,7 @@ absl::StatusOr<std::unique_ptr<CudaWeights>> CudaWeights::Load(
       weights->head_ = {weights->embedding_, nullptr, config.vocab_size,
                         config.hidden_size};
     } else {
-      weights->head_ = layout->Linear({WeightKind::kHead}, {}, 0);
+      weights->head_ = layout->Linear(kHead, {}, 0);
     }
   };
   Layout count(config, nullptr);
@@ -210,11 +278,40 @@ absl::StatusOr<std::unique_ptr<CudaWeights>> CudaWeights::Load(
   DESCANT_ASSIGN_OR_RETURN(weights->memory_, device->Allocate(count.size()));
   Layout layout(config, weights->memory_.data());
   lay_out(&layout);
-  for (const Job& job : layout.jobs()) {
-    DESCANT_RETURN_IF_ERROR(CopyTensor(
-        config, source, job, weights->memory_.data() + job.offset, device));
-  }
+  DESCANT_RETURN_IF_ERROR(CopyTensors(
+      config, source, layout.jobs(), weights->memory_, kPieceElements, device));
   return weights;
+}
+
+absl::StatusOr<std::unique_ptr<CudaWeights>> CudaWeights::Merge(
+    const ModelConfig& config, const MergedWeightSource& source,
+    const CudaWeights& base, Device* device) {
+  std::unique_ptr<CudaWeights> weights(new CudaWeights());
+  weights->layers_ = base.layers_;
+  weights->final_norm_ = base.final_norm_;
+  weights->head_ = base.head_;
+  weights->embedding_ = base.embedding_;
+  weights->position_embedding_ = base.position_embedding_;
+  DESCANT_ASSIGN_OR_RETURN(weights->memory_,
+                           device->Allocate(MergedBytes(config, source)));
+  Layout layout(config, weights->memory_.data());
+  for (int32_t layer = 0; layer < config.num_layers; ++layer) {
+    weights->layers_[layer] =
+        LayOutMerged(source, base.layers_[layer], layer, &layout);
+  }
+  DESCANT_RETURN_IF_ERROR(CopyTensors(config, source, layout.jobs(),
+                                      weights->memory_, kMergedPieceElements,
+                                      device));
+  return weights;
+}
+
+uint64_t CudaWeights::MergedBytes(const ModelConfig& config,
+                                  const MergedWeightSource& source) {
+  Layout count(config, nullptr);
+  for (int32_t layer = 0; layer < config.num_layers; ++layer) {
+    LayOutMerged(source, {}, layer, &count);
+  }
+  return count.size();
 }
 
 }  // namespace descant

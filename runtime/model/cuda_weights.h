@@ -5,10 +5,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "runtime/model/device.h"
+#include "runtime/model/merged_weight_source.h"
+#include "runtime/model/merged_weights.h"
 #include "runtime/model/model_config.h"
 #include "runtime/model/weight_source.h"
 
@@ -45,7 +48,7 @@ struct CudaLayerWeights {
 // All sizes of rows are multiples of this: what 16 bytes hold.
 inline constexpr int32_t kCudaColumns = 8;
 
-// Immutable once loaded.
+// Immutable once loaded. What frees its memory may be any thread.
 class CudaWeights {
  public:
   // Reads every tensor once. INVALID_ARGUMENT: a size that is no multiple of
@@ -54,12 +57,24 @@ class CudaWeights {
   static absl::StatusOr<std::unique_ptr<CudaWeights>> Load(
       const ModelConfig& config, const WeightSource& source, Device* device);
 
+  // Those of `base`, which outlives it, with the groups of matrices that the
+  // adapter of `source` changes in one allocation of its own. Thread-safe,
+  // beside steps; breathes. RESOURCE_EXHAUSTED: the device's memory. Errors of
+  // `source` and `device`.
+  static absl::StatusOr<std::unique_ptr<CudaWeights>> Merge(
+      const ModelConfig& config, const MergedWeightSource& source,
+      const CudaWeights& base, Device* device);
+  // What that allocates.
+  static uint64_t MergedBytes(const ModelConfig& config,
+                              const MergedWeightSource& source);
+
   const CudaLayerWeights& layer(int32_t index) const { return layers_[index]; }
   const CudaNorm& final_norm() const { return final_norm_; }
   const CudaLinear& head() const { return head_; }
   const void* embedding() const { return embedding_; }  // [vocab, hidden]
   // [max_position, hidden], or null.
   const void* position_embedding() const { return position_embedding_; }
+  // Of its own memory.
   uint64_t bytes() const { return memory_.size(); }
 
  private:
@@ -71,6 +86,18 @@ class CudaWeights {
   CudaLinear head_;
   const void* embedding_ = nullptr;
   const void* position_embedding_ = nullptr;
+};
+
+// As the engine holds them.
+class CudaMergedWeights final : public MergedWeights {
+ public:
+  explicit CudaMergedWeights(std::shared_ptr<const CudaWeights> weights)
+      : weights_(std::move(weights)) {}
+  uint64_t bytes() const override { return weights_->bytes(); }
+  const std::shared_ptr<const CudaWeights>& weights() const { return weights_; }
+
+ private:
+  const std::shared_ptr<const CudaWeights> weights_;
 };
 
 }  // namespace descant

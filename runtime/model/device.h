@@ -21,7 +21,8 @@
 namespace descant {
 
 // Bytes of a device, or of the host where copies need not wait. Starts at a
-// multiple of 256. Owns them.
+// multiple of 256. Owns them; any thread may give them back, beside the
+// device's work on other memory.
 class DeviceMemory {
  public:
   DeviceMemory() = default;
@@ -111,10 +112,11 @@ class DeviceGraph {
   virtual absl::Status Replay() = 0;
 };
 
-// Used by the engine thread, but for Load, which is thread-safe. Work is
-// ordered in one stream, and done when Synchronize returns. Errors: UNAVAILABLE
-// (no device or driver), RESOURCE_EXHAUSTED (memory), INTERNAL (anything that
-// the device reports; it may then be good for nothing any more).
+// Used by the engine thread, but for Load, FreeBytes and the allocations, which
+// are thread-safe, beside a capture too. Work is ordered in one stream, and
+// done when Synchronize returns. Errors: UNAVAILABLE (no device or driver),
+// RESOURCE_EXHAUSTED (memory), INTERNAL (anything that the device reports; it
+// may then be good for nothing any more).
 class Device {
  public:
   virtual ~Device() = default;
@@ -161,7 +163,7 @@ class Device {
   virtual absl::Status AttendChunks(const ChunkAttention& attention) = 0;
 
   // What `launches` would have done, to be done by Replay. Nothing else may use
-  // the device meanwhile, but for Load.
+  // the device meanwhile, but for what is thread-safe.
   virtual absl::StatusOr<std::unique_ptr<DeviceGraph>> Capture(
       const std::function<absl::Status()>& launches) = 0;
 

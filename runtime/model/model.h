@@ -25,6 +25,9 @@ struct RunnerOptions {
   BatchLimits limits;
   uint64_t kv_bytes = 0;
   uint64_t adapter_bytes = 0;
+  // Of a GPU: what the KV cache, where its size is chosen from the machine,
+  // leaves to merged weights.
+  uint64_t merged_bytes = 0;
   int32_t threads = 0;
   WeightType weights = WeightType::kBf16;
   AdapterWeightType adapter_weights = AdapterWeightType::kBf16;
