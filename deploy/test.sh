@@ -195,6 +195,7 @@ long_runs() {
     DESCANT_ISOLATION_REQUESTS=300 "$bin/e2e_isolation_test"
   long_run cuda-batches-1000 env DESCANT_CUDA_SEEDS=1000 "$bin/cuda_runner_test"
   long_run cuda-golden env DESCANT_CUDA_GOLDEN=all "$bin/cuda_runner_golden_test"
+  long_run cuda-merges env DESCANT_CUDA_GOLDEN=all "$bin/cuda_runner_merge_test"
   # Each barrier, mask and bound of the CUDA kernels, taken away.
   long_run cuda-mutants tests/gpu/mutate.py
   long_run bench-tenants env DESCANT_BIN_DIR=$PWD/build/release/bin \

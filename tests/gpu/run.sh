@@ -45,7 +45,7 @@ kernel_tests=(cuda_activate_test cuda_layer_test cuda_logits_test cuda_lora_rout
   cuda_lora_test cuda_paged_attention_test cuda_rope_test cuda_sampling_test
   cuda_sampling_random_test cuda_accept_drafts_test)
 runner_tests=(cuda_adapter_pool_test cuda_step_sampling_test cuda_runner_test
-  cuda_runner_golden_test)
+  cuda_runner_merge_test cuda_runner_golden_test)
 
 ok=0 failed=0 not_run=0
 wanted() { [ -z "$only" ] || [[ ",$only," == *",$1,"* ]]; }

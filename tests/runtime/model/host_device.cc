@@ -1,23 +1,90 @@
 #include "tests/runtime/model/host_device.h"
 
 #include <ATen/ATen.h>
+#include <sanitizer/asan_interface.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <map>
+#include <memory>
 #include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/base/check.h"
 #include "runtime/base/float16.h"
+#include "runtime/base/mutex.h"
+#include "runtime/base/status_macros.h"
 #include "tests/testing/cuda_emulation/emulated_kernels.h"
 
 namespace descant {
 namespace {
 
 constexpr std::align_val_t kAlignment{256};
+constexpr uint64_t kCapacity = uint64_t{1} << 30;
+
+void* TakeZeroed(uint64_t bytes) {
+  void* data = ::operator new[](bytes, kAlignment, std::nothrow);
+  if (data != nullptr) std::memset(data, 0, bytes);
+  return data;
+}
+
+void GiveBack(void* data) { ::operator delete[](data, kAlignment); }
+
+// What is freed is not given out again while the device or some of its memory
+// is there, and holds no number: so that who still uses it is found.
+class DeviceArena {
+ public:
+  explicit DeviceArena(uint64_t capacity) : capacity_(capacity) {}
+  ~DeviceArena() {
+    for (const auto& [data, size] : freed_) {
+      ASAN_UNPOISON_MEMORY_REGION(data, size);
+      GiveBack(data);
+    }
+  }
+
+  void* Take(uint64_t bytes) {
+    const MutexLock lock(&mutex_);
+    if (bytes > capacity_ - used_) return nullptr;
+    void* const data = TakeZeroed(bytes);
+    if (data != nullptr) used_ += bytes;
+    return data;
+  }
+  void Free(void* data, uint64_t bytes) {
+    constexpr int kNoNumber = 0xff;  // in any type of ours
+    const MutexLock lock(&mutex_);
+    std::memset(data, kNoNumber, bytes);
+    ASAN_POISON_MEMORY_REGION(data, bytes);
+    freed_[static_cast<std::byte*>(data)] = bytes;
+    used_ -= bytes;
+  }
+  uint64_t free_bytes() const {
+    const MutexLock lock(&mutex_);
+    return capacity_ - used_;
+  }
+  absl::Status CheckUse(std::initializer_list<const void*> addresses) const {
+    const MutexLock lock(&mutex_);
+    for (const void* address : addresses) {
+      const auto* at = static_cast<const std::byte*>(address);
+      const auto behind = freed_.upper_bound(const_cast<std::byte*>(at));
+      if (behind == freed_.begin()) continue;
+      const auto& [data, size] = *std::prev(behind);
+      if (at < data + size) {
+        return absl::InternalError("use of device memory that was freed");
+      }
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const uint64_t capacity_;
+  mutable Mutex mutex_;
+  uint64_t used_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<std::byte*, uint64_t> freed_ ABSL_GUARDED_BY(mutex_);
+};
 
 class HostGraph final : public DeviceGraph {
  public:
@@ -78,36 +145,43 @@ void AttendRow(kernels::HalfType half, const ChunkAttention& a, int64_t row,
 
 class HostDevice final : public Device {
  public:
-  HostDevice(const kernels::CudaKernels& kernels, kernels::HalfType half)
-      : kernels_(kernels), half_(half) {}
+  HostDevice(const kernels::CudaKernels& kernels, kernels::HalfType half,
+             uint64_t capacity)
+      : kernels_(kernels),
+        half_(half),
+        arena_(std::make_shared<DeviceArena>(capacity)) {}
 
   std::string Describe() const override { return "host memory"; }
   kernels::HalfType half() const override { return half_; }
   const kernels::CudaKernels& kernels() const override { return kernels_; }
   void* stream() const override { return nullptr; }
   absl::StatusOr<uint64_t> FreeBytes() const override {
-    return uint64_t{1} << 30;
+    return arena_->free_bytes();
   }
 
   absl::StatusOr<DeviceMemory> Allocate(uint64_t bytes) override {
-    return AllocateHost(bytes);
+    if (bytes == 0) return DeviceMemory();
+    void* const data = arena_->Take(bytes);
+    if (data == nullptr) return absl::ResourceExhaustedError("device memory");
+    return DeviceMemory(data, bytes, [arena = arena_, bytes](void* memory) {
+      arena->Free(memory, bytes);
+    });
   }
   absl::StatusOr<DeviceMemory> AllocateHost(uint64_t bytes) const override {
     if (bytes == 0) return DeviceMemory();
-    void* data = ::operator new[](bytes, kAlignment, std::nothrow);
+    void* const data = TakeZeroed(bytes);
     if (data == nullptr) return absl::ResourceExhaustedError("host memory");
-    std::memset(data, 0, bytes);
-    return DeviceMemory(data, bytes, [](void* memory) {
-      ::operator delete[](memory, kAlignment);
-    });
+    return DeviceMemory(data, bytes, GiveBack);
   }
 
   absl::Status CopyToDevice(void* to, const void* from,
                             uint64_t bytes) override {
+    DESCANT_RETURN_IF_ERROR(arena_->CheckUse({to}));
     std::memcpy(to, from, bytes);
     return absl::OkStatus();
   }
   absl::Status CopyToHost(void* to, const void* from, uint64_t bytes) override {
+    DESCANT_RETURN_IF_ERROR(arena_->CheckUse({from}));
     std::memcpy(to, from, bytes);
     return absl::OkStatus();
   }
@@ -115,6 +189,7 @@ class HostDevice final : public Device {
 
   absl::Status Load(absl::Span<const DeviceCopy> copies) override {
     for (const DeviceCopy& copy : copies) {
+      DESCANT_RETURN_IF_ERROR(arena_->CheckUse({copy.to}));
       for (uint64_t row = 0; row < copy.rows; ++row) {
         std::memcpy(
             static_cast<std::byte*>(copy.to) + row * copy.to_pitch,
@@ -168,6 +243,8 @@ class HostDevice final : public Device {
  protected:
   absl::Status MultiplyNow(const MatrixProduct& product) override {
     if (product.rows == 0) return absl::OkStatus();
+    DESCANT_RETURN_IF_ERROR(
+        arena_->CheckUse({product.x, product.w, product.bias, product.y}));
     const auto options = at::TensorOptions().dtype(
         half_ == kernels::HalfType::kBf16 ? at::kBFloat16 : at::kHalf);
     const auto view = [&](const void* data, at::IntArrayRef sizes,
@@ -197,13 +274,19 @@ class HostDevice final : public Device {
  private:
   const kernels::CudaKernels& kernels_;
   const kernels::HalfType half_;
+  const std::shared_ptr<DeviceArena> arena_;
 };
 
 }  // namespace
 
 std::unique_ptr<Device> MakeHostDevice(kernels::HalfType half) {
+  return MakeHostDevice(half, kCapacity);
+}
+
+std::unique_ptr<Device> MakeHostDevice(kernels::HalfType half,
+                                       uint64_t capacity) {
   return std::make_unique<HostDevice>(*kernels::cuda_emulated::TableOf(half),
-                                      half);
+                                      half, capacity);
 }
 
 }  // namespace descant
