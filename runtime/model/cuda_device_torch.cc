@@ -25,6 +25,8 @@ namespace {
 
 absl::Status StatusOf(const char* what, cudaError_t error) {
   if (error == cudaSuccess) return absl::OkStatus();
+  // Told here: the thread's next launch is not to report it again.
+  (void)cudaGetLastError();
   const std::string text = absl::StrCat(what, ": ", cudaGetErrorString(error));
   switch (error) {
     case cudaErrorMemoryAllocation:

@@ -80,7 +80,7 @@ absl::StatusOr<std::unique_ptr<CudaRunner>> CudaRunner::Create(
                                       options.limits, gather_bytes));
   DESCANT_ASSIGN_OR_RETURN(uint64_t left, gpu->FreeBytes());
   left -= std::min(left, options.merged_bytes);
-  runner->library_bytes_ = left - ShareOf(0, left, kKvShare);
+  const uint64_t library_bytes = left - ShareOf(0, left, kKvShare);
   const uint64_t kv_bytes =
       std::min(ShareOf(options.kv_bytes, left, kKvShare),
                std::max(options.kv_bytes, MostKvBytes(config, options.limits)));
@@ -88,6 +88,9 @@ absl::StatusOr<std::unique_ptr<CudaRunner>> CudaRunner::Create(
                            CudaKvCache::Create(config, kv_bytes, gpu));
   DESCANT_ASSIGN_OR_RETURN(runner->host_arrays_,
                            gpu->AllocateHost(runner->step_->layout().size));
+  DESCANT_ASSIGN_OR_RETURN(const uint64_t unused, gpu->FreeBytes());
+  runner->merged_room_ = std::make_shared<std::atomic<int64_t>>(
+      static_cast<int64_t>(unused - std::min(unused, library_bytes)));
   return runner;
 }
 
@@ -177,22 +180,30 @@ uint64_t CudaRunner::MergedBytes(const Adapter& adapter) const {
           std::shared_ptr<const Adapter>(std::shared_ptr<void>(), &adapter)));
 }
 
+absl::StatusOr<std::shared_ptr<const void>> CudaRunner::TakeMergedRoom(
+    int64_t bytes) const {
+  const int64_t room = merged_room_->fetch_sub(bytes);
+  std::shared_ptr<const void> taken(
+      nullptr, [all = merged_room_, bytes](const void*) { *all += bytes; });
+  if (room >= bytes) return taken;
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "merged weights take ", bytes,
+      " bytes of the GPU: ", std::max<int64_t>(room, 0), " are left for them"));
+}
+
 absl::StatusOr<std::shared_ptr<const MergedWeights>> CudaRunner::MergeAdapter(
     const std::shared_ptr<const Adapter>& adapter) const {
-  const uint64_t bytes = MergedBytes(*adapter);
-  DESCANT_ASSIGN_OR_RETURN(const uint64_t free, device_->FreeBytes());
-  if (free < bytes + library_bytes_) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "merged weights take ", bytes, " bytes of the GPU, which has ", free,
-        " free, ", library_bytes_, " of them for the library"));
-  }
+  DESCANT_ASSIGN_OR_RETURN(
+      std::shared_ptr<const void> room,
+      TakeMergedRoom(static_cast<int64_t>(MergedBytes(*adapter))));
   DESCANT_ASSIGN_OR_RETURN(
       std::shared_ptr<const CudaWeights> weights,
       CudaWeights::Merge(
           model_->config,
           MergedWeightSource(model_->config, model_->weights.get(), adapter),
           *weights_, device_.get()));
-  return std::make_shared<const CudaMergedWeights>(std::move(weights));
+  return std::make_shared<const CudaMergedWeights>(std::move(room),
+                                                   std::move(weights));
 }
 
 absl::Status CudaRunner::Rehearse(const Batch& batch,

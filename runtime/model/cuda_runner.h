@@ -8,6 +8,7 @@
 #ifndef DESCANT_RUNTIME_MODEL_CUDA_RUNNER_H_
 #define DESCANT_RUNTIME_MODEL_CUDA_RUNNER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -50,8 +51,7 @@ class CudaRunner final : public Runner {
   void ClearBlocks(absl::Span<const int32_t> blocks) override;
   absl::Status can_merge() const override { return absl::OkStatus(); }
   uint64_t MergedBytes(const Adapter& adapter) const override;
-  // RESOURCE_EXHAUSTED too where the library would be left with less than its
-  // share of the memory.
+  // RESOURCE_EXHAUSTED too where the memory is the library's.
   absl::StatusOr<std::shared_ptr<const MergedWeights>> MergeAdapter(
       const std::shared_ptr<const Adapter>& adapter) const override;
   absl::Status Rehearse(const Batch& batch,
@@ -78,6 +78,9 @@ class CudaRunner final : public Runner {
   absl::Status EnqueuePass(const Batch& batch, const MergedWeights* merged,
                            Adapters adapters);
   absl::Status Enqueue(const Batch& batch);
+  // Of merged_room_, which has it again when the last owner goes.
+  absl::StatusOr<std::shared_ptr<const void>> TakeMergedRoom(
+      int64_t bytes) const;
   // Of the pass that was enqueued last, when it is done.
   absl::StatusOr<std::vector<float>> TakeLogits(int32_t outputs);
   // result_, and where it is an error, whether the device outlived it.
@@ -99,7 +102,8 @@ class CudaRunner final : public Runner {
   // next, and of the one that was launched last.
   std::optional<std::vector<float>> rehearsed_next_;
   std::optional<std::vector<float>> rehearsed_last_;
-  uint64_t library_bytes_ = 0;  // that merged weights leave free
+  // Bytes that more merged weights may take.
+  std::shared_ptr<std::atomic<int64_t>> merged_room_;
   StepOutput output_;
   absl::Status result_;
   absl::Status health_;

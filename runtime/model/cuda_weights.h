@@ -91,12 +91,15 @@ class CudaWeights {
 // As the engine holds them.
 class CudaMergedWeights final : public MergedWeights {
  public:
-  explicit CudaMergedWeights(std::shared_ptr<const CudaWeights> weights)
-      : weights_(std::move(weights)) {}
+  // `room`: let go when the memory is free again.
+  CudaMergedWeights(std::shared_ptr<const void> room,
+                    std::shared_ptr<const CudaWeights> weights)
+      : room_(std::move(room)), weights_(std::move(weights)) {}
   uint64_t bytes() const override { return weights_->bytes(); }
   const std::shared_ptr<const CudaWeights>& weights() const { return weights_; }
 
  private:
+  const std::shared_ptr<const void> room_;
   const std::shared_ptr<const CudaWeights> weights_;
 };
 

@@ -1,12 +1,13 @@
 #include "tests/runtime/model/host_device.h"
 
 #include <ATen/ATen.h>
-#include <sanitizer/asan_interface.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <initializer_list>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <new>
@@ -40,10 +41,7 @@ class DeviceArena {
  public:
   explicit DeviceArena(uint64_t capacity) : capacity_(capacity) {}
   ~DeviceArena() {
-    for (const auto& [data, size] : freed_) {
-      ASAN_UNPOISON_MEMORY_REGION(data, size);
-      GiveBack(data);
-    }
+    for (const auto& [data, size] : freed_) GiveBack(data);
   }
 
   void* Take(uint64_t bytes) {
@@ -57,7 +55,6 @@ class DeviceArena {
     constexpr int kNoNumber = 0xff;  // in any type of ours
     const MutexLock lock(&mutex_);
     std::memset(data, kNoNumber, bytes);
-    ASAN_POISON_MEMORY_REGION(data, bytes);
     freed_[static_cast<std::byte*>(data)] = bytes;
     used_ -= bytes;
   }
