@@ -21,7 +21,7 @@ namespace {
 // Of a GPU's weights and activations.
 constexpr kernels::HalfType kHalf = kernels::HalfType::kBf16;
 
-RunnerOptions MakeRunnerOptions(const ServerConfig& config,
+RunnerOptions MakeRunnerOptions(const ServerConfig& config, const Model& model,
                                 int32_t max_model_len) {
   RunnerOptions options;
   options.limits.max_rows = config.token_budget;
@@ -35,6 +35,11 @@ RunnerOptions MakeRunnerOptions(const ServerConfig& config,
   options.limits.max_slots = config.max_adapters;
   options.kv_bytes = config.kv_memory;
   options.adapter_bytes = config.adapter_memory;
+  if (config.hot_merge) {
+    options.merged_bytes = config.merge_memory != 0
+                               ? config.merge_memory
+                               : 2 * MostMergedBytes(model);
+  }
   options.threads = config.threads;
   options.weights = config.weights;
   options.adapter_weights = config.adapter_weights;
@@ -126,10 +131,10 @@ absl::Status SelfTestBackend(const ServerConfig& config,
   DESCANT_ASSIGN_OR_RETURN(const DeviceUnderTest device,
                            DeviceOf(ChooseDevice(config)));
   DESCANT_ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(config.model));
-  return RunSelfTest(
-      loaded.model,
-      MakeRunnerOptions(config, loaded.model->config.max_position), device,
-      report);
+  return RunSelfTest(loaded.model,
+                     MakeRunnerOptions(config, *loaded.model,
+                                       loaded.model->config.max_position),
+                     device, report);
 }
 
 absl::StatusOr<int32_t> ServedModelLen(int32_t flag, int32_t of_model) {
@@ -149,7 +154,7 @@ absl::StatusOr<Backend> LoadBackend(const ServerConfig& config) {
       backend.max_model_len,
       ServedModelLen(config.max_model_len, loaded.model->config.max_position));
   const RunnerOptions options =
-      MakeRunnerOptions(config, backend.max_model_len);
+      MakeRunnerOptions(config, *loaded.model, backend.max_model_len);
   const std::string device = ChooseDevice(config);
   DESCANT_RETURN_IF_ERROR(TestIfAsked(config, device, loaded.model, options));
   DESCANT_ASSIGN_OR_RETURN(backend.runner,

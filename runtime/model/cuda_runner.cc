@@ -180,6 +180,10 @@ uint64_t CudaRunner::MergedBytes(const Adapter& adapter) const {
           std::shared_ptr<const Adapter>(std::shared_ptr<void>(), &adapter)));
 }
 
+uint64_t CudaRunner::MostMergedBytes() const {
+  return descant::MostMergedBytes(*model_);
+}
+
 absl::StatusOr<std::shared_ptr<const void>> CudaRunner::TakeMergedRoom(
     int64_t bytes) const {
   const int64_t room = merged_room_->fetch_sub(bytes);

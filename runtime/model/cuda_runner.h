@@ -51,6 +51,7 @@ class CudaRunner final : public Runner {
   void ClearBlocks(absl::Span<const int32_t> blocks) override;
   absl::Status can_merge() const override { return absl::OkStatus(); }
   uint64_t MergedBytes(const Adapter& adapter) const override;
+  uint64_t MostMergedBytes() const override;
   // RESOURCE_EXHAUSTED too where the memory is the library's.
   absl::StatusOr<std::shared_ptr<const MergedWeights>> MergeAdapter(
       const std::shared_ptr<const Adapter>& adapter) const override;

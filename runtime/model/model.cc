@@ -165,4 +165,12 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& path) {
   return LoadGgufModel(path);
 }
 
+uint64_t MostMergedBytes(const Model& model) {
+  uint64_t bytes = 0;
+  for (const BaseModule& module : model.base_shape.modules) {
+    bytes += 2 * static_cast<uint64_t>(module.in) * module.out;
+  }
+  return bytes;
+}
+
 }  // namespace descant

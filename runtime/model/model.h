@@ -48,6 +48,9 @@ struct Model {
   std::shared_ptr<const WeightSource> weights;
 };
 
+// What an adapter on all modules takes merged, in 16 bits a weight.
+uint64_t MostMergedBytes(const Model& model);
+
 struct LoadedModel {
   std::shared_ptr<const Model> model;
   std::shared_ptr<const Tokenizer> tokenizer;
