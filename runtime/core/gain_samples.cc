@@ -8,14 +8,23 @@
 namespace descant {
 
 void GainSamples::Add(double with_seconds, double without_seconds) {
-  if (!(with_seconds > 0) || !(without_seconds > 0)) return;
+  if (!(with_seconds > 0) || !(without_seconds > 0) ||
+      !std::isfinite(with_seconds) || !std::isfinite(without_seconds)) {
+    return;
+  }
   samples_[next_] = 1 - with_seconds / without_seconds;
   next_ = (next_ + 1) % kMost;
   count_ = std::min(count_ + 1, kMost);
 }
 
+double GainSamples::median() const {
+  return (At((count_ - 1) / 2) + At(count_ / 2)) / 2;
+}
+
+// Of n samples the number above the true median has a standard deviation of
+// sqrt(n) / 2.
 int32_t GainSamples::Reach() const {
-  return static_cast<int32_t>(std::lround(std::sqrt(count_) / 2));
+  return static_cast<int32_t>(std::lround(2.5 * std::sqrt(count_) / 2));
 }
 
 double GainSamples::At(int32_t rank) const {

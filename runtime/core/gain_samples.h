@@ -8,23 +8,25 @@
 namespace descant {
 
 // The last kMost samples. Order statistics: a stall in one of a pair moves
-// nothing. Allocates nothing. Thread-compatible.
+// them little. Allocates nothing. Thread-compatible.
 class GainSamples {
  public:
-  static constexpr int32_t kMost = 15;
+  static constexpr int32_t kMost = 31;
 
   // A pair: the step took `with_seconds` changed, `without_seconds` as it was.
-  // Times that are not positive are ignored.
+  // Times that are not positive and finite are ignored.
   void Add(double with_seconds, double without_seconds);
   void Clear() { count_ = next_ = 0; }
 
   int32_t count() const { return count_; }
   // The part of the time that is saved; below zero: it costs. REQUIRES: count()
   // is not 0.
-  double median() const { return At(count_ / 2); }
-  // About as far below and above the median as it may be wrong: a distance of
-  // half the square root of count(), in ranks.
-  double low() const { return At(count_ / 2 - Reach()); }
+  double median() const;
+  // As far below and above the median as it may be wrong: 2.5 of its standard
+  // deviations, counted in ranks. So samples that are as often above zero as
+  // below it have a low() above zero, or a high() below it, once in some
+  // hundred times.
+  double low() const { return At((count_ - 1) / 2 - Reach()); }
   double high() const { return At(count_ / 2 + Reach()); }
 
  private:
