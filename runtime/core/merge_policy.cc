@@ -54,19 +54,22 @@ const GainSamples* MergePolicy::GainsNear(const Entry& entry, int32_t size) {
   return nullptr;
 }
 
-// What merged weights would have saved, of late, had they been there: at least,
-// as a gain that was found by looking for one is smaller than it seems. One
-// that is not clear counts only if it is a loss.
+// What decisions count on: a gain that was found by looking for one is smaller
+// than it seems. One that is not clear counts only if it is a loss.
+double MergePolicy::SureGain(const GainSamples* gains) {
+  if (gains == nullptr) return 0;
+  const double gain = gains->low() > 0 ? (gains->low() + gains->median()) / 2
+                                       : std::min(0.0, gains->median());
+  return std::min(gain, kMostGain);
+}
+
+// What merged weights would have saved, of late, had they been there.
 double MergePolicy::ForgoneOf(const Entry& entry, double now) {
   double seconds = 0;
   for (int32_t size = 0; size < kSizes; ++size) {
     const Fading& unmerged = entry.sizes[size].unmerged;
     if (unmerged.sum == 0) continue;
-    const GainSamples* gains = GainsNear(entry, size);
-    if (gains == nullptr) continue;
-    const double gain = gains->low() > 0 ? (gains->low() + gains->median()) / 2
-                                         : std::min(0.0, gains->median());
-    seconds += unmerged.At(now) * gain;
+    seconds += unmerged.At(now) * SureGain(GainsNear(entry, size));
   }
   return seconds;
 }
@@ -253,32 +256,36 @@ void MergePolicy::StepTook(double now, AdapterKeyView adapter, MergeStep how,
   LookAt(entry);
   if (rehearsal_seconds > 0 && std::isfinite(rehearsal_seconds)) {
     record.measure_seconds += rehearsal_seconds;
-    debt_ += rehearsal_seconds;
+    if (record.mode != MergeMode::kPinned) debt_ += rehearsal_seconds;
     size.gains.Add(rehearsal_seconds, seconds);
   }
   if (record.state == MergeState::kMerged) {
     CompareAcrossSteps(entry, how, rows, seconds);
   }
   const GainSamples* gains = GainsNear(*entry, SizeOf(rows));
-  const double gain = gains == nullptr ? 0 : gains->median();
   if (how == MergeStep::kMerged) {
-    MergedStepTook(now, entry, seconds, gain);
+    MergedStepTook(now, entry, seconds, gains);
     return;
   }
   size.unmerged.Add(now, seconds);
-  if (entry != challenger_ || gains == nullptr || gains->low() <= 0) return;
+  if (entry != challenger_) return;
+  const double forgone = seconds * SureGain(gains);
   for (Entry* holder : holders_) {
-    holder->credit = std::max(0.0, holder->credit - seconds * gain);
+    holder->credit = std::max(0.0, holder->credit - forgone);
   }
 }
 
 void MergePolicy::MergedStepTook(double now, Entry* entry, double seconds,
-                                 double gain) {
+                                 const GainSamples* gains) {
   MergeRecord& record = entry->record;
-  gain = std::min(gain, kMostGain);
-  const double saved = seconds * gain / (1 - gain);
+  const auto saved_with = [&](double gain) {
+    return seconds * gain / (1 - gain);
+  };
+  const double gain =
+      gains == nullptr ? 0 : std::min(gains->median(), kMostGain);
+  const double saved = saved_with(SureGain(gains));
   ++record.merged_steps;
-  record.saved_seconds += saved;
+  record.saved_seconds += saved_with(gain);
   entry->saved += saved;
   entry->credit = std::clamp(entry->credit + saved, 0.0, CostOf(*entry));
   if (gain > 0 || record.mode == MergeMode::kPinned) entry->last_use = now;

@@ -205,6 +205,7 @@ class MergePolicy {
   // merge_policy.cc: what steps take, with and without.
   static int32_t SizeOf(int32_t rows);
   static const GainSamples* GainsNear(const Entry& entry, int32_t size);
+  static double SureGain(const GainSamples* gains);
   static double ForgoneOf(const Entry& entry, double now);
   static void FillGain(const Entry& entry, double now, MergeRecord* record);
   double CostOf(const Entry& entry) const;
@@ -217,7 +218,8 @@ class MergePolicy {
   static MergeStep PlanMerged(Entry* entry, int32_t size);
   static void CompareAcrossSteps(Entry* entry, MergeStep how, int32_t rows,
                                  double seconds);
-  void MergedStepTook(double now, Entry* entry, double seconds, double gain);
+  void MergedStepTook(double now, Entry* entry, double seconds,
+                      const GainSamples* gains);
 
   // merge_policy_builds.cc: what is built, kept and dropped.
   void SetState(double now, Entry* entry, MergeState state, std::string reason);
