@@ -63,13 +63,25 @@ double MergePolicy::SureGain(const GainSamples* gains) {
   return std::min(gain, kMostGain);
 }
 
+// Whether more pairs would hardly change it. Without that, samples that are
+// noise would at some time look like a gain, once in forty times.
+bool MergePolicy::IsClearGain(const GainSamples& gains) {
+  return gains.count() >= kFewestPairs && gains.low() > 0 &&
+         (gains.count() == GainSamples::kMost ||
+          gains.low() >= gains.median() / 2);
+}
+
 // What merged weights would have saved, of late, had they been there.
 double MergePolicy::ForgoneOf(const Entry& entry, double now) {
   double seconds = 0;
   for (int32_t size = 0; size < kSizes; ++size) {
     const Fading& unmerged = entry.sizes[size].unmerged;
     if (unmerged.sum == 0) continue;
-    seconds += unmerged.At(now) * SureGain(GainsNear(entry, size));
+    const GainSamples* gains = GainsNear(entry, size);
+    if (gains == nullptr) continue;
+    const double gain = SureGain(gains);
+    if (gain > 0 && !IsClearGain(*gains)) continue;
+    seconds += unmerged.At(now) * gain;
   }
   return seconds;
 }
@@ -143,7 +155,7 @@ bool MergePolicy::ForgetOldest() {
 bool MergePolicy::IsSettled(Entry* entry, int32_t size) {
   Size& at = entry->sizes[size];
   if (at.gains.count() < kFewestPairs) return false;
-  if (at.gains.low() > 0) return true;
+  if (IsClearGain(at.gains)) return true;
   if (at.gains.high() > 0 && at.gains.count() < GainSamples::kMost) {
     return false;
   }

@@ -162,7 +162,7 @@ class MergePolicy {
   // Of what fades, half does in so many seconds.
   static constexpr double kHalfLife = 300;
   // Pairs that a gain rests on, at least.
-  static constexpr int32_t kFewestPairs = 9;
+  static constexpr int32_t kFewestPairs = 7;
   static constexpr int32_t kStepsBetweenRehearsals = 4;
 
   // A sum whose parts fade, half of them in kHalfLife.
@@ -206,6 +206,7 @@ class MergePolicy {
   static int32_t SizeOf(int32_t rows);
   static const GainSamples* GainsNear(const Entry& entry, int32_t size);
   static double SureGain(const GainSamples* gains);
+  static bool IsClearGain(const GainSamples& gains);
   static double ForgoneOf(const Entry& entry, double now);
   static void FillGain(const Entry& entry, double now, MergeRecord* record);
   double CostOf(const Entry& entry) const;
