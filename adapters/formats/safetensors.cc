@@ -40,18 +40,22 @@ constexpr OtherDtype kOtherDtypes[] = {
 
 struct ElementType {
   Dtype dtype;
+  absl::string_view name;  // lives as long as the program
   uint64_t bytes;
 };
 
 std::optional<ElementType> FindDtype(absl::string_view name, bool any) {
   for (const Dtype dtype : {Dtype::kF32, Dtype::kF16, Dtype::kBF16}) {
     if (name == DtypeName(dtype)) {
-      return ElementType{dtype, static_cast<uint64_t>(DtypeBytes(dtype))};
+      return ElementType{dtype, DtypeName(dtype),
+                         static_cast<uint64_t>(DtypeBytes(dtype))};
     }
   }
   if (!any) return std::nullopt;
   for (const OtherDtype& other : kOtherDtypes) {
-    if (name == other.name) return ElementType{Dtype::kOther, other.bytes};
+    if (name == other.name) {
+      return ElementType{Dtype::kOther, other.name, other.bytes};
+    }
   }
   return std::nullopt;
 }
@@ -155,6 +159,7 @@ absl::StatusOr<SafetensorsTensor> ParseTensor(const std::string& name,
         limits.any_dtype ? "unknown dtype" : "dtype must be F32, F16 or BF16");
   }
   tensor.dtype = element->dtype;
+  tensor.dtype_name = element->name;
   DESCANT_ASSIGN_OR_RETURN(
       const uint64_t bytes,
       ParseShape(value.Find("shape"), limits, element->bytes, &tensor));

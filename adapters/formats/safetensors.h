@@ -23,6 +23,7 @@ namespace descant {
 struct SafetensorsTensor {
   std::string name;
   Dtype dtype = Dtype::kOther;
+  absl::string_view dtype_name;  // as in the file, kOther's too
   absl::InlinedVector<uint64_t, 2> shape;
   uint64_t begin = 0;  // absolute byte offsets in the file
   uint64_t end = 0;

@@ -4,6 +4,7 @@
 #define DESCANT_ADAPTERS_FORMATS_SAFETENSORS_WRITER_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,22 @@
 #include "adapters/formats/dtype.h"
 
 namespace descant {
+
+// What a header says of a tensor.
+struct SafetensorsSpec {
+  std::string name;
+  std::string dtype;  // the format's name: "BF16"
+  std::vector<uint64_t> shape;
+  uint64_t bytes = 0;
+};
+
+// The header's "__metadata__".
+using SafetensorsMetadata = std::map<std::string, std::string>;
+
+// Everything before the tensors' data, which follow in the order of `specs`.
+// REQUIRES: unique names, and bytes that match shape x dtype.
+std::string SafetensorsHeader(absl::Span<const SafetensorsSpec> specs,
+                              const SafetensorsMetadata& metadata);
 
 struct SafetensorsEntry {
   std::string name;
