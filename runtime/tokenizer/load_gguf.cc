@@ -1,5 +1,4 @@
 // Tokenizer::FromGguf().
-#include <array>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -7,7 +6,7 @@
 #include "absl/strings/str_replace.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/tokenizer/bpe.h"
-#include "runtime/tokenizer/known_patterns.h"
+#include "runtime/tokenizer/gguf_pre_tokenizers.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "runtime/tokenizer/tokenizer_parts.h"
 
@@ -16,62 +15,7 @@ namespace {
 
 constexpr absl::string_view kSentencePieceSpace = "\xe2\x96\x81";  // U+2581
 
-// The numbers of tokenizer.ggml.token_type (ggml's GGUF specification).
-enum GgufTokenType {
-  kNormal = 1,
-  kUnknown = 2,
-  kControl = 3,
-  kUserDefined = 4,
-};
-
-// What a name in tokenizer.ggml.pre stands for: the pre-tokenizer that the
-// published models of that name have in their tokenizer.json.
-struct PreName {
-  absl::string_view name;
-  std::array<absl::string_view, 6> patterns;  // split by one after the other
-  bool nfc = false;
-  bool ignore_merges = false;
-  bool add_bos = false;  // where the file has no key for it
-};
-
-constexpr PreName kPreNames[] = {
-    {"gpt-2", {kGpt2Pattern}},
-    {"phi-2", {kGpt2Pattern}},
-    {"smollm", {kDigitPattern, kGpt2Pattern}},
-    {"starcoder", {kDigitPattern, kGpt2Pattern}},
-    {"refact", {kDigitPattern, kGpt2Pattern}},
-    {"llama-bpe", {kLlama3Pattern}, false, true, true},
-    {"llama3", {kLlama3Pattern}, false, true, true},
-    {"llama-v3", {kLlama3Pattern}, false, true, true},
-    {"smaug-bpe", {kLlama3Pattern}},
-    {"dbrx", {kLlama3Pattern}},  // GPT-4's, as Phi-4 has it
-    {"gpt-4o", {kO200kPattern}},
-    {"qwen2", {kQwen2Pattern}, true},
-    {"deepseek-r1-qwen", {kQwen2Pattern}, true},
-    {"megrez", {kQwen2Pattern}, true},
-    {"tekken", {kTekkenPattern}, false, true, true},
-    {"deepseek-llm",
-     {kNewlinePattern, kDeepSeekLetters, kDeepSeekPunctuation,
-      kDeepSeekTrailing, kDeepSeekHan, kDigitsPattern}},
-    {"deepseek-coder",
-     {kNewlinePattern, kDeepSeekCoderLetters, kDeepSeekCoderPunctuation,
-      kDeepSeekHan, kDigitPattern}},
-    {"deepseek-v3", {kDeepSeek3Digits, kDeepSeek3Han, kDeepSeek3Pattern}},
-    {"default",
-     {kDefaultPunctuation, kGpt2Pattern, kDigitsPattern, kThreeDigits}},
-};
-
-absl::StatusOr<PreName> FindPreName(const std::string& name) {
-  std::string known;
-  for (const PreName& entry : kPreNames) {
-    if (entry.name == name) return entry;
-    absl::StrAppend(&known, known.empty() ? "" : ", ", entry.name);
-  }
-  return absl::UnimplementedError(absl::StrCat(
-      "tokenizer.ggml.pre \"", name, "\" is not known; known are: ", known));
-}
-
-absl::StatusOr<PreTokenizer> MakePreTokenizer(const PreName& pre) {
+absl::StatusOr<PreTokenizer> MakePreTokenizer(const GgufPreTokenizer& pre) {
   std::vector<PreTokenizerStep> steps;
   for (const absl::string_view pattern : pre.patterns) {
     if (pattern.empty()) continue;
@@ -82,7 +26,8 @@ absl::StatusOr<PreTokenizer> MakePreTokenizer(const PreName& pre) {
 }
 
 int32_t TypeOf(const GgufVocabulary& vocabulary, size_t id) {
-  return vocabulary.token_types.empty() ? kNormal : vocabulary.token_types[id];
+  return vocabulary.token_types.empty() ? kGgufNormal
+                                        : vocabulary.token_types[id];
 }
 
 absl::StatusOr<TokenVocabulary> TokensById(const GgufVocabulary& vocabulary) {
@@ -132,7 +77,7 @@ absl::StatusOr<std::unique_ptr<BpeModel>> MakeSentencePieceModel(
   // All others are found in the raw text or come from bytes.
   std::vector<bool> unmergeable(size);
   for (size_t i = 0; i < size; ++i) {
-    unmergeable[i] = TypeOf(vocabulary, i) != kNormal;
+    unmergeable[i] = TypeOf(vocabulary, i) != kGgufNormal;
   }
   BpeModel::Options options;
   options.byte_level = false;
@@ -170,16 +115,18 @@ std::vector<AddedToken> AddedTokens(const GgufVocabulary& vocabulary) {
   std::vector<AddedToken> added;
   for (size_t i = 0; i < vocabulary.token_types.size(); ++i) {
     const int32_t type = vocabulary.token_types[i];
-    if (type != kUnknown && type != kControl && type != kUserDefined) continue;
+    if (type != kGgufUnknown && type != kGgufControl &&
+        type != kGgufUserDefined)
+      continue;
     const std::string& text = vocabulary.tokens[i];
     if (text.empty()) continue;
     AddedToken token;
     token.content = text;
     token.id = static_cast<int32_t>(i);
-    token.special = type != kUserDefined;
+    token.special = type != kGgufUserDefined;
     token.rstrip = vocabulary.specials_strip_right && text != "<s>" &&
                    text != "<unk>" && text != "<|endoftext|>";
-    if (vocabulary.model == "llama" && type == kUserDefined &&
+    if (vocabulary.model == "llama" && type == kGgufUserDefined &&
         text.find_first_not_of(' ') == std::string::npos) {
       AddedToken spelled = token;
       spelled.content = absl::StrReplaceAll(text, {{" ", kSentencePieceSpace}});
@@ -263,7 +210,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromGguf(
     DESCANT_RETURN_IF_ERROR(
         SetSentencePieceSteps(vocabulary.add_space_prefix, &components));
   } else {
-    DESCANT_ASSIGN_OR_RETURN(const PreName pre, FindPreName(vocabulary.pre));
+    DESCANT_ASSIGN_OR_RETURN(const GgufPreTokenizer pre,
+                             FindGgufPreTokenizer(vocabulary.pre));
     add_bos = pre.add_bos;
     DESCANT_ASSIGN_OR_RETURN(components.pre_tokenizer, MakePreTokenizer(pre));
     DESCANT_ASSIGN_OR_RETURN(components.model,

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "adapters/formats/gguf.h"
+#include "runtime/tokenizer/gguf_tokenizer_json.h"
 #include "tests/runtime/model/golden_cases.h"
 
 namespace descant {
@@ -32,25 +33,47 @@ absl::StatusOr<GgufVocabulary> VocabularyNamed(const std::string& name) {
 
 class GgufVocabularyTest : public testing::TestWithParam<const char*> {};
 
+void ExpectEqualsHuggingFace(const Tokenizer& tokenizer,
+                             const std::string& name) {
+  const Json texts = GoldenJson("gguf_vocab_texts");
+  const Json cases = GoldenJson("gguf_vocab_" + name);
+  ASSERT_EQ(texts.size(), cases.size());
+  ASSERT_GT(texts.size(), 200u);
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const std::string text = texts[i];
+    const auto ids = tokenizer.Encode(text);
+    ASSERT_TRUE(ids.ok()) << ids.status();
+    EXPECT_EQ(*ids, cases[i][0].get<std::vector<int32_t>>())
+        << "text " << i << ": " << texts[i].dump();
+    EXPECT_EQ(tokenizer.Decode(*ids, /*skip_special_tokens=*/true),
+              cases[i][1].get<std::string>())
+        << "text " << i << ": " << texts[i].dump();
+  }
+}
+
 TEST_P(GgufVocabularyTest, EqualsHuggingFaceOnTheHardCorpus) {
   auto vocabulary = VocabularyNamed(GetParam());
   ASSERT_TRUE(vocabulary.ok()) << vocabulary.status();
   const auto tokenizer = Tokenizer::FromGguf(*std::move(vocabulary));
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
-  const Json texts = GoldenJson("gguf_vocab_texts");
-  const Json cases = GoldenJson(std::string("gguf_vocab_") + GetParam());
-  ASSERT_EQ(texts.size(), cases.size());
-  ASSERT_GT(texts.size(), 200u);
-  for (size_t i = 0; i < texts.size(); ++i) {
-    const std::string text = texts[i];
-    const auto ids = (*tokenizer)->Encode(text);
-    ASSERT_TRUE(ids.ok()) << ids.status();
-    EXPECT_EQ(*ids, cases[i][0].get<std::vector<int32_t>>())
-        << "text " << i << ": " << texts[i].dump();
-    EXPECT_EQ((*tokenizer)->Decode(*ids, /*skip_special_tokens=*/true),
-              cases[i][1].get<std::string>())
-        << "text " << i << ": " << texts[i].dump();
-  }
+  ExpectEqualsHuggingFace(**tokenizer, GetParam());
+}
+
+// As an export writes it.
+TEST_P(GgufVocabularyTest, TokenizerJsonMeansTheSame) {
+  const auto vocabulary = VocabularyNamed(GetParam());
+  ASSERT_TRUE(vocabulary.ok()) << vocabulary.status();
+  const auto json = TokenizerJsonOfGguf(*vocabulary);
+  ASSERT_TRUE(json.ok()) << json.status();
+  const auto tokenizer =
+      Tokenizer::FromHuggingFace(json->tokenizer, json->config);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  ExpectEqualsHuggingFace(**tokenizer, GetParam());
+  const auto original = Tokenizer::FromGguf(*vocabulary);
+  EXPECT_EQ((*tokenizer)->bos_id(), (*original)->bos_id());
+  EXPECT_EQ((*tokenizer)->eos_id(), (*original)->eos_id());
+  EXPECT_EQ((*tokenizer)->pad_id(), (*original)->pad_id());
+  EXPECT_EQ((*tokenizer)->unk_id(), (*original)->unk_id());
 }
 
 INSTANTIATE_TEST_SUITE_P(All, GgufVocabularyTest,
