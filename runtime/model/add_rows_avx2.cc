@@ -37,7 +37,8 @@ void AddRowsAvx2(const float* factors, const float* rows, int64_t count,
   for (; i < columns; ++i) {
     float sum = out[i];
     for (int64_t r = 0; r < count; ++r) {
-      sum += factors[r] * rows[r * columns + i];
+      // Rounded once, as in the loop above.
+      sum = __builtin_fmaf(factors[r], rows[r * columns + i], sum);
     }
     out[i] = sum;
   }
