@@ -23,11 +23,19 @@ namespace {
 
 constexpr uint64_t kMaxConfigFileBytes = 1 << 20;
 
-const ConfigOption* FindOption(absl::string_view name) {
-  for (const ConfigOption& option : ConfigOptions()) {
+// Null where `options` have none of this name.
+const ConfigOption* FindIn(const std::vector<ConfigOption>& options,
+                           absl::string_view name) {
+  for (const ConfigOption& option : options) {
     if (option.name == name) return &option;
   }
   return nullptr;
+}
+
+// A flag's.
+const ConfigOption* FindOption(absl::string_view name) {
+  const ConfigOption* option = FindIn(ConfigOptions(), name);
+  return option != nullptr ? option : FindIn(CommandOptions(), name);
 }
 
 absl::Status Explain(absl::string_view where, const absl::Status& status) {
@@ -51,7 +59,7 @@ absl::Status ApplyYaml(const YAML::Node& root, const std::string& path,
     const std::string key = entry.first.Scalar();
     const std::string where = absl::StrCat(
         path, ":", entry.first.Mark().line + 1, ": ", LogSafe(key));
-    const ConfigOption* option = FindOption(key);
+    const ConfigOption* option = FindIn(ConfigOptions(), key);
     if (option == nullptr) {
       return absl::InvalidArgumentError(absl::StrCat(where, ": unknown key"));
     }
@@ -214,6 +222,20 @@ absl::Status ReadTls(ServerConfig* config) {
   return absl::OkStatus();
 }
 
+// Whether all that --export-merged needs is there, and only then.
+absl::Status CheckExport(const ServerConfig& config, const Given& given) {
+  if (!config.export_merged.empty()) {
+    if (!config.out.empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError("--export-merged: needs --out");
+  }
+  for (const auto& [option, value] : given) {
+    if (FindIn(CommandOptions(), option->name) == nullptr) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("--", option->name, ": needs --export-merged"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckWhole(ServerConfig* config) {
   if (config->adapter_dir.empty()) {
     DESCANT_ASSIGN_OR_RETURN(config->adapter_dir, DefaultAdapterDir());
@@ -223,6 +245,7 @@ absl::Status CheckWhole(ServerConfig* config) {
     return absl::InvalidArgumentError(
         "--model: required, a GGUF file or a Hugging Face directory");
   }
+  if (!config->export_merged.empty()) return absl::OkStatus();  // no listener
   if (!config->tenants_file.empty()) {
     auto tenants = TenantDirectory::Load(config->tenants_file);
     if (!tenants.ok()) return Explain("--tenants", tenants.status());
@@ -260,6 +283,7 @@ absl::StatusOr<ServerConfig> ParseConfig(
       return Explain(absl::StrCat("--", option->name), status);
     }
   }
+  DESCANT_RETURN_IF_ERROR(CheckExport(config, given));
   DESCANT_RETURN_IF_ERROR(CheckWhole(&config));
   return config;
 }

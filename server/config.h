@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "runtime/base/clock.h"
+#include "runtime/model/export_dtype.h"
 #include "runtime/model/weight_type.h"
 
 namespace descant {
@@ -92,6 +93,13 @@ struct ServerConfig {
   bool make_key = false;       // command line only
   bool verify_store = false;   // command line only; needs no model
   bool self_test = false;      // command line only
+
+  // Command line only: an adapter id, "" where there is nothing to export, and
+  // how.
+  std::string export_merged;
+  std::string out;
+  ExportDtype export_dtype = ExportDtype::kAuto;
+  uint64_t max_shard_size = 5'000'000'000;  // bytes
 };
 
 // `arguments` without the program's name. Reads --config and --tenants where

@@ -42,6 +42,9 @@ std::string OptionsHelp() {
       "Compare each kernel of --device, and each layer of --model on it, with "
       "the reference, print the errors, and exit: 0 where all are within their "
       "bounds, 70 where not.");
+  for (const ConfigOption& option : CommandOptions()) {
+    add(absl::StrCat("--", option.name, "=", option.value), option.help);
+  }
   add("--make-key",
       "Print a new API key and its entry for the tenants file, and exit.");
   add("--version", "Print the version and exit.");
@@ -91,7 +94,21 @@ std::string OptionsMarkdown() {
       "each layer of the model on it is from the reference, and exits: 0, or "
       "70 "
       "where one\n"
-      "is out of its bound (`runtime/model/README.md`).\n"
+      "is out of its bound (`runtime/model/README.md`). `--export-merged=NAME "
+      "--out=DIR`\n"
+      "writes the model with an adapter merged into it as a Hugging Face "
+      "checkpoint and\n"
+      "exits (`runtime/model/EXPORT.md`); these flags are no keys of the YAML "
+      "file:\n"
+      "\n"
+      "| flag | value | meaning |\n"
+      "| --- | --- | --- |\n");
+  for (const ConfigOption& option : CommandOptions()) {
+    absl::StrAppend(&text, "| `--", option.name, "` | ", option.value, " | ",
+                    option.help, " |\n");
+  }
+  absl::StrAppend(
+      &text,
       "\n"
       "Limits that are not options are in `server/limits.h`. The environment "
       "variable\n"

@@ -22,6 +22,10 @@ struct ConfigOption {
 // In the order of --help.
 const std::vector<ConfigOption>& ConfigOptions();
 
+// Flags with values that ask for something else than serving: they are no YAML
+// keys.
+const std::vector<ConfigOption>& CommandOptions();
+
 }  // namespace descant
 
 #endif  // DESCANT_SERVER_CONFIG_OPTIONS_H_

@@ -23,6 +23,7 @@
 #include "server/app.h"
 #include "server/backend.h"
 #include "server/config.h"
+#include "server/export_merged.h"
 #include "server/tenants.h"
 #include "server/version.h"
 
@@ -123,6 +124,23 @@ int SelfTest(const ServerConfig& config) {
   return status.ok() ? 0 : Fail(status);
 }
 
+// --export-merged: one line that says what was written.
+int Export(const ServerConfig& config, const sigset_t& signals) {
+  const auto summary = ExportMerged(config, [&signals]() -> absl::Status {
+    const int signal = WaitForSignal(signals, 0);
+    if (signal != SIGTERM && signal != SIGINT) return absl::OkStatus();
+    return absl::UnavailableError("stopped by a signal, nothing was written");
+  });
+  if (!summary.ok()) return Fail(summary.status());
+  std::printf(
+      "%s: %ld tensors, %ld of them merged with %s, %lu bytes in %d file%s\n",
+      LogSafe(config.out).c_str(), static_cast<long>(summary->tensors),
+      static_cast<long>(summary->merged), LogSafe(config.export_merged).c_str(),
+      static_cast<unsigned long>(summary->bytes), summary->shards,
+      summary->shards == 1 ? "" : "s");
+  return 0;
+}
+
 // --make-key. The key is for its tenant alone and can't be shown again.
 int MakeKey() {
   const std::string key = MakeApiKey();
@@ -206,6 +224,7 @@ int Main(int argc, char** argv) {
   if (config->make_key) return MakeKey();
   if (config->verify_store) return VerifyStore(*config);
   if (config->self_test) return SelfTest(*config);
+  if (!config->export_merged.empty()) return Export(*config, signals);
   return Serve(*config, signals);
 }
 
