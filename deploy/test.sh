@@ -198,6 +198,8 @@ long_runs() {
   long_run cuda-merges env DESCANT_CUDA_GOLDEN=all "$bin/cuda_runner_merge_test"
   # Each barrier, mask and bound of the CUDA kernels, taken away.
   long_run cuda-mutants tests/gpu/mutate.py
+  # Every model that is exported, beside Transformers + PEFT.
+  long_run export-all tests/golden/check_export.sh .deps build/release/bin all
   long_run bench-tenants env DESCANT_BIN_DIR=$PWD/build/release/bin \
     build/release/bin/tenants_bench
   for workload in W-single W-eight W-base W-one W-mixed W-wide; do
