@@ -21,7 +21,11 @@ absl::Status NoKeyFor(absl::string_view what) {
 // The shortest text that reads back as this fp32; a float in JSON.
 std::string Real(float value) {
   char text[32];
-  const auto end = std::to_chars(text, text + sizeof text, value).ptr;
+  const float size = std::abs(value);
+  const auto format = size == 0 || (size >= 1e-3f && size < 1e9f)
+                          ? std::chars_format::fixed
+                          : std::chars_format::scientific;
+  const auto end = std::to_chars(text, text + sizeof text, value, format).ptr;
   std::string result(text, end);
   if (result.find_first_of(".e") == std::string::npos) result += ".0";
   return result;
