@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <sstream>
 #include <string>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -9,6 +10,20 @@
 #include "server/config_options.h"
 
 namespace descant {
+
+namespace {
+
+// Rows of a table; `dashes` before each name.
+void AddTableRows(const std::vector<ConfigOption>& options,
+                  absl::string_view dashes, std::string* text) {
+  for (const ConfigOption& option : options) {
+    absl::StrAppend(text, "| `", dashes, option.name, "` | ",
+                    option.value.empty() ? "switch" : option.value, " | ",
+                    option.help, " |\n");
+  }
+}
+
+}  // namespace
 
 std::string OptionsHelp() {
   static constexpr size_t kColumn = 31;
@@ -75,11 +90,7 @@ std::string OptionsMarkdown() {
       "\n"
       "| option | value | meaning |\n"
       "| --- | --- | --- |\n";
-  for (const ConfigOption& option : ConfigOptions()) {
-    absl::StrAppend(&text, "| `", option.name, "` | ",
-                    option.value.empty() ? "switch" : option.value, " | ",
-                    option.help, " |\n");
-  }
+  AddTableRows(ConfigOptions(), "", &text);
   absl::StrAppend(
       &text,
       "\n"
@@ -103,10 +114,7 @@ std::string OptionsMarkdown() {
       "\n"
       "| flag | value | meaning |\n"
       "| --- | --- | --- |\n");
-  for (const ConfigOption& option : CommandOptions()) {
-    absl::StrAppend(&text, "| `--", option.name, "` | ", option.value, " | ",
-                    option.help, " |\n");
-  }
+  AddTableRows(CommandOptions(), "--", &text);
   absl::StrAppend(
       &text,
       "\n"
