@@ -200,6 +200,8 @@ long_runs() {
   long_run cuda-mutants tests/gpu/mutate.py
   # Every model that is exported, beside Transformers + PEFT.
   long_run export-all tests/golden/check_export.sh .deps build/release/bin all
+  long_run hot-merge build/release/bin/merge_bench \
+    .deps/models/SmolLM2-135M-Instruct.Q4_1.gguf
   long_run bench-tenants env DESCANT_BIN_DIR=$PWD/build/release/bin \
     build/release/bin/tenants_bench
   for workload in W-single W-eight W-base W-one W-mixed W-wide; do

@@ -6,7 +6,7 @@
 //            bits, the tokens, memory, and gaps between tokens.
 //
 //   merge_bench [--only one,traces,cycles] [--pairs N] [--cycles N]
-//               [--seed N] [--json FILE] MODEL
+//               [--untimed] [--seed N] [--json FILE] MODEL
 //
 // Exit code 1 where a bar is not met.
 #include <cstdio>
@@ -68,6 +68,7 @@ int Main(int argc, char** argv) {
   app.add_option("--only", only)->delimiter(',');
   app.add_option("--pairs", bench.pairs);
   app.add_option("--cycles", bench.cycles);
+  app.add_flag("--untimed", bench.untimed, "No bars of time: cycles only");
   app.add_option("--seed", bench.seed);
   app.add_option("--json", json);
   app.add_option("MODEL", model)->required();
