@@ -205,13 +205,14 @@ void HotMerge::TakeBuilt() {
   }
 }
 
-// A pin of an adapter that nobody has any more ends; then its weights go as
-// those of others that nobody uses.
+// A wish for an adapter that nobody has any more ends, so that it takes no
+// memory from other pins; its weights go as those of others that nobody uses.
 void HotMerge::EndWishesForGone() {
   if (Now() < next_look_for_gone_) return;
   next_look_for_gone_ = Now() + kSecondsBetweenLooks;
   for (auto& [key, known] : known_) {
-    if (known.weights == nullptr || !known.adapter.expired()) continue;
+    if (!known.wished || !known.adapter.expired()) continue;
+    known.wished = false;
     policy_.SetMode(Now(), key, known.bytes, MergeMode::kAuto).IgnoreError();
   }
 }
@@ -221,6 +222,7 @@ absl::Status HotMerge::SetMode(MergeMode mode,
   Known& known = KnownOf(adapter);
   absl::Status status =
       policy_.SetMode(Now(), KeyOf(*adapter), known.bytes, mode);
+  if (status.ok()) known.wished = mode != MergeMode::kAuto;
   Advance();
   return status;
 }

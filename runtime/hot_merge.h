@@ -66,6 +66,7 @@ class HotMerge {
     uint64_t bytes = 0;  // of its merged weights
     std::shared_ptr<const MergedWeights> weights;
     LogprobDifference check;
+    bool wished = false;  // an operator's mode other than kAuto holds
   };
   // The step that was planned last.
   struct Step {
