@@ -19,6 +19,14 @@ uint64_t MemoryOf(const Runner& runner, uint64_t memory) {
 // For pins of adapters that are gone.
 constexpr double kSecondsBetweenLooks = 5;
 
+// An adapter whose tensors are on the disk does not say which modules it has:
+// at most all of them.
+uint64_t MergedBytesOf(const Runner& runner, const Adapter& adapter) {
+  return adapter.modules.empty() && adapter.source != nullptr
+             ? runner.MostMergedBytes()
+             : runner.MergedBytes(adapter);
+}
+
 std::string LabelOf(const AdapterKey& key, const std::string& name) {
   return key.tenant.empty() ? name : absl::StrCat(key.tenant, "/", name);
 }
@@ -53,7 +61,7 @@ HotMerge::Known& HotMerge::KnownOf(
   Known& known = known_[AdapterKey(*adapter)];
   known.adapter = adapter;
   known.name = adapter->name;
-  known.bytes = runner_->MergedBytes(*adapter);
+  known.bytes = MergedBytesOf(*runner_, *adapter);
   return known;
 }
 
