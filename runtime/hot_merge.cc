@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -129,8 +130,9 @@ void HotMerge::StepEnded(const Batch& batch, double seconds) {
     policy_.StepTook(Now(), key, step.how, batch.rows(), seconds,
                      step.rehearsal_seconds);
   }
-  // Where they were dropped meanwhile this is the last hold.
-  builder_.Discard(std::move(step.weights));
+  // Where they were dropped meanwhile this is the last hold. Else there is
+  // nothing to free, and no reason to wake the builder at each step.
+  if (step.weights.use_count() == 1) builder_.Discard(std::move(step.weights));
 }
 
 void HotMerge::Check(AdapterKeyView key) {
@@ -254,6 +256,11 @@ MergeReport HotMerge::Report() const {
     const auto found = known_.find(record.key);
     if (found != known_.end()) status.check = found->second.check;
   }
+  std::sort(report.adapters.begin(), report.adapters.end(),
+            [](const MergeStatus& a, const MergeStatus& b) {
+              return std::tie(a.tenant, a.name, a.record.key.digest) <
+                     std::tie(b.tenant, b.name, b.record.key.digest);
+            });
   for (const MergePolicy::Event& event : policy_.history()) {
     report.history.push_back({unix_now - (now - event.when), event.key.tenant,
                               name_of(event.key), event.key.digest, event.state,
