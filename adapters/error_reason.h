@@ -79,6 +79,11 @@ inline constexpr absl::string_view kAdapterActionEnded = "ADAPTER_ACTION_ENDED";
 inline constexpr absl::string_view kHostTierOff = "HOST_TIER_OFF";
 inline constexpr absl::string_view kHostTierFull = "HOST_TIER_FULL";
 
+// Hot merge.
+inline constexpr absl::string_view kHotMergeOff = "HOT_MERGE_OFF";
+inline constexpr absl::string_view kMergeUnsupported = "MERGE_UNSUPPORTED";
+inline constexpr absl::string_view kMergeMemoryFull = "MERGE_MEMORY_FULL";
+
 }  // namespace descant::reason
 
 #endif  // DESCANT_ADAPTERS_ERROR_REASON_H_

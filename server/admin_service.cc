@@ -8,6 +8,7 @@
 #include "runtime/base/status_macros.h"
 #include "server/adapter_message.h"
 #include "server/managed_call.h"
+#include "server/merge_message.h"
 #include "server/stats_call.h"
 #include "server/verify_call.h"
 
@@ -35,6 +36,27 @@ CallFacts FactsOf(const v1::AdapterReference& adapter) {
 
 absl::StatusOr<AdapterId> ParseReference(const v1::AdapterReference& adapter) {
   return ParseAdapterId(adapter.adapter_id());
+}
+
+// A new mode of an adapter, and what there is afterwards.
+struct ModeChange {
+  std::shared_ptr<const Adapter> adapter;
+  MergeReport report;  // nobody reads it before the change is done
+};
+
+void SetModeAndInspect(Engine* engine, MergeMode mode,
+                       const std::shared_ptr<ModeChange>& change,
+                       ManagedCall::Done done) {
+  engine->SetMergeMode(
+      mode, change->adapter,
+      [engine, change,
+       done = std::move(done)](const AdapterActionResult& result) {
+        if (!result.status.ok()) return done(result);
+        engine->InspectMerges([change, done](const MergeReport& report) {
+          change->report = report;
+          done({});
+        });
+      });
 }
 
 }  // namespace
@@ -117,6 +139,49 @@ grpc::ServerWriteReactor<v1::VerifyStoreResponse>* AdminService::VerifyStore(
   const auto call = std::make_shared<VerifyCall>(edge_, context);
   call->Begin();
   return call.get();
+}
+
+grpc::ServerUnaryReactor* AdminService::ListMerges(
+    grpc::CallbackServerContext* context, const v1::ListMergesRequest* request,
+    v1::ListMergesResponse* response) {
+  const auto report = std::make_shared<MergeReport>();
+  return ManagedCall::Start(
+      edge_, *context, "ListMerges", {},
+      [&](ManagedCall::Done done) -> absl::Status {
+        edge_->engine->InspectMerges(
+            [report, done = std::move(done)](const MergeReport& now) {
+              *report = now;
+              done({});
+            });
+        return absl::OkStatus();
+      },
+      [report, response](const AdapterActionResult&) {
+        DescribeMerges(*report, response);
+      });
+}
+
+grpc::ServerUnaryReactor* AdminService::SetMergeMode(
+    grpc::CallbackServerContext* context,
+    const v1::SetMergeModeRequest* request,
+    v1::SetMergeModeResponse* response) {
+  const auto change = std::make_shared<ModeChange>();
+  return ManagedCall::Start(
+      edge_, *context, "SetMergeMode", FactsOf(request->adapter()),
+      [&](ManagedCall::Done done) -> absl::Status {
+        DESCANT_ASSIGN_OR_RETURN(const AdapterId id,
+                                 ParseReference(request->adapter()));
+        DESCANT_ASSIGN_OR_RETURN(const MergeMode mode,
+                                 MergeModeOf(request->mode()));
+        DESCANT_ASSIGN_OR_RETURN(
+            change->adapter,
+            edge_->registry->Lookup(request->adapter().tenant(), id));
+        SetModeAndInspect(edge_->engine, mode, change, std::move(done));
+        return absl::OkStatus();
+      },
+      [change, response](const AdapterActionResult&) {
+        DescribeMerge(change->report, *change->adapter,
+                      response->mutable_status());
+      });
 }
 
 }  // namespace descant

@@ -30,6 +30,14 @@ class AdminService final : public v1::AdminService::CallbackService {
   grpc::ServerWriteReactor<v1::VerifyStoreResponse>* VerifyStore(
       grpc::CallbackServerContext* context,
       const v1::VerifyStoreRequest* request) override;
+  grpc::ServerUnaryReactor* ListMerges(
+      grpc::CallbackServerContext* context,
+      const v1::ListMergesRequest* request,
+      v1::ListMergesResponse* response) override;
+  grpc::ServerUnaryReactor* SetMergeMode(
+      grpc::CallbackServerContext* context,
+      const v1::SetMergeModeRequest* request,
+      v1::SetMergeModeResponse* response) override;
 
  private:
   EdgeContext* const edge_;

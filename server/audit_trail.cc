@@ -21,7 +21,8 @@ constexpr AuditedRpc kAudited[] = {
     {"RollbackAdapter", "rollback"}, {"ShareAdapter", "share"},
     {"GetStats", "admin"},           {"LoadAdapter", "admin"},
     {"UnloadAdapter", "admin"},      {"PinAdapter", "admin"},
-    {"VerifyStore", "admin"},
+    {"VerifyStore", "admin"},        {"ListMerges", "admin"},
+    {"SetMergeMode", "admin"},
 };
 
 const AuditedRpc* Find(absl::string_view rpc) {

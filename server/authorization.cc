@@ -47,6 +47,8 @@ constexpr Rule kRules[] = {
     {"UnloadAdapter", Role::kOperator},
     {"PinAdapter", Role::kOperator},
     {"VerifyStore", Role::kOperator},
+    {"ListMerges", Role::kOperator},
+    {"SetMergeMode", Role::kOperator},
 };
 
 const std::shared_ptr<const Tenant>& Nobody() {

@@ -60,6 +60,25 @@ class AdminTest : public ::testing::Test {
         server_.adapters().GetAdapter(&context, request, &response).ok());
     return response.adapter();
   }
+  grpc::Status SetMergeMode(TestServer& server, const std::string& id,
+                            v1::MergeMode mode,
+                            v1::MergeStatus* merge = nullptr) {
+    grpc::ClientContext context;
+    v1::SetMergeModeRequest request;
+    request.mutable_adapter()->set_adapter_id(id);
+    request.set_mode(mode);
+    v1::SetMergeModeResponse response;
+    const grpc::Status status =
+        server.admin().SetMergeMode(&context, request, &response);
+    if (merge != nullptr) *merge = response.status();
+    return status;
+  }
+  v1::ListMergesResponse ListMerges(TestServer& server) {
+    grpc::ClientContext context;
+    v1::ListMergesResponse response;
+    EXPECT_TRUE(server.admin().ListMerges(&context, {}, &response).ok());
+    return response;
+  }
   // "name: problem" of the damaged; the sums.
   grpc::Status Verify(std::vector<std::string>* damaged,
                       v1::VerifySummary* summary) {
@@ -150,6 +169,55 @@ TEST_F(AdminTest, APinFollowsItsName) {
   v1::UnloadAdapterResponse response;
   ASSERT_EQ(Outcome(Unload("a", &response)), "OK");
   EXPECT_FALSE(Get("a").pinned()) << "an unload ends the pin";
+}
+
+TEST_F(AdminTest, NothingIsMergedWhereHotMergeIsOff) {
+  ASSERT_TRUE(server_.Upload("a", 1).ok());
+  EXPECT_EQ(Outcome(SetMergeMode(server_, "a", v1::MERGE_MODE_PINNED)),
+            "9 HOT_MERGE_OFF");
+  EXPECT_EQ(Outcome(SetMergeMode(server_, "a", v1::MERGE_MODE_FORBIDDEN)),
+            "9 HOT_MERGE_OFF");
+  v1::MergeStatus merge;
+  ASSERT_EQ(Outcome(SetMergeMode(server_, "a", v1::MERGE_MODE_AUTO, &merge)),
+            "OK");
+  EXPECT_EQ(merge.name(), "a");
+  EXPECT_EQ(merge.digest(), Get("a").digest());
+  EXPECT_EQ(merge.mode(), v1::MERGE_MODE_AUTO);
+  EXPECT_EQ(merge.state(), v1::MERGE_STATE_UNMERGED);
+  EXPECT_EQ(merge.reason(), "the server runs with --hot-merge=off");
+  const v1::ListMergesResponse merges = ListMerges(server_);
+  EXPECT_FALSE(merges.enabled());
+  EXPECT_EQ(merges.adapters_size(), 0);
+  EXPECT_EQ(merges.history_size(), 0);
+}
+
+TEST_F(AdminTest, MergeModesAreOfAdaptersThatAreThere) {
+  ASSERT_TRUE(server_.Upload("a", 1).ok());
+  EXPECT_EQ(Outcome(SetMergeMode(server_, "nobody", v1::MERGE_MODE_PINNED)),
+            "5 ADAPTER_NOT_FOUND");
+  EXPECT_EQ(Outcome(SetMergeMode(server_, "../a", v1::MERGE_MODE_PINNED)),
+            "3 ADAPTER_NAME_INVALID");
+  EXPECT_EQ(Outcome(SetMergeMode(server_, "a", v1::MERGE_MODE_UNSPECIFIED)),
+            "3 FIELD_INVALID");
+  EXPECT_EQ(Outcome(SetMergeMode(server_, "a", static_cast<v1::MergeMode>(77))),
+            "3 FIELD_INVALID");
+}
+
+// The fake runner merges nothing.
+TEST_F(AdminTest, WhyAServerCannotMerge) {
+  TestServerOptions options;
+  options.configure = [](ServerConfig* config) { config->hot_merge = true; };
+  TestServer server(options);
+  ASSERT_TRUE(server.Upload("a", 1).ok());
+  EXPECT_EQ(Outcome(SetMergeMode(server, "a", v1::MERGE_MODE_PINNED)),
+            "9 MERGE_UNSUPPORTED");
+  const v1::ListMergesResponse merges = ListMerges(server);
+  EXPECT_TRUE(merges.enabled());
+  EXPECT_NE(merges.unavailable_reason(), "");
+  v1::MergeStatus merge;
+  ASSERT_EQ(Outcome(SetMergeMode(server, "a", v1::MERGE_MODE_AUTO, &merge)),
+            "OK");
+  EXPECT_EQ(merge.reason(), merges.unavailable_reason());
 }
 
 TEST_F(AdminTest, VerifyFindsAndQuarantinesDamage) {
