@@ -5,34 +5,21 @@
 
 #include "absl/strings/str_cat.h"
 #include "descant/v1/admin.grpc.pb.h"
+#include "server/cli/admin_options.h"
 #include "server/cli/command.h"
 #include "server/cli/connection.h"
 #include "server/cli/error_report.h"
 #include "server/cli/json_output.h"
 #include "server/cli/progress_bar.h"
-#include "server/cli/text.h"
 
 namespace descant::cli {
 namespace {
 
-struct AdminOptions {
-  std::string target = "127.0.0.1:50052";
-  std::string tenant;
-  std::string id;
+struct CommandOptions : AdminOptions {
   bool host = false;
-
-  std::unique_ptr<v1::AdminService::Stub> Connect(
-      const GlobalOptions& global) const {
-    return v1::AdminService::NewStub(
-        descant::cli::Connect(target, global.credentials).channel);
-  }
-  void Fill(v1::AdapterReference* reference) const {
-    reference->set_tenant(ToValidUtf8(tenant));
-    reference->set_adapter_id(ToValidUtf8(id));
-  }
 };
 
-using Options = std::shared_ptr<AdminOptions>;
+using Options = std::shared_ptr<CommandOptions>;
 
 ExitCode Print(const v1::Adapter& adapter, const std::string& says,
                const GlobalOptions& global) {
@@ -44,7 +31,7 @@ ExitCode Print(const v1::Adapter& adapter, const std::string& says,
   return kExitOk;
 }
 
-ExitCode Load(const AdminOptions& options, const GlobalOptions& global) {
+ExitCode Load(const CommandOptions& options, const GlobalOptions& global) {
   grpc::ClientContext context;
   SetShortDeadline(&context);
   v1::LoadAdapterRequest request;
@@ -61,7 +48,7 @@ ExitCode Load(const AdminOptions& options, const GlobalOptions& global) {
                global);
 }
 
-ExitCode Unload(const AdminOptions& options, const GlobalOptions& global) {
+ExitCode Unload(const CommandOptions& options, const GlobalOptions& global) {
   grpc::ClientContext context;
   v1::UnloadAdapterRequest request;
   options.Fill(request.mutable_adapter());
@@ -77,7 +64,7 @@ ExitCode Unload(const AdminOptions& options, const GlobalOptions& global) {
       global);
 }
 
-ExitCode Pin(bool pinned, const AdminOptions& options,
+ExitCode Pin(bool pinned, const CommandOptions& options,
              const GlobalOptions& global) {
   grpc::ClientContext context;
   SetShortDeadline(&context);
@@ -93,7 +80,7 @@ ExitCode Pin(bool pinned, const AdminOptions& options,
 }
 
 // Prints what is damaged, then the sums. Damage is an exit code.
-ExitCode Verify(const AdminOptions& options, const GlobalOptions& global) {
+ExitCode Verify(const CommandOptions& options, const GlobalOptions& global) {
   grpc::ClientContext context;
   const auto stub = options.Connect(global);
   const auto reader = stub->VerifyStore(&context, {});
@@ -130,7 +117,7 @@ ExitCode Verify(const AdminOptions& options, const GlobalOptions& global) {
   return damaged.empty() ? kExitOk : kExitInvalid;
 }
 
-using Run = ExitCode (*)(const AdminOptions&, const GlobalOptions&);
+using Run = ExitCode (*)(const CommandOptions&, const GlobalOptions&);
 
 CLI::App* Add(CLI::App* admin, const char* name, const char* description,
               const Options& options, Run run, Command* chosen) {
@@ -143,44 +130,37 @@ CLI::App* Add(CLI::App* admin, const char* name, const char* description,
   return command;
 }
 
-void AddReference(CLI::App* command, const Options& options) {
-  command->add_option("id", options->id, "NAME or NAME@sha256:HEX")->required();
-  command->add_option("--tenant", options->tenant, "Whose it is");
-}
-
 }  // namespace
 
 void AddAdminCommand(CLI::App* app, Command* chosen) {
   CLI::App* admin = app->add_subcommand(
       "admin", "Operators: load, unload, pin and verify adapters");
   admin->require_subcommand(1);
-  const auto options = std::make_shared<AdminOptions>();
-  admin
-      ->add_option("--admin-target", options->target,
-                   "The server's admin listener, HOST:PORT")
-      ->envname("DESCANT_ADMIN_TARGET")
-      ->capture_default_str();
+  const auto options = std::make_shared<CommandOptions>();
+  AddAdminTarget(admin, options.get());
   CLI::App* load = Add(admin, "load", "Load an adapter onto the device",
                        options, Load, chosen);
-  AddReference(load, options);
+  AddAdapterReference(load, options.get());
   load->add_flag("--host", options->host, "Into the host's memory only");
-  AddReference(Add(admin, "unload", "Free what an adapter takes, and its pin",
-                   options, Unload, chosen),
-               options);
-  AddReference(Add(
-                   admin, "pin", "Keep an adapter on the device", options,
-                   [](const AdminOptions& o, const GlobalOptions& g) {
-                     return Pin(true, o, g);
-                   },
-                   chosen),
-               options);
-  AddReference(Add(
-                   admin, "unpin", "End a pin", options,
-                   [](const AdminOptions& o, const GlobalOptions& g) {
-                     return Pin(false, o, g);
-                   },
-                   chosen),
-               options);
+  AddAdapterReference(
+      Add(admin, "unload", "Free what an adapter takes, and its pin", options,
+          Unload, chosen),
+      options.get());
+  AddAdapterReference(
+      Add(
+          admin, "pin", "Keep an adapter on the device", options,
+          [](const CommandOptions& o, const GlobalOptions& g) {
+            return Pin(true, o, g);
+          },
+          chosen),
+      options.get());
+  AddAdapterReference(Add(
+                          admin, "unpin", "End a pin", options,
+                          [](const CommandOptions& o, const GlobalOptions& g) {
+                            return Pin(false, o, g);
+                          },
+                          chosen),
+                      options.get());
   Add(admin, "verify", "Read all stored adapters, and name the damaged ones",
       options, Verify, chosen);
 }

@@ -31,6 +31,7 @@ void AddTokenizeCommand(CLI::App* app, Command* chosen);
 void AddModelsCommand(CLI::App* app, Command* chosen);
 void AddAdaptersCommand(CLI::App* app, Command* chosen);
 void AddAdminCommand(CLI::App* app, Command* chosen);
+void AddMergesCommand(CLI::App* app, Command* chosen);
 void AddTopCommand(CLI::App* app, Command* chosen);
 void AddBenchCommand(CLI::App* app, Command* chosen);
 

@@ -31,6 +31,7 @@ int main(int argc, char** argv) {
   descant::cli::AddModelsCommand(&app, &chosen);
   descant::cli::AddAdaptersCommand(&app, &chosen);
   descant::cli::AddAdminCommand(&app, &chosen);
+  descant::cli::AddMergesCommand(&app, &chosen);
   descant::cli::AddTopCommand(&app, &chosen);
   descant::cli::AddBenchCommand(&app, &chosen);
 
