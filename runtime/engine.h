@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -69,6 +70,8 @@ struct MergeStats {
   struct Adapter {
     std::string label;  // "tenant/name" or "name"
     std::string digest;
+    std::optional<double> gain;  // as MergeRecord's
+    uint64_t merged_steps = 0;
   };
   std::vector<Adapter> merged;  // that have merged weights
   uint64_t merged_steps = 0;
@@ -78,7 +81,7 @@ struct MergeStats {
   uint64_t refused = 0;        // merged weights that gave other tokens
   double build_seconds = 0;    // summed work of one core
   double measure_seconds = 0;  // of steps computed twice
-  double saved_seconds = 0;    // estimated, by merged steps
+  double saved_seconds = 0;    // estimated, of steps that merging sped up
   uint64_t memory_used = 0;
   uint64_t memory_capacity = 0;
 };

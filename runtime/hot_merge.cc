@@ -19,6 +19,7 @@ uint64_t MemoryOf(const Runner& runner, uint64_t memory) {
 
 // For pins of adapters that are gone.
 constexpr double kSecondsBetweenLooks = 5;
+constexpr double kSecondsBetweenCounts = 1;
 
 // An adapter whose tensors are on the disk does not say which modules it has:
 // at most all of them.
@@ -166,7 +167,7 @@ void HotMerge::Drop(AdapterKeyView key) {
   const auto found = known_.find(key);
   if (found == known_.end()) return;
   builder_.Discard(std::exchange(found->second.weights, nullptr));
-  ListMerged();
+  CountMerged();
 }
 
 void HotMerge::Advance() {
@@ -186,6 +187,7 @@ void HotMerge::Advance() {
     }
   }
   builder_.SetTicks(policy_.memory_used() > 0);
+  if (!counts_.merged.empty() && Now() >= next_count_) CountMerged();
 }
 
 void HotMerge::TakeBuilt() {
@@ -209,7 +211,7 @@ void HotMerge::TakeBuilt() {
   if (wanted) {
     found->second.weights = *std::move(built->weights);
     found->second.check = {};
-    ListMerged();
+    CountMerged();
   } else {
     builder_.Discard(*std::move(built->weights));
   }
@@ -269,11 +271,22 @@ MergeReport HotMerge::Report() const {
   return report;
 }
 
-void HotMerge::ListMerged() {
+// Looks at all records, which is too much for each step.
+void HotMerge::CountMerged() {
+  next_count_ = Now() + kSecondsBetweenCounts;
   counts_.merged.clear();
-  for (const auto& [key, known] : known_) {
+  for (const MergeRecord& record : policy_.Records(Now())) {
+    const auto found = known_.find(record.key);
+    if (found == known_.end()) continue;
+    Known& known = found->second;
+    // Where a pin makes steps longer nothing is saved, and no counter falls.
+    counts_.saved_seconds +=
+        std::max(0.0, record.saved_seconds - known.saved_seconds);
+    known.saved_seconds = record.saved_seconds;
     if (known.weights == nullptr) continue;
-    counts_.merged.push_back({LabelOf(key, known.name), key.digest});
+    counts_.merged.push_back({LabelOf(record.key, known.name),
+                              record.key.digest, record.gain,
+                              record.merged_steps});
   }
 }
 

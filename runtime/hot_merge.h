@@ -66,7 +66,8 @@ class HotMerge {
     uint64_t bytes = 0;  // of its merged weights
     std::shared_ptr<const MergedWeights> weights;
     LogprobDifference check;
-    bool wished = false;  // an operator's mode other than kAuto holds
+    double saved_seconds = 0;  // of its record, that counts_ has
+    bool wished = false;       // an operator's mode other than kAuto holds
   };
   // The step that was planned last.
   struct Step {
@@ -82,7 +83,7 @@ class HotMerge {
   void TakeBuilt();
   void Drop(AdapterKeyView key);
   void Check(AdapterKeyView key);
-  void ListMerged();
+  void CountMerged();
   void EndWishesForGone();
   void ForgetOthers();
 
@@ -95,6 +96,7 @@ class HotMerge {
   Step step_;
   bool last_merged_ = false;
   double next_look_for_gone_ = 0;
+  double next_count_ = 0;
   MergeStats counts_;
   MergeBuilder builder_;
 };

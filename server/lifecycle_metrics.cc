@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "server/edge_context.h"
+#include "server/merge_metrics.h"
 
 namespace descant {
 namespace {
@@ -67,6 +68,7 @@ void LifecycleMetrics::Collect(Families* families) const {
   CollectTiers(families);
   CollectStore(families);
   CollectResidents(families);
+  CollectMerges(sources_.engine().merges, max_series_, families);
   if (sources_.manifest != nullptr) CollectManifest(families);
   if (sources_.request_memory != nullptr) {
     AddSingle("descant_request_memory_bytes",

@@ -149,6 +149,46 @@ void MakeTraffic(ServerProcess& server) {
   ASSERT_FALSE(Ask(server, GreedyRequest({1}, "unknown", 1)).status.ok());
 }
 
+v1::MergeStatus MergeOf(ServerProcess& server, const std::string& name) {
+  grpc::ClientContext context;
+  v1::ListMergesResponse merges;
+  EXPECT_TRUE(server.admin().ListMerges(&context, {}, &merges).ok());
+  for (const v1::MergeStatus& status : merges.adapters()) {
+    if (status.name() == name) return status;
+  }
+  return {};
+}
+
+// An adapter with merged weights, whose gain was measured before. Returns how
+// many answers of kTokens it took.
+int MakeMerge(ServerProcess& server) {
+  EXPECT_TRUE(
+      Upload(server, "merged",
+             RandomAdapterFor(GetModel(server), {".q_proj"}, {.seed = 7}))
+          .ok());
+  const auto end = std::chrono::steady_clock::now() + kTimeout;
+  int answers = 0;
+  const auto ask_until = [&](const auto& done) {
+    while (!done(MergeOf(server, "merged"))) {
+      ASSERT_LT(std::chrono::steady_clock::now(), end);
+      ASSERT_TRUE(Ask(server, GreedyRequest({504, 3575}, "merged", kTokens))
+                      .status.ok());
+      ++answers;
+    }
+  };
+  ask_until([](const v1::MergeStatus& status) { return status.has_gain(); });
+  grpc::ClientContext context;
+  v1::SetMergeModeRequest request;
+  request.mutable_adapter()->set_adapter_id("merged");
+  request.set_mode(v1::MERGE_MODE_PINNED);
+  v1::SetMergeModeResponse response;
+  EXPECT_TRUE(server.admin().SetMergeMode(&context, request, &response).ok());
+  ask_until([](const v1::MergeStatus& status) {
+    return status.state() == v1::MERGE_STATE_MERGED;
+  });
+  return answers;
+}
+
 class PrometheusTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -157,7 +197,8 @@ class PrometheusTest : public testing::Test {
     ServerOptions options;
     options.flags = {
         absl::StrCat("--adapters-manifest=", folder_.path(), "/manifest.yaml"),
-        absl::StrCat("--usage-log=", folder_.path(), "/usage.jsonl")};
+        absl::StrCat("--usage-log=", folder_.path(), "/usage.jsonl"),
+        "--hot-merge=auto"};
     auto server = ServerProcess::Start(options);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
@@ -169,10 +210,11 @@ class PrometheusTest : public testing::Test {
 };
 
 TEST_F(PrometheusTest, EveryDocumentedMetricIsScraped) {
+  const int of_merge = MakeMerge(*server_);
   const Prometheus prometheus(server_->metrics_port());
-  constexpr double kExpected = kRequests * kTokens;
+  const double expected = (kRequests + of_merge) * kTokens;
   const auto end = std::chrono::steady_clock::now() + kTimeout;
-  while (prometheus.Query("sum(vllm:generation_tokens_total)") != kExpected) {
+  while (prometheus.Query("sum(vllm:generation_tokens_total)") != expected) {
     ASSERT_LT(std::chrono::steady_clock::now(), end) << prometheus.Log();
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
   }
@@ -232,10 +274,10 @@ TEST_F(PrometheusTest, EveryDocumentedMetricIsScraped) {
   // And what a dashboard asks of them.
   EXPECT_EQ(prometheus.Query(
                 "sum(vllm:request_success_total{finished_reason=\"length\"})"),
-            kRequests);
+            kRequests + of_merge);
   EXPECT_EQ(prometheus.Query(
                 "descant_adapter_generated_tokens_total{adapter=\"one\"}"),
-            kExpected / 3);
+            kRequests * kTokens / 3);
   EXPECT_GT(prometheus.Query("histogram_quantile(0.99, sum by (le) "
                              "(vllm:time_to_first_token_seconds_bucket))"),
             0);

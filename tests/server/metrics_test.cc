@@ -99,6 +99,10 @@ class MetricsTest : public ::testing::Test {
     return resident;
   }
 
+  static MergeStats::Adapter Merged(const std::string& name, uint64_t steps) {
+    return {name, "sha256:" + name, 0.125, steps};
+  }
+
   EngineStats stats_;
   StoreStats store_;
   std::vector<ResidentAdapter> residents_;
@@ -218,6 +222,65 @@ TEST_F(MetricsTest, LevelsOfAdapters) {
   }
 }
 
+TEST_F(MetricsTest, HotMergeIsThereWhetherItIsOnOrOff) {
+  const std::string off = RenderMetrics(metrics_);
+  EXPECT_THAT(off, HasSubstr("descant_merge_steps_total 0\n"));
+  EXPECT_THAT(off,
+              HasSubstr("descant_merge_builds_total{outcome=\"refused\"} 0\n"));
+  EXPECT_THAT(off, HasSubstr("descant_merge_memory_capacity_bytes 0\n"));
+  EXPECT_THAT(off, Not(HasSubstr("descant_merged_adapter_info")));
+
+  MergeStats& merges = stats_.merges;
+  merges.merged_steps = 70;
+  merges.switches = 4;
+  merges.builds = 3;
+  merges.failed_builds = 1;
+  merges.refused = 2;
+  merges.build_seconds = 1.5;
+  merges.measure_seconds = 0.25;
+  merges.saved_seconds = 12.5;
+  merges.memory_used = 100;
+  merges.memory_capacity = 400;
+  merges.merged = {Merged("old", 1), Merged("hot", 9), Merged("new", 0)};
+  merges.merged[2].gain.reset();
+  const std::string page = RenderMetrics(metrics_);
+  for (
+      const char* line :
+      {"descant_merge_steps_total 70\n", "descant_merge_switches_total 4\n",
+       "descant_merge_builds_total{outcome=\"ok\"} 3\n",
+       "descant_merge_builds_total{outcome=\"failed\"} 1\n",
+       "descant_merge_builds_total{outcome=\"refused\"} 2\n",
+       "descant_merge_build_seconds_total 1.5\n",
+       "descant_merge_measure_seconds_total 0.25\n",
+       "descant_merge_saved_seconds_total 12.5\n",
+       "descant_merge_memory_bytes 100\n",
+       "descant_merge_memory_capacity_bytes 400\n",
+       "descant_merged_adapter_info{adapter=\"hot\",digest=\"sha256:hot\"} 1\n",
+       "descant_merged_adapter_info{adapter=\"new\",digest=\"sha256:new\"} 1\n",
+       "descant_merge_gain_ratio{adapter=\"hot\"} 0.125\n"}) {
+    EXPECT_THAT(page, HasSubstr(line));
+  }
+  EXPECT_THAT(page, Not(HasSubstr("descant_merge_gain_ratio{adapter=\"new\"")));
+}
+
+TEST_F(MetricsTest, MergedAdaptersAreSeriesUnderACap) {
+  for (int i = 0; i < 20; ++i) {
+    stats_.merges.merged.push_back(Merged(absl::StrCat("m", i), i));
+  }
+  // Another version of a name that is there.
+  stats_.merges.merged.push_back(Merged("m19", 18));
+  stats_.merges.merged.back().digest = "sha256:before";
+  const std::string page = RenderMetrics(metrics_);
+  EXPECT_THAT(page,
+              HasSubstr("info{adapter=\"m19\",digest=\"sha256:m19\"} 1\n"));
+  EXPECT_THAT(page,
+              HasSubstr("info{adapter=\"m19\",digest=\"sha256:before\"} 1\n"));
+  EXPECT_THAT(page, HasSubstr("descant_merge_gain_ratio{adapter=\"m18\"}"));
+  EXPECT_THAT(page, Not(HasSubstr("adapter=\"m17\"")));
+  const std::string gain = "descant_merge_gain_ratio{adapter=\"m19\"}";
+  EXPECT_EQ(page.find(gain), page.rfind(gain)) << "one series a label set";
+}
+
 TEST_F(MetricsTest, TenantsAndTheUsageLog) {
   const std::string page = RenderMetrics(metrics_);
   for (const char* line :
@@ -293,6 +356,7 @@ const char* TypeName(prometheus::MetricType type) {
 
 TEST_F(MetricsTest, TheDocumentedTableIsWhatIsExported) {
   residents_ = {Resident("alpha", AdapterLevel::kDevice)};
+  stats_.merges.merged = {Merged("alpha", 1)};
   metrics_.RecordGeneration(Record("alpha"));
   metrics_.RecordUpload("OK", 10, std::chrono::seconds(1));
   metrics_.RecordRefusal("Generate", "INVALID_ARGUMENT");
