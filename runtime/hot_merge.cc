@@ -22,7 +22,7 @@ constexpr double kSecondsBetweenLooks = 5;
 constexpr double kSecondsBetweenCounts = 1;
 
 // An adapter whose tensors are on the disk does not say which modules it has:
-// at most all of them.
+// at most all of them. What they take is known when they are built.
 uint64_t MergedBytesOf(const Runner& runner, const Adapter& adapter) {
   return adapter.modules.empty() && adapter.source != nullptr
              ? runner.MostMergedBytes()
@@ -206,8 +206,11 @@ void HotMerge::TakeBuilt() {
     ++counts_.builds;
   }
   counts_.build_seconds += built->seconds;
-  const bool wanted = policy_.BuildEnded(Now(), built->seconds, problem);
+  const uint64_t bytes =
+      problem.empty() ? std::max<uint64_t>(1, (*built->weights)->bytes()) : 0;
+  const bool wanted = policy_.BuildEnded(Now(), built->seconds, problem, bytes);
   if (!built->weights.ok()) return;
+  if (problem.empty()) found->second.bytes = bytes;
   if (wanted) {
     found->second.weights = *std::move(built->weights);
     found->second.check = {};

@@ -115,8 +115,10 @@ class MergePolicy {
   void Decide(double now, Decision* decision);
 
   // The build at hand took `seconds` of one core. `problem`: why it failed, or
-  // empty. False: what was built is dropped.
-  bool BuildEnded(double now, double seconds, absl::string_view problem);
+  // empty. `bytes`: that it takes; 0: as PlanStep said. False: what was built
+  // is dropped.
+  bool BuildEnded(double now, double seconds, absl::string_view problem,
+                  uint64_t bytes = 0);
   // Merged weights were compared on a step's own rows. `problem`: empty where
   // they held. False: they are dropped.
   bool CheckEnded(double now, AdapterKeyView adapter,

@@ -220,7 +220,7 @@ bool MergePolicy::EndBuildUnused(double now, Entry* entry,
 }
 
 bool MergePolicy::BuildEnded(double now, double seconds,
-                             absl::string_view problem) {
+                             absl::string_view problem, uint64_t bytes) {
   DESCANT_CHECK(building_ != nullptr);
   Entry* entry = std::exchange(building_, nullptr);
   MergeRecord& record = entry->record;
@@ -230,6 +230,10 @@ bool MergePolicy::BuildEnded(double now, double seconds,
   if (problem.empty()) {
     ++record.builds;
     record.build_seconds = seconds;
+    if (bytes > 0) {
+      memory_used_ = memory_used_ - record.bytes + bytes;
+      record.bytes = bytes;
+    }
   }
   // A build that failed may have ended early, one of no time measured nothing.
   if (problem.empty() && seconds > 0 && record.bytes > 0) {

@@ -241,7 +241,8 @@ TEST_F(EngineMergeTest, WeightsOfAnAdapterThatIsGoneAreDropped) {
   }
   clock_.Advance(std::chrono::seconds(10));
   Ask(nullptr);
-  clock_.Advance(std::chrono::seconds(120));
+  clock_.Advance(std::chrono::seconds(
+      2 * static_cast<int64_t>(MergePolicy::kIdleSeconds)));
   Ask(nullptr);
   WaitUntilFreed();
 }

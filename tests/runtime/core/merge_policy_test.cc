@@ -242,5 +242,23 @@ TEST_F(MergePolicyTest, AnyNumberOfRows) {
   EXPECT_EQ(policy_->Records(now_).size(), 1u);
 }
 
+// What they take may be known only then.
+TEST_F(MergePolicyTest, MemoryIsWhatTheBuiltWeightsTake) {
+  MergePolicy policy(100);
+  const AdapterKey key("", "sha256:small");
+  MergePolicy::Decision decision;
+  ASSERT_TRUE(policy.SetMode(1, key, 90, MergeMode::kPinned).ok());
+  policy.Decide(1, &decision);
+  ASSERT_TRUE(decision.build.has_value());
+  EXPECT_EQ(policy.memory_used(), 90u);
+  ASSERT_TRUE(policy.BuildEnded(2, 1, "", 30));
+  EXPECT_EQ(policy.memory_used(), 30u);
+  EXPECT_EQ(policy.Records(2)[0].bytes, 30u);
+  ASSERT_TRUE(policy.SetMode(3, key, 30, MergeMode::kForbidden).ok());
+  policy.Decide(3, &decision);
+  EXPECT_EQ(decision.drop.size(), 1u);
+  EXPECT_EQ(policy.memory_used(), 0u);
+}
+
 }  // namespace
 }  // namespace descant
