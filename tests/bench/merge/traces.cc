@@ -15,11 +15,7 @@ using Adapters = std::vector<std::shared_ptr<const Adapter>>;
 
 // Two adapters by turns, each for some seconds.
 std::vector<Load> Alternating(const Adapters& adapters) {
-  std::vector<Load> loads;
-  for (int i = 0; i < 6; ++i) {
-    loads.push_back({adapters[i % 2], 32, 16, 64, 64});
-  }
-  return loads;
+  return {{adapters[0], 32, 16, 64, 64}, {adapters[1], 32, 16, 64, 64}};
 }
 
 // Bursts of one, now and then another or the base between them, of random
@@ -27,10 +23,10 @@ std::vector<Load> Alternating(const Adapters& adapters) {
 std::vector<Load> Bursty(const Adapters& adapters, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::vector<Load> loads;
-  for (int i = 0; i < 12; ++i) {
+  for (int i = 0; i < 4; ++i) {
     const uint64_t who = random() % 8;
     Load load{who < 5 ? adapters[0] : (who < 7 ? adapters[1] : nullptr)};
-    load.requests = 4 + static_cast<int>(random() % 32);
+    load.requests = 4 + static_cast<int>(random() % 24);
     load.in_flight = 16;
     load.prompt = 64;
     loads.push_back(load);
@@ -40,7 +36,9 @@ std::vector<Load> Bursty(const Adapters& adapters, uint64_t seed) {
 
 }  // namespace
 
-// Engines are new for each run: what it learns and builds is in the time.
+// A long trace, cut into as many pieces as there are pairs: both engines are
+// new at its beginning, and each piece is run on one and then on the other. The
+// whole has what merging learns and builds in it.
 void Traces(MergeBench* bench) {
   std::mt19937_64 random(bench->seed);
   const BaseShape& base = bench->model.model->base_shape;
@@ -51,35 +49,43 @@ void Traces(MergeBench* bench) {
                                           wide ? 64 : 8, wide, random()));
     }
     for (const bool bursty : {false, true}) {
+      const std::string name =
+          absl::StrCat(bursty ? "bursty" : "alternating",
+                       wide ? ", rank 64 on all" : ", rank 8 on q, v");
+      Served plain(bench->model, false);
+      Served merging(bench->model, true);
+      for (Served* served : {&plain, &merging}) {
+        std::mt19937_64 prompts(bench->seed);
+        served->Run({{nullptr, 16, 16, 64, 16}}, &prompts);
+      }
       std::vector<double> ratios;
-      double steps = 0;
-      for (int pair = 0; pair < bench->pairs; ++pair) {
+      double totals[2] = {0, 0};
+      for (int piece = 0; piece < bench->pairs; ++piece) {
         const uint64_t seed = random();
         const std::vector<Load> loads =
             bursty ? Bursty(adapters, seed) : Alternating(adapters);
         double seconds[2];
         for (int turn = 0; turn < 2; ++turn) {
-          const bool merge = (turn + pair) % 2 == 0;
-          Served served(bench->model, merge);
+          const bool merge = (turn + piece) % 2 == 0;
           std::mt19937_64 prompts(seed);
-          served.Run({{nullptr, 16, 16, 64, 16}}, &prompts);
-          seconds[merge] = served.Run(loads, &prompts);
-          if (merge) {
-            steps += static_cast<double>(
-                served.engine().Stats().merges.merged_steps);
-          }
+          seconds[merge] = (merge ? merging : plain).Run(loads, &prompts);
+          totals[merge] += seconds[merge];
         }
         ratios.push_back(seconds[0] / seconds[1]);
-        std::printf("%s %s: off %.2f s, auto %.2f s\n",
-                    wide ? "rank 64" : "rank 8",
-                    bursty ? "bursty" : "alternating", seconds[0], seconds[1]);
+        std::printf("%s: off %.2f s, auto %.2f s\n", name.c_str(), seconds[0],
+                    seconds[1]);
         std::fflush(stdout);
       }
-      bench->Ratio(absl::StrCat(bursty ? "bursty" : "alternating",
-                                wide ? ", rank 64 on all" : ", rank 8 on q, v",
-                                ": throughput, auto / off"),
-                   ratios, 0.99, /*interval=*/true);
-      std::printf("merged steps a run: %.0f\n", steps / bench->pairs);
+      bench->Ratio(absl::StrCat(name, ": throughput, auto / off"), ratios, 0.99,
+                   /*interval=*/true);
+      const MergeStats stats = merging.engine().Stats().merges;
+      std::printf(
+          "in all: off %.1f s, auto %.1f s (%.4f); %llu of its steps "
+          "merged, %llu builds of %.2f s, %.2f s of rehearsals\n",
+          totals[0], totals[1], totals[0] / totals[1],
+          static_cast<unsigned long long>(stats.merged_steps),
+          static_cast<unsigned long long>(stats.builds), stats.build_seconds,
+          stats.measure_seconds);
     }
   }
 }
