@@ -8,6 +8,13 @@
 #include "runtime/steps_first.h"
 
 namespace descant {
+namespace {
+
+// Somebody waits for a load.
+constexpr std::chrono::microseconds kPiece{300};
+constexpr int kRest = 3;
+
+}  // namespace
 AdapterLoader::AdapterLoader(Runner* runner, std::function<void()> wake)
     : runner_(runner), wake_(std::move(wake)) {
   thread_ = std::thread([this] { Run(); });
@@ -104,7 +111,7 @@ LoadedAdapter AdapterLoader::TakeJob() {
 
 void AdapterLoader::Run() {
   WorkBehindSteps();
-  StepsFirst pacer(&steps_run_);
+  StepsFirst pacer(&steps_run_, kPiece, kRest);
   const ScopedPacer paced(&pacer);
   std::vector<std::shared_ptr<const AdapterImage>> discarded;
   while (true) {

@@ -15,6 +15,10 @@
 namespace descant {
 namespace {
 
+// Nobody waits for a build; a second of it is shared by hundreds of steps.
+constexpr std::chrono::microseconds kPiece{100};
+constexpr int kRest = 8;
+
 constexpr std::chrono::seconds kTick{5};
 
 // Of this thread: what it took from others, however long it rested.
@@ -67,7 +71,7 @@ void MergeBuilder::Stop() {
 
 void MergeBuilder::Run() {
   WorkBehindSteps();
-  StepsFirst pacer(&steps_run_);
+  StepsFirst pacer(&steps_run_, kPiece, kRest);
   const ScopedPacer paced(&pacer);
   std::vector<std::shared_ptr<const MergedWeights>> discarded;
   while (true) {

@@ -19,9 +19,9 @@ void WorkBehindSteps() {
 
 void StepsFirst::Breathe() {
   const auto worked = std::chrono::steady_clock::now() - piece_began_;
-  if (worked < kPiece) return;
+  if (worked < piece_) return;
   if (steps_run_->load(std::memory_order_relaxed)) {
-    std::this_thread::sleep_for(worked * kRest);
+    std::this_thread::sleep_for(worked * rest_);
   }
   Begin();
 }

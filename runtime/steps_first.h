@@ -13,22 +13,22 @@ namespace descant {
 // with it. For good.
 void WorkBehindSteps();
 
-// While steps run, after each kPiece of work the thread sleeps kRest times as
+// While steps run, after each `piece` of work the thread sleeps `rest` times as
 // long, so that a step loses little.
 class StepsFirst final : public Pacer {
  public:
-  static constexpr std::chrono::microseconds kPiece{300};
-  static constexpr int kRest = 3;
-
   // `steps_run` outlives it.
-  explicit StepsFirst(const std::atomic<bool>* steps_run)
-      : steps_run_(steps_run) {}
+  StepsFirst(const std::atomic<bool>* steps_run,
+             std::chrono::microseconds piece, int rest)
+      : steps_run_(steps_run), piece_(piece), rest_(rest) {}
 
   void Begin() { piece_began_ = std::chrono::steady_clock::now(); }
   void Breathe() override;
 
  private:
   const std::atomic<bool>* const steps_run_;
+  const std::chrono::microseconds piece_;
+  const int rest_;
   std::chrono::steady_clock::time_point piece_began_;
 };
 

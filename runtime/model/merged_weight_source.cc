@@ -5,12 +5,16 @@
 
 #include "adapters/adapter.h"
 #include "runtime/base/check.h"
+#include "runtime/base/pacing.h"
 #include "runtime/base/status_macros.h"
 #include "runtime/model/add_rows.h"
 #include "runtime/model/bfloat16_convert.h"
 
 namespace descant {
 namespace {
+
+// Of the background's work: a hundred microseconds or less.
+constexpr int64_t kRowsBetweenBreaths = 4;
 
 // Rows [first, first + rows) in fp32, appended to `out`.
 void AppendRows(const AdapterMatrix& matrix, int64_t first, int64_t rows,
@@ -51,6 +55,7 @@ void AddDelta(const ModuleSlice& slice, int64_t row_begin,
   AppendRows(module.b, slice.first_row + row_begin, rows, &b);
   for (float& factor : b) factor *= module.scale;
   for (int64_t row = 0; row < rows; ++row) {
+    if (row % kRowsBetweenBreaths == 0) Breathe();
     AddRows(b.data() + row * rank, a.data(), rank, columns,
             out.data() + row * columns);
   }

@@ -15,7 +15,7 @@ using Adapters = std::vector<std::shared_ptr<const Adapter>>;
 
 // Two adapters by turns, each for some seconds.
 std::vector<Load> Alternating(const Adapters& adapters) {
-  return {{adapters[0], 32, 16, 64, 64}, {adapters[1], 32, 16, 64, 64}};
+  return {{adapters[0], 16, 16, 64, 64}, {adapters[1], 16, 16, 64, 64}};
 }
 
 // Bursts of one, now and then another or the base between them, of random
@@ -23,7 +23,7 @@ std::vector<Load> Alternating(const Adapters& adapters) {
 std::vector<Load> Bursty(const Adapters& adapters, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::vector<Load> loads;
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 2; ++i) {
     const uint64_t who = random() % 8;
     Load load{who < 5 ? adapters[0] : (who < 7 ? adapters[1] : nullptr)};
     load.requests = 4 + static_cast<int>(random() % 24);
