@@ -30,6 +30,17 @@ double ResidentMebibytes() {
   return static_cast<double>(resident * ::sysconf(_SC_PAGESIZE)) / (1 << 20);
 }
 
+// What the bench keeps itself.
+double MebibytesOf(const std::vector<Answered>& answers) {
+  size_t bytes = answers.capacity() * sizeof(Answered);
+  for (const Answered& answered : answers) {
+    bytes += (answered.prompt.capacity() + answered.tokens.capacity()) *
+                 sizeof(int32_t) +
+             answered.times.capacity() * sizeof(MonotonicTime);
+  }
+  return static_cast<double>(bytes) / (1 << 20);
+}
+
 // Milliseconds between tokens.
 std::vector<double> Gaps(const std::vector<Answered>& answers) {
   std::vector<double> gaps;
@@ -123,7 +134,7 @@ void Cycles(MergeBench* bench) {
   }
   const std::vector<Answered> answers = load.Stop();
   const double p99 = cli::Quantile(Gaps(answers), 0.99);
-  const double memory_after = ResidentMebibytes();
+  const double memory_after = ResidentMebibytes() - MebibytesOf(answers);
   const MergeStatus status = StatusOf(&served, *adapter);
   std::printf(
       "%llu builds, %.3f s of one core each; %llu merged steps; gain "
