@@ -93,7 +93,7 @@ class ThreadedEngine final : public Engine {
            !orders_.empty() || !calls_.empty();
   }
   void Publish();
-  void Watch(std::shared_ptr<GuardedSink> sink)
+  void Watch(const std::shared_ptr<GuardedSink>& sink)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const int32_t max_waiting_requests_;
@@ -172,12 +172,12 @@ absl::Status ThreadedEngine::Submit(Request request,
   return absl::OkStatus();
 }
 
-void ThreadedEngine::Watch(std::shared_ptr<GuardedSink> sink) {
+void ThreadedEngine::Watch(const std::shared_ptr<GuardedSink>& sink) {
   if (sinks_.size() >= prune_sinks_at_) {
     std::erase_if(sinks_, [](const auto& known) { return known.expired(); });
     prune_sinks_at_ = std::max<size_t>(64, 2 * sinks_.size());
   }
-  sinks_.push_back(std::move(sink));
+  sinks_.push_back(sink);
 }
 
 int32_t ThreadedEngine::FailInFlight(const absl::Status& status) {

@@ -127,7 +127,7 @@ uint64_t CpuMergedWeights::MostBytes(const ModelConfig& config,
 absl::StatusOr<std::shared_ptr<const CpuMergedWeights>> CpuMergedWeights::Build(
     const ModelConfig& config, const WeightSource& source,
     const CpuWeights& base, const kernels::WorkerPool& pool,
-    std::shared_ptr<const Adapter> adapter) {
+    const std::shared_ptr<const Adapter>& adapter) {
   std::shared_ptr<CpuMergedWeights> weights(new CpuMergedWeights());
   DESCANT_ASSIGN_OR_RETURN(
       weights->arena_, kernels::Arena::Create(Bytes(config, base, *adapter)));

@@ -27,7 +27,7 @@ class CpuMergedWeights final : public MergedWeights {
   static absl::StatusOr<std::shared_ptr<const CpuMergedWeights>> Build(
       const ModelConfig& config, const WeightSource& source,
       const CpuWeights& base, const kernels::WorkerPool& pool,
-      std::shared_ptr<const Adapter> adapter);
+      const std::shared_ptr<const Adapter>& adapter);
 
   // What Build takes for it; its tensors are not needed.
   static uint64_t Bytes(const ModelConfig& config, const CpuWeights& base,
