@@ -14,7 +14,7 @@ namespace descant {
 namespace {
 
 uint64_t MemoryOf(const Runner& runner, uint64_t memory) {
-  return memory != 0 ? memory : 2 * runner.MostMergedBytes();
+  return memory != 0 ? memory : kUsualMerges * runner.MostMergedBytes();
 }
 
 // For pins of adapters that are gone.
@@ -126,8 +126,10 @@ void HotMerge::StepEnded(const Batch& batch, double seconds) {
   if (step_.adapter == nullptr) return;
   Step step = std::exchange(step_, {});
   const AdapterKeyView key = KeyOf(*step.adapter);
-  if (step.how == MergeStep::kCheck) Check(key);
+  // A step that failed was run in parts: the last of them is not what was
+  // rehearsed.
   if (seconds > 0) {
+    if (step.how == MergeStep::kCheck) Check(key);
     policy_.StepTook(Now(), key, step.how, batch.rows(), seconds,
                      step.rehearsal_seconds);
   }

@@ -38,7 +38,7 @@ RunnerOptions MakeRunnerOptions(const ServerConfig& config, const Model& model,
   if (config.hot_merge) {
     options.merged_bytes = config.merge_memory != 0
                                ? config.merge_memory
-                               : 2 * MostMergedBytes(model);
+                               : kUsualMerges * MostMergedBytes(model);
   }
   options.threads = config.threads;
   options.weights = config.weights;

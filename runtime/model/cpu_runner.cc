@@ -405,6 +405,11 @@ absl::Status CpuRunner::Rehearse(const Batch& batch,
 }
 
 absl::StatusOr<LogprobDifference> CpuRunner::CompareWithRehearsal() {
+  if (rehearsed_.empty()) {
+    return absl::FailedPreconditionError(
+        "the last step was not rehearsed with merged weights");
+  }
+  DESCANT_RETURN_IF_ERROR(result_);
   const int64_t vocabulary = model_->config.vocab_size;
   LogprobDifference difference;
   const int64_t outputs = static_cast<int64_t>(rehearsed_.size()) / vocabulary;

@@ -17,6 +17,10 @@ class MergedWeights {
   virtual uint64_t bytes() const = 0;
 };
 
+// The memory for merged weights is for so many adapters on all modules, where
+// nobody chose it.
+inline constexpr uint64_t kUsualMerges = 2;
+
 // How far the log-probabilities of two computations of one batch are apart:
 // over the five likeliest tokens, by the second one, of every output.
 struct LogprobDifference {

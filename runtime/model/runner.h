@@ -106,7 +106,8 @@ class Runner {
     return can_merge();
   }
   // What the step collected last gave, beside the Rehearse of its batch with
-  // merged weights that came before it. REQUIRES: no Launch since.
+  // merged weights that came before it. FAILED_PRECONDITION: there was
+  // none. REQUIRES: no Launch since.
   virtual absl::StatusOr<LogprobDifference> CompareWithRehearsal() {
     return can_merge();
   }

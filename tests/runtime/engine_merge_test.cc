@@ -297,6 +297,30 @@ TEST_F(EngineMergeTest, StepsInFlightAndStepsThatFail) {
   EXPECT_GT(engine_->Stats().steps_ahead, 50u);
 }
 
+// A part of a step is not compared with the whole.
+TEST_F(EngineMergeTest, AComparedStepThatFailsSaysNothing) {
+  StartWithTimes(0.2);
+  const auto hot = MakeFakeAdapter("hot");
+  // Built, and no step of its own yet.
+  ASSERT_TRUE(SetMode(MergeMode::kPinned, hot).ok());
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (StatusOf(*hot).record.state != MergeState::kChecking &&
+         std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::yield();
+  }
+  runner_->difference.largest = 2 * kMergeTolerance;
+  std::atomic<int> rehearsed{0};
+  runner_->on_rehearse = [&](const Batch& batch, const MergedWeights*) {
+    ++rehearsed;
+    runner_->failing_requests.insert(batch.sequences.front().id);
+  };
+  const Request request = Make(5, 10, hot);
+  EXPECT_FALSE(Submit(request)->Wait().status.ok());
+  WaitUntilIdle();
+  EXPECT_GT(rehearsed, 0);
+  EXPECT_EQ(MergeState::kChecking, StatusOf(*hot).record.state);
+}
+
 TEST_F(EngineMergeTest, AMergedStepThatFailsIsRunInPartsAndMerged) {
   StartWithTimes(0.2);
   const auto hot = MakeFakeAdapter("hot");

@@ -132,6 +132,8 @@ TEST_P(CpuRunnerMergeTest, RehearsalsCompareAndChangeNothing) {
     options.after_collect = [&] {
       const auto compared = runner->CompareWithRehearsal();
       ASSERT_TRUE(compared.ok()) << compared.status();
+      EXPECT_EQ(absl::StatusCode::kFailedPrecondition,
+                runner->CompareWithRehearsal().status().code());
       difference.Add(*compared);
     };
     const auto results = Drive(runner.get(), sequences, options);
