@@ -13,6 +13,8 @@ constexpr double kMeasureFrom = 0.5;
 // More than what merging saves of a step, seen so far: who could not have had
 // its build back even with that is not measured.
 constexpr double kHopedGain = 0.3;
+constexpr double kLeastHopedGain = 0.05;
+constexpr int32_t kFirstPairs = 3;
 // A gain that does not pay is measured again after so many seconds of steps,
 // then twice as many.
 constexpr double kMeasureAgain = 300;
@@ -170,15 +172,22 @@ bool MergePolicy::IsSettled(Entry* entry, int32_t size) {
   return false;
 }
 
-// Whether what can be hoped for would make up for a build: with the best gain
-// that a size's samples leave possible, in twice the steps that there were.
+// The best that a size's samples leave possible. Few of them show a gain that
+// is large; one that is small is not given up for them.
+double MergePolicy::HopedGain(const GainSamples& gains) {
+  return gains.count() < kFirstPairs
+             ? kHopedGain
+             : std::clamp(gains.high(), kLeastHopedGain, kHopedGain);
+}
+
+// Whether what can be hoped for would make up for a build, in twice the steps
+// that there were, and is worth the time of another pair.
 bool MergePolicy::MayPay(double now, const Entry& entry, int32_t size) const {
-  const GainSamples& gains = entry.sizes[size].gains;
-  const double gain = gains.count() < kFewestPairs
-                          ? kHopedGain
-                          : std::min(kHopedGain, gains.high());
-  return 2 * entry.recent.At(now) * gain >=
-         entry.record.threshold * CostOf(entry);
+  const MergeRecord& record = entry.record;
+  const double gain = HopedGain(entry.sizes[size].gains);
+  return record.measure_seconds <=
+             kMeasureShare * gain * gain * record.alone_seconds &&
+         2 * entry.recent.At(now) * gain >= record.threshold * CostOf(entry);
 }
 
 bool MergePolicy::WantsMeasurement(double now, Entry* entry,
@@ -189,8 +198,7 @@ bool MergePolicy::WantsMeasurement(double now, Entry* entry,
   }
   const MergeRecord& record = entry->record;
   if (debt_ > kFreeDebt || record.mode != MergeMode::kAuto ||
-      record.bytes > memory_ || record.alone_seconds < kMeasureFrom ||
-      record.measure_seconds > kMeasureShare * record.alone_seconds) {
+      record.bytes > memory_ || record.alone_seconds < kMeasureFrom) {
     return false;
   }
   const double of_size = entry->sizes[size].unmerged.At(now);

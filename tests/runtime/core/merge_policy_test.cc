@@ -179,12 +179,21 @@ TEST_F(MergePolicyTest, RehearsalsTakeASmallShare) {
     Step("a", 0.001);
     const MergeRecord record = Record("a");
     alone = record.alone_seconds;
-    ASSERT_LE(record.measure_seconds,
-              MergePolicy::kMeasureShare * alone + 2 * kStep);
+    ASSERT_LE(record.measure_seconds, 0.03 * alone + 2 * kStep);
   }
   EXPECT_GT(counts_.measured, 9);
   EXPECT_LE(Record("a").measure_seconds,
             MergePolicy::kLossShare * alone + MergePolicy::kFreeDebt + kStep);
+}
+
+TEST_F(MergePolicyTest, LittleIsSpentOnALittleGain) {
+  Steps("little", 0.01, 200);
+  EXPECT_GE(counts_.measured, 3);
+  EXPECT_LE(Record("little").measure_seconds, 0.003 * 200);
+  counts_ = {};
+  Steps("much", 0.2, 4);
+  EXPECT_GE(Record("much").measure_seconds, 0.015 * 4)
+      << "while it may be much";
 }
 
 TEST_F(MergePolicyTest, OneLossAtATime) {
