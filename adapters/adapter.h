@@ -55,6 +55,7 @@ struct Adapter {
   std::string name;
   std::string digest;                  // "sha256:<hex>"
   int32_t max_rank = 0;                // over modules
+  uint32_t module_kinds = 0;           // bit k: it has modules of LinearKind k
   uint64_t bytes = 0;                  // of the tensors here
   std::string base_model_name;         // as the config says; only recorded
   double created_unix = 0;             // upload time, Unix seconds

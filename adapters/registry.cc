@@ -47,6 +47,7 @@ std::shared_ptr<const Adapter> HandleOf(const AdapterInfo& info) {
   adapter->name = info.name;
   adapter->digest = info.digest;
   adapter->max_rank = info.max_rank;
+  adapter->module_kinds = info.module_kinds;
   adapter->created_unix = info.created_unix;
   return adapter;
 }
@@ -97,7 +98,6 @@ AdapterRegistry::Version AdapterRegistry::Pack(RegistryEntry entry) {
   version.file_bytes = info.file_bytes;
   version.parameters = info.parameters;
   version.num_modules = info.num_modules;
-  version.module_kinds = info.module_kinds;
   version.state = entry.state;
   return version;
 }
@@ -112,7 +112,7 @@ RegistryEntry AdapterRegistry::Unpack(const Version& version) {
   entry.info.file_bytes = version.file_bytes;
   entry.info.max_rank = adapter.max_rank;
   entry.info.num_modules = version.num_modules;
-  entry.info.module_kinds = version.module_kinds;
+  entry.info.module_kinds = adapter.module_kinds;
   entry.info.parameters = version.parameters;
   entry.info.base_fingerprint = *version.base_fingerprint;
   entry.info.base_model_name = *version.base_model_name;

@@ -202,8 +202,8 @@ class AdapterRegistry {
     size_t sweep_at_ = 16;
   };
 
-  // A RegistryEntry in little memory: tenant, name, digest, rank and time are
-  // those of the handle, which is kept whatever the state.
+  // A RegistryEntry in little memory: tenant, name, digest, rank, kinds and
+  // time are those of the handle, which is kept whatever the state.
   struct Version {
     std::shared_ptr<const Adapter> adapter;  // never null
     std::shared_ptr<const std::string> base_fingerprint;
@@ -213,7 +213,6 @@ class AdapterRegistry {
     uint64_t file_bytes = 0;
     uint64_t parameters = 0;
     int32_t num_modules = 0;
-    uint32_t module_kinds = 0;
     AdapterState state = AdapterState::kReady;
   };
   using History = absl::InlinedVector<Version, 1>;  // newest first, not empty

@@ -55,6 +55,7 @@ std::shared_ptr<const Adapter> AdapterStore::AddReferenceLocked(
   adapter->name = info.name;
   adapter->digest = info.digest;
   adapter->max_rank = info.max_rank;
+  adapter->module_kinds = info.module_kinds;
   adapter->created_unix = info.created_unix;
   return adapter;
 }

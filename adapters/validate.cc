@@ -282,6 +282,7 @@ absl::StatusOr<std::shared_ptr<const Adapter>> BuildAdapter(
     DESCANT_ASSIGN_OR_RETURN(module.a, copy(from.tensor_a));
     DESCANT_ASSIGN_OR_RETURN(module.b, copy(from.tensor_b));
     adapter->modules.push_back(module);
+    adapter->module_kinds |= 1u << static_cast<uint32_t>(from.kind);
   }
   adapter->buffer = buffer;
   return std::shared_ptr<const Adapter>(std::move(adapter));

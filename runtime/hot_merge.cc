@@ -21,14 +21,6 @@ uint64_t MemoryOf(const Runner& runner, uint64_t memory) {
 constexpr double kSecondsBetweenLooks = 5;
 constexpr double kSecondsBetweenCounts = 1;
 
-// An adapter whose tensors are on the disk does not say which modules it has:
-// at most all of them. What they take is known when they are built.
-uint64_t MergedBytesOf(const Runner& runner, const Adapter& adapter) {
-  return adapter.modules.empty() && adapter.source != nullptr
-             ? runner.MostMergedBytes()
-             : runner.MergedBytes(adapter);
-}
-
 std::string LabelOf(const AdapterKey& key, const std::string& name) {
   return key.tenant.empty() ? name : absl::StrCat(key.tenant, "/", name);
 }
@@ -63,7 +55,7 @@ HotMerge::Known& HotMerge::KnownOf(
   Known& known = known_[AdapterKey(*adapter)];
   known.adapter = adapter;
   known.name = adapter->name;
-  known.bytes = MergedBytesOf(*runner_, *adapter);
+  known.bytes = runner_->MergedBytes(*adapter);
   return known;
 }
 

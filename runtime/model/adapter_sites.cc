@@ -75,6 +75,24 @@ LayerModules TakeLayer(const ModelConfig& config, const Adapter& adapter,
   return modules;
 }
 
+Adapter WithModulesOfKinds(const BaseShape& base, const Adapter& adapter) {
+  Adapter whole = adapter;
+  whole.modules.clear();
+  for (const BaseModule& module : base.modules) {
+    const uint32_t kind = 1u << static_cast<uint32_t>(module.kind);
+    if (adapter.module_kinds != 0 && (adapter.module_kinds & kind) == 0) {
+      continue;
+    }
+    whole.modules.push_back({module.layer,
+                             module.kind,
+                             adapter.max_rank,
+                             0,
+                             {Dtype::kF32, adapter.max_rank, module.in},
+                             {Dtype::kF32, module.out, adapter.max_rank}});
+  }
+  return whole;
+}
+
 bool SharesA(const ModuleSlice (&slices)[kMaxSlices], int32_t i) {
   return i > 0 && slices[i].module == slices[i - 1].module;
 }

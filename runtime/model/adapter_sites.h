@@ -14,6 +14,7 @@ namespace descant {
 struct Adapter;        // adapters/adapter.h
 struct AdapterMatrix;  // adapters/adapter.h
 struct AdapterModule;  // adapters/adapter.h
+struct BaseShape;      // adapters/base_shape.h
 
 // Where a step reads an activation once for several modules.
 enum class LoraSite : uint8_t {
@@ -41,6 +42,11 @@ struct LayerModules {
 // Modules are sorted by layer: takes those of `layer` from `next` on.
 LayerModules TakeLayer(const ModelConfig& config, const Adapter& adapter,
                        int32_t layer, size_t* next);
+
+// Stands for an adapter whose tensors are elsewhere where only shapes count: on
+// every module of its kinds, of all kinds where it doesn't say them. So it has
+// at least the modules that the adapter has.
+Adapter WithModulesOfKinds(const BaseShape& base, const Adapter& adapter);
 
 // Whether slice i computes with the same A as the slice before.
 bool SharesA(const ModuleSlice (&slices)[kMaxSlices], int32_t i);

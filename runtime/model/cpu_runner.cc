@@ -13,6 +13,7 @@
 #include "runtime/kernels/cpu/brgemm.h"
 #include "runtime/kernels/cpu/cpu_features.h"
 #include "runtime/kernels/packing.h"
+#include "runtime/model/adapter_sites.h"
 #include "runtime/model/cpu_merged_weights.h"
 #include "runtime/model/logprob_comparison.h"
 #include "runtime/model/memory_layout.h"
@@ -371,7 +372,12 @@ absl::Status CpuRunner::can_merge() const {
 }
 
 uint64_t CpuRunner::MergedBytes(const Adapter& adapter) const {
-  return CpuMergedWeights::Bytes(model_->config, *weights_, adapter);
+  if (!adapter.modules.empty()) {
+    return CpuMergedWeights::Bytes(model_->config, *weights_, adapter);
+  }
+  return CpuMergedWeights::Bytes(
+      model_->config, *weights_,
+      WithModulesOfKinds(model_->base_shape, adapter));
 }
 
 uint64_t CpuRunner::MostMergedBytes() const {

@@ -1,12 +1,14 @@
 #include "runtime/model/cuda_runner.h"
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "adapters/adapter.h"
 #include "runtime/base/check.h"
 #include "runtime/base/status_macros.h"
+#include "runtime/model/adapter_sites.h"
 #include "runtime/model/cuda_device.h"
 #include "runtime/model/logprob_comparison.h"
 #include "runtime/model/merged_weight_source.h"
@@ -172,12 +174,15 @@ absl::StatusOr<const StepOutput*> CudaRunner::Collect() {
 }
 
 uint64_t CudaRunner::MergedBytes(const Adapter& adapter) const {
-  // (Not owned: the source does not outlive the call.)
+  const auto shapes =
+      adapter.modules.empty()
+          ? std::make_shared<const Adapter>(
+                WithModulesOfKinds(model_->base_shape, adapter))
+          // (Not owned: the source does not outlive the call.)
+          : std::shared_ptr<const Adapter>(std::shared_ptr<void>(), &adapter);
   return CudaWeights::MergedBytes(
       model_->config,
-      MergedWeightSource(
-          model_->config, model_->weights.get(),
-          std::shared_ptr<const Adapter>(std::shared_ptr<void>(), &adapter)));
+      MergedWeightSource(model_->config, model_->weights.get(), shapes));
 }
 
 uint64_t CudaRunner::MostMergedBytes() const {

@@ -46,6 +46,7 @@ TEST_F(StoreTest, UploadsSurviveARestart) {
       MakeAdapter("acme", "a", files.config_json,
                   BytesOf(files.safetensors_bytes), TinyBase(), {});
   EXPECT_EQ(entry->info.module_kinds, 0x5u);
+  EXPECT_EQ(entry->adapter->module_kinds, (*made)->module_kinds);
   EXPECT_GT(entry->info.parameters, 0u);
   EXPECT_TRUE(entry->adapter->modules.empty());
   const auto loaded = entry->adapter->source->Load(*entry->adapter);

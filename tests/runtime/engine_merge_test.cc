@@ -174,7 +174,7 @@ TEST_F(EngineMergeTest, NobodyIsMergedWhereItSavesNothing) {
   const auto hot = MakeFakeAdapter("hot");
   EXPECT_FALSE(AskUntil(hot, MergeState::kMerged, 100));
   EXPECT_EQ(0, builds_);
-  EXPECT_GT(rehearsals_, 4);
+  EXPECT_GE(rehearsals_, 3);
   EXPECT_LT(rehearsals_, 60);  // of 2,000 steps
 }
 

@@ -100,8 +100,9 @@ void WaitForMergedSteps(Served* served, const Adapter& adapter,
 
 void Cycles(MergeBench* bench) {
   std::mt19937_64 random(bench->seed);
-  const auto adapter = MakeBenchAdapter(bench->model.model->base_shape, "hot",
-                                        16, true, random());
+  const auto adapter =
+      MakeBenchAdapter(bench->model.model->base_shape, "hot",
+                       bench->narrow ? 8 : 16, !bench->narrow, random());
   Served served(bench->model, true);
   const auto packed = served.runner().weights().packed();
   const std::vector<std::byte> before(packed.begin(), packed.end());

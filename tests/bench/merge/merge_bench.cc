@@ -69,6 +69,8 @@ int Main(int argc, char** argv) {
   app.add_option("--pairs", bench.pairs);
   app.add_option("--cycles", bench.cycles);
   app.add_flag("--untimed", bench.untimed, "No bars of time: cycles only");
+  app.add_option("--trace", bench.trace, "Traces with this in their name");
+  app.add_flag("--narrow", bench.narrow, "Cycles of an adapter on q and v");
   app.add_option("--seed", bench.seed);
   app.add_option("--json", json);
   app.add_option("MODEL", model)->required();

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "tests/bench/merge/parts.h"
 #include "tests/bench/merge/served.h"
@@ -52,6 +53,7 @@ void Traces(MergeBench* bench) {
       const std::string name =
           absl::StrCat(bursty ? "bursty" : "alternating",
                        wide ? ", rank 64 on all" : ", rank 8 on q, v");
+      if (!absl::StrContains(name, bench->trace)) continue;
       Served plain(bench->model, false);
       Served merging(bench->model, true);
       for (Served* served : {&plain, &merging}) {

@@ -39,11 +39,21 @@ class CpuRunnerMergeTest : public CpuRunnerFamiliesTest {
     return runner.ok() ? *std::move(runner) : nullptr;
   }
 
+  // As the registry has it.
+  static Adapter WithoutTensors(Adapter adapter) {
+    adapter.modules.clear();
+    return adapter;
+  }
+
   Merged Merge(const Runner& runner, int32_t slot) {
     auto merged = runner.MergeAdapter(adapters_[slot]);
     EXPECT_TRUE(merged.ok()) << merged.status();
     if (!merged.ok()) return nullptr;
     EXPECT_EQ(runner.MergedBytes(*adapters_[slot]), (*merged)->bytes());
+    EXPECT_GE(runner.MergedBytes(WithoutTensors(*adapters_[slot])),
+              (*merged)->bytes());
+    EXPECT_LE(runner.MergedBytes(WithoutTensors(*adapters_[slot])),
+              runner.MostMergedBytes());
     return *std::move(merged);
   }
 
