@@ -85,8 +85,8 @@ class Runner {
   virtual absl::Status can_merge() const {
     return absl::UnimplementedError("this runner merges no adapters");
   }
-  // Bytes that merged weights of the adapter take; where its tensors are not
-  // here and it is not on all layers, maybe fewer.
+  // Bytes that merged weights of the adapter take; at most, where its tensors
+  // are not here, as it may not be on all layers.
   virtual uint64_t MergedBytes(const Adapter& adapter) const { return 0; }
   // The same of an adapter on all modules.
   virtual uint64_t MostMergedBytes() const { return 0; }
