@@ -159,14 +159,15 @@ v1::MergeStatus MergeOf(ServerProcess& server, const std::string& name) {
   return {};
 }
 
-// An adapter with merged weights, whose gain was measured before. Returns how
-// many answers of kTokens it took.
+// An adapter with merged weights, whose gain was measured before: one that
+// slows steps enough for that to take seconds. Returns how many answers of
+// kTokens it took.
 int MakeMerge(ServerProcess& server) {
-  EXPECT_TRUE(
-      Upload(server, "merged",
-             RandomAdapterFor(GetModel(server), {".q_proj"}, {.seed = 7}))
-          .ok());
-  const auto end = std::chrono::steady_clock::now() + kTimeout;
+  EXPECT_TRUE(Upload(server, "merged",
+                     RandomAdapterFor(GetModel(server), {"_proj"},
+                                      {.rank = 64, .seed = 7}))
+                  .ok());
+  const auto end = std::chrono::steady_clock::now() + 3 * kTimeout;
   int answers = 0;
   const auto ask_until = [&](const auto& done) {
     while (!done(MergeOf(server, "merged"))) {
