@@ -13,8 +13,10 @@ constexpr double kMeasureFrom = 0.5;
 // More than what merging saves of a step, seen so far: who could not have had
 // its build back even with that is not measured.
 constexpr double kHopedGain = 0.3;
-constexpr double kLeastHopedGain = 0.05;
+// Pairs after which it is what they leave possible that is hoped for, and no
+// less than this: few pairs may hide a gain.
 constexpr int32_t kFirstPairs = 3;
+constexpr double kLeastHopedGain = 0.05;
 // A gain that does not pay is measured again after so many seconds of steps,
 // then twice as many.
 constexpr double kMeasureAgain = 300;
