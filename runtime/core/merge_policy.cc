@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <utility>
 
 namespace descant {
@@ -27,6 +28,9 @@ constexpr int32_t kStepsBetweenTrials = 256;
 // Of a merged step, what is taken for saved at most: one without its adapter
 // takes some time.
 constexpr double kMostGain = 0.9;
+// Of a gain, what steps of half as many rows or of twice as many are sure to
+// have.
+constexpr double kOfNextSize = 0.75;
 
 }  // namespace
 
@@ -45,25 +49,28 @@ int32_t MergePolicy::SizeOf(int32_t rows) {
   return std::min(width, kSizes - 1);
 }
 
-// Of a size that was not measured: those of the nearest one that was. Null:
-// none was.
-const GainSamples* MergePolicy::GainsNear(const Entry& entry, int32_t size) {
+// The size itself, or else the nearest to it, if any was measured.
+std::optional<int32_t> MergePolicy::NearestMeasured(const Entry& entry,
+                                                    int32_t size) {
   for (int32_t distance = 0; distance < kSizes; ++distance) {
     for (const int32_t at : {size - distance, size + distance}) {
       if (at < 0 || at >= kSizes) continue;
-      const GainSamples& gains = entry.sizes[at].gains;
-      if (gains.count() >= kFewestPairs) return &gains;
+      if (entry.sizes[at].gains.count() >= kFewestPairs) return at;
     }
   }
-  return nullptr;
+  return std::nullopt;
 }
 
 // What decisions count on: a gain that was found by looking for one is smaller
-// than it seems. One that is not clear counts only if it is a loss.
-double MergePolicy::SureGain(const GainSamples* gains) {
-  if (gains == nullptr) return 0;
-  const double gain = gains->low() > 0 ? (gains->low() + gains->median()) / 2
-                                       : std::min(0.0, gains->median());
+// than it seems, and so may that of other sizes be. One that is not clear
+// counts only if it is a loss.
+double MergePolicy::SureGain(const Entry& entry, int32_t size) {
+  const std::optional<int32_t> measured = NearestMeasured(entry, size);
+  if (!measured.has_value()) return 0;
+  const GainSamples& gains = entry.sizes[*measured].gains;
+  if (gains.low() <= 0) return std::min(0.0, gains.median());
+  const double gain = (gains.low() + gains.median()) / 2 *
+                      std::pow(kOfNextSize, std::abs(size - *measured));
   return std::min(gain, kMostGain);
 }
 
@@ -81,10 +88,10 @@ double MergePolicy::ForgoneOf(const Entry& entry, double now) {
   for (int32_t size = 0; size < kSizes; ++size) {
     const Fading& unmerged = entry.sizes[size].unmerged;
     if (unmerged.sum == 0) continue;
-    const GainSamples* gains = GainsNear(entry, size);
-    if (gains == nullptr) continue;
-    const double gain = SureGain(gains);
-    if (gain > 0 && !IsClearGain(*gains)) continue;
+    const std::optional<int32_t> measured = NearestMeasured(entry, size);
+    if (!measured.has_value()) continue;
+    const double gain = SureGain(entry, size);
+    if (gain > 0 && !IsClearGain(entry.sizes[*measured].gains)) continue;
     seconds += unmerged.At(now) * gain;
   }
   return seconds;
@@ -192,6 +199,22 @@ bool MergePolicy::MayPay(double now, const Entry& entry, int32_t size) const {
          2 * entry.recent.At(now) * gain >= record.threshold * CostOf(entry);
 }
 
+// The gain is to be right for the sizes that take most of the time. But a pair
+// takes the time of a step, and one of a prompt's many rows as long as several
+// of decodes; so how many steps there were counts as much.
+int32_t MergePolicy::SizeToMeasure(double now, const Entry& entry) {
+  int32_t best = 0;
+  double most = 0;
+  for (int32_t size = 0; size < kSizes; ++size) {
+    const Size& at = entry.sizes[size];
+    const double worth = at.unmerged.At(now) * at.unmerged_steps.At(now);
+    if (worth <= most) continue;
+    most = worth;
+    best = size;
+  }
+  return best;
+}
+
 bool MergePolicy::WantsMeasurement(double now, Entry* entry,
                                    int32_t size) const {
   if (entry->steps_until_rehearsal > 0) {
@@ -203,11 +226,8 @@ bool MergePolicy::WantsMeasurement(double now, Entry* entry,
       record.bytes > memory_ || record.alone_seconds < kMeasureFrom) {
     return false;
   }
-  const double of_size = entry->sizes[size].unmerged.At(now);
-  for (const Size& other : entry->sizes) {
-    if (other.unmerged.At(now) > of_size) return false;
-  }
-  return MayPay(now, *entry, size) && !IsSettled(entry, size);
+  return size == SizeToMeasure(now, *entry) && MayPay(now, *entry, size) &&
+         !IsSettled(entry, size);
 }
 
 // Those whose gain is none run unmerged, but for a trial now and then; and the
@@ -284,28 +304,31 @@ void MergePolicy::StepTook(double now, AdapterKeyView adapter, MergeStep how,
   if (record.state == MergeState::kMerged) {
     CompareAcrossSteps(entry, how, rows, seconds);
   }
-  const GainSamples* gains = GainsNear(*entry, SizeOf(rows));
   if (how == MergeStep::kMerged) {
-    MergedStepTook(now, entry, seconds, gains);
+    MergedStepTook(now, entry, SizeOf(rows), seconds);
     return;
   }
   size.unmerged.Add(now, seconds);
+  size.unmerged_steps.Add(now, 1);
   if (entry != challenger_) return;
-  const double forgone = seconds * SureGain(gains);
+  const double forgone = seconds * SureGain(*entry, SizeOf(rows));
   for (Entry* holder : holders_) {
     holder->credit = std::max(0.0, holder->credit - forgone);
   }
 }
 
-void MergePolicy::MergedStepTook(double now, Entry* entry, double seconds,
-                                 const GainSamples* gains) {
+void MergePolicy::MergedStepTook(double now, Entry* entry, int32_t size,
+                                 double seconds) {
   MergeRecord& record = entry->record;
   const auto saved_with = [&](double gain) {
     return seconds * gain / (1 - gain);
   };
+  const std::optional<int32_t> measured = NearestMeasured(*entry, size);
   const double gain =
-      gains == nullptr ? 0 : std::min(gains->median(), kMostGain);
-  const double saved = saved_with(SureGain(gains));
+      measured.has_value()
+          ? std::min(entry->sizes[*measured].gains.median(), kMostGain)
+          : 0;
+  const double saved = saved_with(SureGain(*entry, size));
   ++record.merged_steps;
   record.saved_seconds += saved_with(gain);
   entry->saved += saved;

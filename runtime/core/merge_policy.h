@@ -184,7 +184,9 @@ class MergePolicy {
     // measured again, and how long that was put off.
     double measure_at = 0;
     double put_off = 0;
-    Fading unmerged;  // seconds of steps since the last change of state
+    // Steps since the last change of state: their seconds, and how many.
+    Fading unmerged;
+    Fading unmerged_steps;
     // Of the merged steps since the last unmerged one, the last three.
     std::array<double, 3> merged{};
     uint32_t merged_count = 0;
@@ -208,8 +210,9 @@ class MergePolicy {
 
   // merge_policy.cc: what steps take, with and without.
   static int32_t SizeOf(int32_t rows);
-  static const GainSamples* GainsNear(const Entry& entry, int32_t size);
-  static double SureGain(const GainSamples* gains);
+  static std::optional<int32_t> NearestMeasured(const Entry& entry,
+                                                int32_t size);
+  static double SureGain(const Entry& entry, int32_t size);
   static bool IsClearGain(const GainSamples& gains);
   static double ForgoneOf(const Entry& entry, double now);
   static void FillGain(const Entry& entry, double now, MergeRecord* record);
@@ -220,12 +223,12 @@ class MergePolicy {
   static bool IsSettled(Entry* entry, int32_t size);
   static double HopedGain(const GainSamples& gains);
   bool MayPay(double now, const Entry& entry, int32_t size) const;
+  static int32_t SizeToMeasure(double now, const Entry& entry);
   bool WantsMeasurement(double now, Entry* entry, int32_t size) const;
   static MergeStep PlanMerged(Entry* entry, int32_t size);
   static void CompareAcrossSteps(Entry* entry, MergeStep how, int32_t rows,
                                  double seconds);
-  void MergedStepTook(double now, Entry* entry, double seconds,
-                      const GainSamples* gains);
+  void MergedStepTook(double now, Entry* entry, int32_t size, double seconds);
 
   // merge_policy_builds.cc: what is built, kept and dropped.
   void SetState(double now, Entry* entry, MergeState state, std::string reason);

@@ -40,6 +40,7 @@ void MergePolicy::Drop(double now, Entry* entry, MergeState state,
   memory_used_ -= entry->record.bytes;
   for (Size& size : entry->sizes) {
     size.unmerged = {};
+    size.unmerged_steps = {};
     size.merged_count = 0;
   }
   SetState(now, entry, state, std::move(reason));
@@ -324,7 +325,7 @@ absl::Status MergePolicy::SetMode(double now, AdapterKeyView adapter,
 std::string MergePolicy::WhyUnmerged(const Entry& entry, double now) const {
   if (entry.record.mode == MergeMode::kForbidden) return std::string(kForbids);
   if (entry.record.mode == MergeMode::kPinned) return "is to be built";
-  if (GainsNear(entry, 0) == nullptr) {
+  if (!NearestMeasured(entry, 0).has_value()) {
     return "had too few steps for itself to measure";
   }
   const double forgone = ForgoneOf(entry, now);

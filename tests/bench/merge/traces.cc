@@ -64,6 +64,7 @@ void Traces(MergeBench* bench) {
       double totals[2] = {0, 0};
       for (int piece = 0; piece < bench->pairs; ++piece) {
         const uint64_t seed = random();
+        const MergeStats before = merging.engine().Stats().merges;
         const std::vector<Load> loads =
             bursty ? Bursty(adapters, seed) : Alternating(adapters);
         double seconds[2];
@@ -74,8 +75,16 @@ void Traces(MergeBench* bench) {
           totals[merge] += seconds[merge];
         }
         ratios.push_back(seconds[0] / seconds[1]);
-        std::printf("%s: off %.2f s, auto %.2f s\n", name.c_str(), seconds[0],
-                    seconds[1]);
+        const MergeStats after = merging.engine().Stats().merges;
+        std::printf(
+            "%s: off %.3f s, auto %.3f s; %llu merged steps, %llu switches, "
+            "%.3f s of rehearsals, %llu builds\n",
+            name.c_str(), seconds[0], seconds[1],
+            static_cast<unsigned long long>(after.merged_steps -
+                                            before.merged_steps),
+            static_cast<unsigned long long>(after.switches - before.switches),
+            after.measure_seconds - before.measure_seconds,
+            static_cast<unsigned long long>(after.builds - before.builds));
         std::fflush(stdout);
       }
       bench->Ratio(absl::StrCat(name, ": throughput, auto / off"), ratios, 0.99,

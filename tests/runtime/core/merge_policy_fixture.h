@@ -68,12 +68,13 @@ class MergePolicyFixture : public testing::Test {
   }
 
   // A step of the adapter's own, of which merging saves `gain`.
-  MergeStep Step(const std::string& name, double gain, int32_t rows = 8) {
+  MergeStep Step(const std::string& name, double gain, int32_t rows = 8,
+                 double step = kStep) {
     Decide();
     const AdapterKey key = Key(name);
     const MergeStep how = policy_->PlanStep(now_, key, kBytes, rows);
-    const double merged = kStep * (1 - gain) * Noise();
-    const double unmerged = kStep * Noise();
+    const double merged = step * (1 - gain) * Noise();
+    const double unmerged = step * Noise();
     double rehearsal = 0;
     switch (how) {
       case MergeStep::kUnmerged:

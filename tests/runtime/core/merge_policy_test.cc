@@ -2,6 +2,7 @@
 #include "runtime/core/merge_policy.h"
 
 #include <cmath>
+#include <cstdio>
 #include <limits>
 
 #include "tests/runtime/core/merge_policy_fixture.h"
@@ -194,6 +195,58 @@ TEST_F(MergePolicyTest, LittleIsSpentOnALittleGain) {
   Steps("much", 0.2, 4);
   EXPECT_GE(Record("much").measure_seconds, 0.015 * 4)
       << "while it may be much";
+}
+
+// Of two sizes that take about as much, the one whose steps are short; of two
+// of which one takes little, the other.
+TEST_F(MergePolicyTest, MeasuresWhereARehearsalSaysMost) {
+  constexpr int32_t kFewRows = 8;
+  constexpr int32_t kManyRows = 128;
+  constexpr double kShort = kStep / 4;
+  for (const bool short_ones : {true, false}) {
+    const std::string name = short_ones ? "short" : "long";
+    const double of_many = (short_ones ? 6 : 12) * kShort;
+    int32_t few = 0;
+    int32_t many = 0;
+    const double end = now_ + 60;
+    while (now_ < end && State(name) == MergeState::kUnmerged) {
+      many += Step(name, 0.2, kManyRows, of_many) == MergeStep::kMeasure;
+      for (int i = 0; i < (short_ones ? 5 : 2); ++i) {
+        few += Step(name, 0.2, kFewRows, kShort) == MergeStep::kMeasure;
+      }
+    }
+    EXPECT_NE(State(name), MergeState::kUnmerged);
+    EXPECT_GE(short_ones ? few : many, 7) << name;
+    EXPECT_EQ(short_ones ? many : few, 0) << name;
+    PayOff(name);
+  }
+}
+
+// What steps of sizes that were not measured would have saved is claimed with
+// care.
+TEST_F(MergePolicyTest, OtherSizesAreSureOfLess) {
+  build_seconds_ = 10;
+  PayOff("dear to build");
+  const auto would_have_saved = [this] {
+    double seconds = 0;
+    EXPECT_EQ(std::sscanf(Record("a").reason.c_str(), "would have saved %lf",
+                          &seconds),
+              1)
+        << Record("a").reason;
+    return seconds;
+  };
+  while (!Record("a").gain.has_value()) Step("a", 0.2, 8);
+  for (int i = 0; i < 50; ++i) Step("a", 0.2, 8);
+  const double at_first = would_have_saved();
+  for (int i = 0; i < 50; ++i) Step("a", 0.2, 8);
+  const double same_size = would_have_saved();
+  for (int i = 0; i < 50; ++i) Step("a", 0.2, 32);
+  const double other_size = would_have_saved();
+  const double claimed = same_size - at_first;
+  EXPECT_GE(claimed, 0.6 * 50 * kStep * 0.2);
+  EXPECT_LE(claimed, 50 * kStep * 0.2);
+  EXPECT_GE(other_size - same_size, 0.3 * claimed);
+  EXPECT_LE(other_size - same_size, 0.8 * claimed);
 }
 
 TEST_F(MergePolicyTest, OneLossAtATime) {
