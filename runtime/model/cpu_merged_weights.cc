@@ -113,17 +113,6 @@ uint64_t CpuMergedWeights::Bytes(const ModelConfig& config,
   return bytes;
 }
 
-uint64_t CpuMergedWeights::MostBytes(const ModelConfig& config,
-                                     const CpuWeights& base) {
-  uint64_t bytes = 0;
-  for (int32_t layer = 0; layer < config.num_layers; ++layer) {
-    for (const MergedLinear& linear : LinearsOf(base.shape())) {
-      bytes += linear.blocks * (base.layer(layer).*linear.linear).block_bytes;
-    }
-  }
-  return bytes;
-}
-
 absl::StatusOr<std::shared_ptr<const CpuMergedWeights>> CpuMergedWeights::Build(
     const ModelConfig& config, const WeightSource& source,
     const CpuWeights& base, const kernels::WorkerPool& pool,

@@ -33,9 +33,6 @@ class CpuMergedWeights final : public MergedWeights {
   static uint64_t Bytes(const ModelConfig& config, const CpuWeights& base,
                         const Adapter& adapter);
 
-  // The same of an adapter on all modules.
-  static uint64_t MostBytes(const ModelConfig& config, const CpuWeights& base);
-
   uint64_t bytes() const override { return arena_.size(); }
   const CpuLayerWeights* layers() const { return layers_.data(); }
 

@@ -380,9 +380,8 @@ uint64_t CpuRunner::MergedBytes(const Adapter& adapter) const {
       WithModulesOfKinds(model_->base_shape, adapter));
 }
 
-uint64_t CpuRunner::MostMergedBytes() const {
-  return CpuMergedWeights::MostBytes(model_->config, *weights_);
-}
+// One that does not say its modules stands for all.
+uint64_t CpuRunner::MostMergedBytes() const { return MergedBytes(Adapter()); }
 
 absl::StatusOr<std::shared_ptr<const MergedWeights>> CpuRunner::MergeAdapter(
     const std::shared_ptr<const Adapter>& adapter) const {
