@@ -28,9 +28,9 @@ constexpr int32_t kStepsBetweenTrials = 256;
 // Of a merged step, what is taken for saved at most: one without its adapter
 // takes some time.
 constexpr double kMostGain = 0.9;
-// Of a gain, what steps of half as many rows or of twice as many are sure to
-// have.
-constexpr double kOfNextSize = 0.75;
+// Of a measured gain, what steps of half as many rows, or of twice as many, are
+// taken to have for sure.
+constexpr double kSureOfNextSize = 0.75;
 
 }  // namespace
 
@@ -68,9 +68,11 @@ double MergePolicy::SureGain(const Entry& entry, int32_t size) {
   const std::optional<int32_t> measured = NearestMeasured(entry, size);
   if (!measured.has_value()) return 0;
   const GainSamples& gains = entry.sizes[*measured].gains;
-  if (gains.low() <= 0) return std::min(0.0, gains.median());
-  const double gain = (gains.low() + gains.median()) / 2 *
-                      std::pow(kOfNextSize, std::abs(size - *measured));
+  const double low = gains.low();
+  const double median = gains.median();
+  if (low <= 0) return std::min(0.0, median);
+  const double gain = (low + median) / 2 *
+                      std::pow(kSureOfNextSize, std::abs(size - *measured));
   return std::min(gain, kMostGain);
 }
 
@@ -226,7 +228,7 @@ bool MergePolicy::WantsMeasurement(double now, Entry* entry,
       record.bytes > memory_ || record.alone_seconds < kMeasureFrom) {
     return false;
   }
-  return size == SizeToMeasure(now, *entry) && MayPay(now, *entry, size) &&
+  return MayPay(now, *entry, size) && size == SizeToMeasure(now, *entry) &&
          !IsSettled(entry, size);
 }
 
